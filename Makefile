@@ -1,0 +1,48 @@
+# Everything a contributor or a new user runs. `make help` lists it.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= auto
+
+.PHONY: help venv lab-tools demo test test-unit lint format bench clean clean-host
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.ready: pyproject.toml
+	@bash tools/make-venv $(PYTHON) $(VENV)
+	@touch $@
+
+venv: $(VENV)/.ready ## the virtual environment in .venv, with netdiag and its tests' tools
+
+lab-tools: venv ## Debian packages for the lab, unpacked below .lab (nothing is installed or started)
+	@$(BIN)/netdiag lab install
+
+demo: lab-tools ## the story of a join that times out, from fault to two nodes Ready
+	@$(BIN)/netdiag lab demo
+
+lint: venv ## style, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: venv ## lay the code out
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: lab-tools ## all tests, those with real engines included (root)
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup
+
+test-unit: venv ## the tests that need neither root nor engines
+	$(BIN)/pytest -n $(JOBS) -m 'not lab'
+
+bench: lab-tools ## measured figures beside their budgets
+	$(BIN)/python -m tests.bench
+
+clean: ## the virtual environment, the lab's tools and caches of this checkout
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(VENV) .lab
+
+clean-host: venv ## whatever a lab may have left on this machine
+	@$(BIN)/netdiag lab down --all

@@ -1,0 +1,78 @@
+"""The command line: wiring and exit codes, nothing else.
+
+Sub-commands are imported when they are called, so that ``netdiag --help`` stays fast: `COMMANDS` holds where each
+one lives and its one-line help. A new command is one module in this package and one row here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NamedTuple
+
+import click
+
+from netdiag.errors import NetdiagError
+
+
+class Entry(NamedTuple):
+    """Where a sub-command lives (``module:attribute``) and its line in ``netdiag --help``."""
+
+    target: str
+    help: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "analyze": Entry("netdiag.cli.bundle:analyze", "Give the findings of bundles, with no host and no network."),
+    "ask": Entry("netdiag.cli.ask:ask", "Write the message for the admin of the other host."),
+    "collect": Entry("netdiag.cli.bundle:collect", "Write this host's facts into a bundle."),
+    "explain": Entry("netdiag.cli.explain:explain", "Say what a cause or a check means and how it is healed."),
+    "facts": Entry("netdiag.cli.facts:facts", "Show what is known of this host."),
+    "lab": Entry("netdiag.cli.lab:lab", "Virtual hosts with real engines on this machine, and faults to inject."),
+    "preflight": Entry("netdiag.cli.preflight:preflight", "Say before a node joins whether it will, and if not, why."),
+    "schema": Entry("netdiag.cli.schema:schema", "Print the JSON schema of a document that netdiag writes."),
+    "verify": Entry("netdiag.cli.verify:verify", "Check a cluster that this host has joined."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported only when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names, without importing anything."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import one command; None if there is no such name."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)  # noqa: S101 - COMMANDS is ours, a test holds every row
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands from `COMMANDS`, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].help) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="netdiag", prog_name="netdiag")
+def cli() -> None:
+    """Say what loses the packet between Docker hosts, and the one command that heals it.
+
+    \b
+    Example, on a host that is about to join a swarm:
+      netdiag preflight swarm --manager 192.0.2.10
+    """
+
+
+def main() -> None:
+    """Entry point of ``netdiag``: what netdiag raises on purpose becomes one line and exit code 2."""
+    try:
+        cli.main(standalone_mode=True)
+    except NetdiagError as error:
+        click.echo(f"netdiag: {error}", err=True)
+        sys.exit(2)

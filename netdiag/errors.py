@@ -1,0 +1,36 @@
+"""Everything that netdiag raises on purpose.
+
+    NetdiagError
+    ├── UsageError            the caller gave something that cannot be used; exit code 2
+    │   └── BundleError       a bundle that is truncated, foreign or of another version
+    ├── ParticipantError      a participant gave no usable answer at all
+    └── LabError              the lab could not do what it was asked to
+        └── LabToolMissing    a tool is not installed; says what to install
+
+Doors (``host``, ``lab``) translate what libraries and the kernel raise into these, with ``from``. What a *host* has
+wrong is never an exception: it is a finding, or a section that is absent with its reason.
+"""
+
+
+class NetdiagError(Exception):
+    """Root of all errors that netdiag raises on purpose; its text is one line for the operator."""
+
+
+class UsageError(NetdiagError):
+    """Input that cannot be used; the text names the value and says what is accepted."""
+
+
+class BundleError(UsageError):
+    """A bundle that cannot be read: truncated, not ours, or of a version that this netdiag does not know."""
+
+
+class ParticipantError(NetdiagError):
+    """A participant gave no usable answer at all (a single failed request is data, not this)."""
+
+
+class LabError(NetdiagError):
+    """The lab could not do what it was asked to."""
+
+
+class LabToolMissing(LabError):
+    """A tool that the lab needs is not there; the text says what to install."""
