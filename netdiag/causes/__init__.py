@@ -1,1 +1,1 @@
-"""."""
+"""The catalogue of causes: code, meaning, the evidence that proves it, the remedy."""

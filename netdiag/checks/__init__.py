@@ -1,1 +1,1 @@
-"""."""
+"""Facts and observations to findings: one module a topic."""

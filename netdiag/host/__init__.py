@@ -1,1 +1,1 @@
-"""."""
+"""A full installation's door to this machine."""

@@ -72,7 +72,7 @@ class Subject(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """One thing that was seen: its kind (``probe``, ``rule``, ``route``, ``log`` …), a line for people, data for programs."""
+    """One thing that was seen: its kind (``probe``, ``rule``, ``log`` …), a line for people, data for programs."""
 
     kind: str
     text: str

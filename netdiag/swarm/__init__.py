@@ -1,1 +1,1 @@
-"""."""
+"""Pure knowledge about Docker Swarm: ports, tokens, engine rules, join stages."""

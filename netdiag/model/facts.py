@@ -1,0 +1,615 @@
+"""Facts: one host's state at one moment, section by section.
+
+A section that could not be read is *absent with its reason*, never empty. Sections that exist once per network
+namespace map a namespace id to its value; a namespace that alone could not be read is in ``partial``.
+
+Namespace ids: ``host``, ``container:NAME``, ``overlay:NETWORK`` (the overlay sandbox), ``lb:NETWORK`` (the load
+balancer's sandbox), ``ingress`` and ``netns:NAME`` for what nobody claims.
+
+Addresses and prefixes are text in canonical form ("10.0.0.1", "10.0.0.0/24"); they are parsed where they are compared.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+SCHEMA = "netdiag/facts/1"
+HOST = "host"
+"""The id of the host's own network namespace."""
+
+T = TypeVar("T")
+
+
+class AbsenceKind(enum.Enum):
+    """Why a fact is not there."""
+
+    PERMISSION = "permission"
+    MISSING = "missing"
+    """What would tell does not exist on this host (no such file, tool or service)."""
+    TIMEOUT = "timeout"
+    FAILED = "failed"
+    UNSUPPORTED = "unsupported"
+    NOT_PROBED = "not-probed"
+    WITHHELD = "withheld"
+    """Asking would have changed the host (a module would be loaded)."""
+
+
+class Absence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Why a section, or one namespace of it, could not be read; one line that names what was tried."""
+
+    kind: AbsenceKind
+    text: str
+
+
+class Section(msgspec.Struct, Generic[T], frozen=True, omit_defaults=True, kw_only=True):
+    """One section: its value, or why there is none; and how long reading it took."""
+
+    value: T | None = None
+    absent: Absence | None = None
+    partial: dict[str, Absence] = msgspec.field(default_factory=dict)
+    duration_s: float = 0.0
+
+
+# --- the host itself -------------------------------------------------------------------------------------------------
+
+
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Who this host is. ``machine_id`` and ``boot_id`` may be empty; neither is unique for sure (cloned images)."""
+
+    hostname: str
+    machine_id: str = ""
+    boot_id: str = ""
+    kernel_release: str = ""
+    architecture: str = ""
+    distribution_id: str = ""
+    """ID of os-release: debian, ubuntu, centos …"""
+    distribution_version: str = ""
+    distribution_name: str = ""
+    dmi_vendor: str = ""
+    dmi_product: str = ""
+    uptime_s: float | None = None
+    is_root: bool = False
+    python: str = ""
+
+
+class Clock(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """This host's clock. ``synchronised`` is what the kernel says (adjtimex), None when it does not say."""
+
+    unix_s: float
+    synchronised: bool | None = None
+    estimated_error_us: int | None = None
+
+
+class FeatureState(enum.Enum):
+    """How a kernel feature is there."""
+
+    BUILTIN = "builtin"
+    LOADED = "loaded"
+    LOADABLE = "loadable"
+    """A module on disk for this kernel; nothing has loaded it."""
+    MISSING = "missing"
+    UNKNOWN = "unknown"
+
+
+class Feature(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One kernel feature and the evidence for its state ("CONFIG_VXLAN=y in /proc/config.gz")."""
+
+    name: str
+    state: FeatureState
+    evidence: str
+
+
+class Kernel(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Kernel features by their name in `netdiag.facts.features` (vxlan, bridge, veth, ip_vs, xt_addrtype …)."""
+
+    features: dict[str, Feature]
+    taints: str = ""
+
+
+class Nic(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A physical or virtual NIC of the host as its driver shows it; ``offloads`` by ethtool feature name."""
+
+    name: str
+    driver: str = ""
+    offloads: dict[str, bool] = msgspec.field(default_factory=dict)
+
+
+# --- per network namespace -------------------------------------------------------------------------------------------
+
+
+class Namespace(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A network namespace in use. ``path`` is what a setns takes on that host; ``owner`` a container or network name."""
+
+    id: str
+    path: str
+    inode: int
+    owner: str = ""
+    owner_id: str = ""
+    pids: tuple[int, ...] = ()
+
+
+class Vxlan(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Attributes of a VXLAN device. ``port`` is the UDP destination port; ``local`` and ``group`` are addresses or empty."""
+
+    vni: int
+    port: int
+    local: str = ""
+    group: str = ""
+    learning: bool = False
+    proxy: bool = False
+    l2miss: bool = False
+    l3miss: bool = False
+    ageing_s: int | None = None
+    udp_checksum: bool | None = None
+    external: bool = False
+    """Metadata mode (collect_md): one device for all VNIs, as OVS and Cilium use it."""
+
+
+class LinkStats(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Counters of a device since it exists."""
+
+    rx_packets: int = 0
+    tx_packets: int = 0
+    rx_errors: int = 0
+    tx_errors: int = 0
+    rx_dropped: int = 0
+    tx_dropped: int = 0
+
+
+class Link(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A network device. ``kind`` is the rtnl link kind ("veth", "bridge", "vxlan", "" for a plain NIC)."""
+
+    index: int
+    name: str
+    kind: str = ""
+    mtu_bytes: int = 0
+    mac: str = ""
+    up: bool = False
+    """IFF_UP: administratively up."""
+    operstate: str = ""
+    """RFC 2863 state as the kernel names it: up, down, lowerlayerdown, dormant, unknown …"""
+    loopback: bool = False
+    promiscuous: bool = False
+    master: int | None = None
+    peer_index: int | None = None
+    peer_netnsid: int | None = None
+    vxlan: Vxlan | None = None
+    xdp_mode: str = ""
+    """Empty without an XDP program; else generic, driver, offloaded or multi."""
+    xdp_program_id: int | None = None
+    stats: LinkStats | None = None
+
+
+class Address(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An address of a device, ``cidr`` with its prefix length."""
+
+    device: str
+    cidr: str
+    scope: str = "global"
+    secondary: bool = False
+    peer: str = ""
+
+
+class NextHop(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Where a route leads: gateway (empty when on the link), device (empty for blackhole and its kin), weight."""
+
+    gateway: str = ""
+    device: str = ""
+    weight: int = 1
+    onlink: bool = False
+
+
+class Route(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A route.
+
+    ``type`` is unicast, local, blackhole, unreachable, prohibit or throw; the default's destination is "0.0.0.0/0".
+    """
+
+    destination: str
+    table: int = 254
+    type: str = "unicast"
+    protocol: str = ""
+    scope: str = ""
+    metric: int = 0
+    source: str = ""
+    """Preferred source address (``src``)."""
+    mtu_bytes: int | None = None
+    next_hops: tuple[NextHop, ...] = ()
+
+
+class PolicyRule(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A routing policy rule; empty fields match everything."""
+
+    priority: int
+    family: int
+    """4 or 6."""
+    source: str = ""
+    destination: str = ""
+    in_device: str = ""
+    out_device: str = ""
+    mark: int | None = None
+    mask: int | None = None
+    table: int = 0
+    action: str = "lookup"
+    invert: bool = False
+
+
+class Neighbour(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An ARP or ND entry; ``states`` in the kernel's words: reachable, stale, failed, permanent, incomplete."""
+
+    device: str
+    address: str
+    mac: str = ""
+    states: tuple[str, ...] = ()
+    proxy: bool = False
+
+
+class FdbEntry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A bridge or VXLAN forwarding entry. ``on_master`` marks the bridge's own learned row (no VTEP)."""
+
+    device: str
+    mac: str
+    vtep: str = ""
+    vlan: int | None = None
+    states: tuple[str, ...] = ()
+    on_self: bool = False
+    on_master: bool = False
+
+
+class TcFilter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A traffic-control filter or an ingress/clsact hook that can drop before netfilter."""
+
+    device: str
+    parent: str
+    """ingress, egress, or the qdisc's handle."""
+    kind: str
+    priority: int = 0
+    protocol: str = ""
+    detail: str = ""
+
+
+class Backend(enum.Enum):
+    """Which of the kernel's packet filters a text describes."""
+
+    NFT_NATIVE = "nft-native"
+    IPTABLES_NFT = "iptables-nft"
+    IPTABLES_LEGACY = "iptables-legacy"
+    IPSET = "ipset"
+
+
+class RuleSet(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The raw text of a running rule set with counters, and the SHA-256 of that text without counters."""
+
+    backend: Backend
+    family: int
+    """4 or 6; 0 where one text holds both (nft, ipset)."""
+    text: str
+    sha256: str
+
+
+class SavedRules(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Rules that a boot or a reload would install. ``source`` names the mechanism (firewalld, iptables.service, …)."""
+
+    source: str
+    path: str
+    text: str
+
+
+class FirewallService(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A program that owns rules (firewalld, ufw, …): whether it is installed and whether it is active now."""
+
+    name: str
+    active: bool | None
+    evidence: str
+
+
+class FirewallSaved(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What is saved on disk, and which programs would act on it."""
+
+    rules: tuple[SavedRules, ...] = ()
+    services: tuple[FirewallService, ...] = ()
+
+
+class Socket(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A listening (tcp) or bound (udp) socket. ``process`` is empty for a kernel socket or without permission."""
+
+    protocol: str
+    address: str
+    port: int
+    inode: int = 0
+    pid: int | None = None
+    process: str = ""
+    queue: int | None = None
+    backlog: int | None = None
+
+
+class Conntrack(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Totals of the connection-tracking table; None where the kernel does not say."""
+
+    count: int | None = None
+    maximum: int | None = None
+    insert_failed: int | None = None
+    dropped: int | None = None
+    early_drop: int | None = None
+
+
+# --- Docker ----------------------------------------------------------------------------------------------------------
+
+
+class SwarmState(enum.Enum):
+    """The engine's ``Swarm.LocalNodeState``."""
+
+    INACTIVE = "inactive"
+    PENDING = "pending"
+    ACTIVE = "active"
+    ERROR = "error"
+    LOCKED = "locked"
+    UNKNOWN = "unknown"
+
+
+class SwarmMembership(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What this engine says of its own membership. Cluster fields exist on managers only."""
+
+    state: SwarmState
+    node_id: str = ""
+    node_address: str = ""
+    is_manager: bool = False
+    error: str = ""
+    remote_managers: tuple[str, ...] = ()
+    """``address:port`` of the managers that this node knows."""
+    cluster_id: str = ""
+    data_path_port: int | None = None
+    """None where the engine does not say (workers); 0 in the API means the default, 4789."""
+    default_address_pools: tuple[str, ...] = ()
+    subnet_size: int | None = None
+    managers: int | None = None
+    nodes: int | None = None
+
+
+class ContainerNetwork(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A container's attachment to one network."""
+
+    network: str
+    network_id: str = ""
+    endpoint_id: str = ""
+    address: str = ""
+    mac: str = ""
+    gateway: str = ""
+
+
+class Container(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A container of this engine; no environment, no labels but the swarm's own."""
+
+    id: str
+    name: str
+    image: str = ""
+    image_id: str = ""
+    running: bool = False
+    state: str = ""
+    pid: int | None = None
+    sandbox_path: str = ""
+    networks: tuple[ContainerNetwork, ...] = ()
+    ports: tuple[str, ...] = ()
+    """Published ports, ``HOST:PORT->PORT/PROTO``."""
+    service: str = ""
+    task_id: str = ""
+
+
+class OverlayPeer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A node that takes part in an overlay, as gossip knows it."""
+
+    name: str
+    address: str
+
+
+class OverlayTask(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A task's endpoint in a verbose network view; ``host_address`` is the VTEP where it lives."""
+
+    service: str
+    name: str
+    endpoint_id: str
+    address: str
+    host_address: str = ""
+
+
+class Network(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A Docker network as this engine sees it."""
+
+    id: str
+    name: str
+    driver: str
+    scope: str
+    subnets: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    encrypted: bool = False
+    mtu_bytes: int | None = None
+    """The driver option com.docker.network.driver.mtu, when set."""
+    vnis: tuple[int, ...] = ()
+    bridge: str = ""
+    peers: tuple[OverlayPeer, ...] = ()
+    tasks: tuple[OverlayTask, ...] = ()
+    virtual_addresses: dict[str, str] = msgspec.field(default_factory=dict)
+    """Service name to virtual IP."""
+
+
+class Image(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An image of this engine: every ``name:tag`` it has, its architecture when the engine was asked."""
+
+    id: str
+    tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+
+
+class SwarmNode(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A row of the manager's node list."""
+
+    id: str
+    hostname: str
+    role: str
+    state: str
+    """ready, down, disconnected or unknown."""
+    availability: str
+    address: str = ""
+    manager_address: str = ""
+    reachability: str = ""
+    leader: bool = False
+    engine_version: str = ""
+    message: str = ""
+    created_s: float | None = None
+
+
+class Task(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A swarm task, as the manager knows it."""
+
+    id: str
+    service: str
+    node_id: str
+    state: str
+    desired: str
+    image: str = ""
+    error: str = ""
+
+
+class Service(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A swarm service. ``replicas`` is None for a global one."""
+
+    id: str
+    name: str
+    image: str
+    replicas: int | None = None
+    endpoint_mode: str = "vip"
+    published_ports: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+
+
+class Cluster(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What only a manager knows; absent as a whole on workers."""
+
+    nodes: tuple[SwarmNode, ...] = ()
+    services: tuple[Service, ...] = ()
+    tasks: tuple[Task, ...] = ()
+
+
+class Engine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A Docker engine: version, settings, swarm membership and what it runs. Secrets never enter."""
+
+    version: str
+    api_version: str = ""
+    root_directory: str = ""
+    storage_driver: str = ""
+    name: str = ""
+    system_time_s: float | None = None
+    architecture: str = ""
+    live_restore: bool = False
+    rootless: bool = False
+    firewall_backend: str = ""
+    """What the engine says (API 1.49 and later); empty when it does not say."""
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
+    default_address_pools: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    swarm: SwarmMembership
+    networks: tuple[Network, ...] = ()
+    containers: tuple[Container, ...] = ()
+    images: tuple[Image, ...] = ()
+    cluster: Cluster | None = None
+    swarm_files: tuple[str, ...] = ()
+    """Names (not contents) of files below the engine's swarm directory: leftovers when it is inactive."""
+    swarm_files_known: bool = False
+    """Whether that directory could be looked at."""
+
+
+class LogLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A line of the engine's log that belongs to a class that netdiag knows (`netdiag.swarm.join_stage`)."""
+
+    unix_s: float | None
+    text: str
+
+
+class EngineLog(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The engine's log of the last hour, reduced to the lines that say something about swarm or networking."""
+
+    source: str
+    lines: tuple[LogLine, ...] = ()
+
+
+# --- Calico and BIRD -------------------------------------------------------------------------------------------------
+
+
+class Calico(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What this host says of Calico: where its datastore is and what the datastore held, raw keys to values."""
+
+    endpoints: tuple[str, ...] = ()
+    configured_by: str = ""
+    version: str = ""
+    """v1 (etcd v2 keys) or v3 (etcd v3 resources)."""
+    keys: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class BirdProtocol(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A row of BIRD's ``show protocols``."""
+
+    name: str
+    protocol: str
+    table: str
+    state: str
+    since: str
+    info: str = ""
+
+
+class Bird(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A running BIRD and its protocols."""
+
+    version: str
+    socket: str
+    protocols: tuple[BirdProtocol, ...] = ()
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+def _absent() -> Absence:
+    return Absence(kind=AbsenceKind.NOT_PROBED, text="not collected")
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """One host's state at one moment; every section on its own."""
+
+    schema: str = SCHEMA
+    collected_s: float
+    """Unix time on this host when collection began."""
+    duration_s: float = 0.0
+    identity: Section[Identity] = Section(absent=_absent())
+    clock: Section[Clock] = Section(absent=_absent())
+    kernel: Section[Kernel] = Section(absent=_absent())
+    nics: Section[tuple[Nic, ...]] = Section(absent=_absent())
+    namespaces: Section[dict[str, Namespace]] = Section(absent=_absent())
+    links: Section[dict[str, tuple[Link, ...]]] = Section(absent=_absent())
+    addresses: Section[dict[str, tuple[Address, ...]]] = Section(absent=_absent())
+    routes: Section[dict[str, tuple[Route, ...]]] = Section(absent=_absent())
+    rules: Section[dict[str, tuple[PolicyRule, ...]]] = Section(absent=_absent())
+    neighbours: Section[dict[str, tuple[Neighbour, ...]]] = Section(absent=_absent())
+    fdb: Section[dict[str, tuple[FdbEntry, ...]]] = Section(absent=_absent())
+    tc: Section[dict[str, tuple[TcFilter, ...]]] = Section(absent=_absent())
+    sysctls: Section[dict[str, dict[str, str]]] = Section(absent=_absent())
+    firewall: Section[dict[str, tuple[RuleSet, ...]]] = Section(absent=_absent())
+    firewall_saved: Section[FirewallSaved] = Section(absent=_absent())
+    sockets: Section[dict[str, tuple[Socket, ...]]] = Section(absent=_absent())
+    conntrack: Section[dict[str, Conntrack]] = Section(absent=_absent())
+    engine: Section[Engine] = Section(absent=_absent())
+    engine_log: Section[EngineLog] = Section(absent=_absent())
+    calico: Section[Calico] = Section(absent=_absent())
+    bird: Section[Bird] = Section(absent=_absent())
+
+
+SECTIONS: tuple[str, ...] = tuple(
+    field for field in Facts.__struct_fields__ if field not in {"schema", "collected_s", "duration_s"}
+)
+"""The names of all sections, in the order in which they are shown."""
