@@ -61,7 +61,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="netdiag", prog_name="netdiag")
 def cli() -> None:
-    """Say what loses the packet between Docker hosts, and the one command that heals it.
+    r"""Say what loses the packet between Docker hosts, and the one command that heals it.
 
     \b
     Example, on a host that is about to join a swarm:

@@ -103,7 +103,7 @@ class Feature(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Kernel(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Kernel features by their name in `netdiag.facts.features` (vxlan, bridge, veth, ip_vs, xt_addrtype …)."""
+    """Kernel features by their name in `netdiag.facts.features`: vxlan, bridge, veth, ip_vs, xt_addrtype …"""
 
     features: dict[str, Feature]
     taints: str = ""
@@ -121,7 +121,7 @@ class Nic(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Namespace(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A network namespace in use. ``path`` is what a setns takes on that host; ``owner`` a container or network name."""
+    """A network namespace in use; ``path`` is what setns takes on that host, ``owner`` a container or network."""
 
     id: str
     path: str
@@ -132,7 +132,7 @@ class Namespace(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Vxlan(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Attributes of a VXLAN device. ``port`` is the UDP destination port; ``local`` and ``group`` are addresses or empty."""
+    """A VXLAN device. ``port`` is the UDP destination port; ``local`` and ``group`` are addresses or empty."""
 
     vni: int
     port: int
