@@ -35,7 +35,7 @@ _S, _P = JoinStage, JoinProblem
 
 _SESSION_CONTEXT: Final = ("agent: session failed", "module=node/agent")
 _TRANSPORT: Final = frozenset({_S.TCP, _S.TLS})
-_OTHER_CLIENT: Final = re.compile(r"\b(?:Get|Head|Post|Put) \\*\"https?://")
+_OTHER_CLIENT: Final = re.compile(r"\b(?:Get|Head|Post|Put) [\\\"]*https?://")
 """An HTTP request of the engine, to a registry most of all: it has the same TLS troubles and is no join."""
 
 _STAMP: Final = re.compile(r'\btime"?[=:]"?(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d))')
