@@ -77,8 +77,9 @@ class _Frame(msgspec.Struct, frozen=True):
 def request_bytes(authority: str) -> bytes:
     """Everything that the client ever sends, in one piece.
 
-    The acknowledgement of the peer's SETTINGS is among it, ahead of time: grpc-go only counts it. Its PING is a
-    measurement of its own and may stay unanswered for the length of this call.
+    The acknowledgement of the peer's SETTINGS is among it, ahead of time: the RFC does not foresee that, grpc-go takes
+    it. Its PING is a measurement of its own and may stay unanswered for the length of this call. A manager keeps the
+    connection open after its answer, so reading until it closes never ends: `is_finished` says when to stop.
 
     Args:
         authority: ``address:port`` as dialled; managers do not look at it.

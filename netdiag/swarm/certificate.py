@@ -74,7 +74,11 @@ class WindowProblem(msgspec.Struct, frozen=True):
 
 
 def parse_certificates(data: bytes) -> tuple[Certificate, ...] | Unreadable:
-    """Read one DER certificate, or all of a PEM bundle (a root that is being rotated is a bundle of two)."""
+    """Read one DER certificate, or all of a PEM bundle.
+
+    A root may be a bundle. While it is rotated, 20.10 goes on giving joining hosts the old root alone, and its tokens
+    keep the old digest until the rotation is complete.
+    """
     from cryptography import x509
 
     try:
