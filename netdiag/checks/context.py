@@ -93,7 +93,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     def own_addresses(self) -> tuple[str, ...]:
         """The host's own global addresses, without prefix lengths, loopback and Docker's bridges left out."""
-        left_out = {link.name for link in self.host_links() if link.loopback or link.kind in ("bridge", "veth", "vxlan")}
+        left_out = {
+            link.name for link in self.host_links() if link.loopback or link.kind in ("bridge", "veth", "vxlan")
+        }
         return tuple(
             address.cidr.partition("/")[0]
             for address in (self.facts.addresses.value or {}).get(HOST, ())
@@ -102,13 +104,15 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     # --- answers ---
 
-    def ok(self, check: str, summary: str, *, subject: Subject | None = None, evidence: Iterable[Evidence] = ()) -> Found:
+    def ok(
+        self, check: str, summary: str, *, subject: Subject | None = None, evidence: Iterable[Evidence] = ()
+    ) -> Found:
         """It is as it should be."""
         return Found(
             check=check, state=State.OK, subject=subject or self.subject, summary=summary, evidence=tuple(evidence)
         )
 
-    def problem(  # noqa: PLR0917 - keyword-only in effect; the first two read as a sentence
+    def problem(
         self,
         check: str,
         summary: str,

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
-from netdiag.model.facts import AbsenceKind
+from netdiag.model.facts import AbsenceKind, FeatureState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step
-from netdiag.swarm.engine_rules import Conditions, defects_of, parse_version
+from netdiag.swarm.engine_rules import Condition, Effect, defects_of
+from netdiag.swarm.engine_version import parse_engine_version
+from netdiag.swarm.ports import DEFAULT_DATA_PATH_PORT
 
 _ALL = (Need.JOIN, Need.NAMES, Need.TRAFFIC)
 
@@ -27,13 +29,42 @@ def _reachable(ctx: Context) -> Iterator[Found]:
             check,
             f"there is no Docker engine to join with: {absent.text}",
             breaks=_ALL,
-            next_steps=[Step(host=ctx.host, command="systemctl start docker", why="the engine must run before it can join")],
+            next_steps=[
+                Step(host=ctx.host, command="systemctl start docker", why="the engine must run before it can join")
+            ],
         )
         return
     steps = []
     if absent.kind is AbsenceKind.PERMISSION:
-        steps = [Step(host=ctx.host, command="sudo netdiag preflight swarm …", why="the engine's socket is open to root only")]
+        steps = [
+            Step(
+                host=ctx.host, command="sudo netdiag preflight swarm …", why="the engine's socket is open to root only"
+            )
+        ]
     yield ctx.unknown(check, "the Docker engine could not be asked", absent.text, leaves=_ALL, next_steps=steps)
+
+
+def _conditions(ctx: Context) -> set[Condition]:
+    engine = ctx.facts.engine.value
+    saved = ctx.facts.firewall_saved.value
+    kernel = ctx.facts.kernel.value
+    found: set[Condition] = set()
+    if engine is not None:
+        if any(network.encrypted for network in engine.networks):
+            found.add(Condition.ENCRYPTED_NETWORK)
+        if engine.firewall_backend.startswith("nftables"):
+            found.add(Condition.NFTABLES_BACKEND)
+    if any(service.name == "firewalld" and service.active for service in (saved.services if saved else ())):
+        found.add(Condition.FIREWALLD)
+    if ctx.data_path_port != DEFAULT_DATA_PATH_PORT:
+        found.add(Condition.CUSTOM_DATA_PATH_PORT)
+    match = kernel.features.get("xt_u32") if kernel else None
+    if match is not None and match.state is FeatureState.MISSING:
+        found.add(Condition.WITHOUT_XT_U32)
+    return found
+
+
+_BREAKS = {Effect.REFUSES_SWARM: _ALL, Effect.LOSES_TRAFFIC: (Need.TRAFFIC,), Effect.CRASHES: ()}
 
 
 def _version(ctx: Context) -> Iterator[Found]:
@@ -41,35 +72,27 @@ def _version(ctx: Context) -> Iterator[Found]:
     engine = ctx.facts.engine.value
     if engine is None:
         return
-    version = parse_version(engine.version)
+    version = parse_engine_version(engine.version)
     if version is None:
         yield ctx.unknown(check, f"engine version {engine.version!r} is not understood", "it has no number to compare")
         return
-    saved = ctx.facts.firewall_saved.value
-    conditions = Conditions(
-        encrypted=any(network.encrypted for network in engine.networks),
-        firewalld=any(service.name == "firewalld" and service.active for service in (saved.services if saved else ())),
-        firewall_backend=engine.firewall_backend,
-        data_path_port=ctx.data_path_port,
-    )
-    found = False
-    for defect in defects_of(version, conditions):
-        found = True
+    defects = defects_of(version, _conditions(ctx))
+    for defect in defects:
         yield ctx.problem(
             check,
-            f"engine {engine.version}: {defect.effect}",
-            breaks=defect.breaks,
+            f"engine {engine.version}: {defect.what}",
+            breaks=_BREAKS[defect.effect],
             evidence=[Evidence("engine", f"version {engine.version}; {', '.join(defect.refs)}", {"defect": defect.id})],
             cause=cause(
                 "swarm.engine-version",
                 host=ctx.host,
                 object={"kind": "engine", "version": engine.version, "defect": defect.id},
-                confidence=Confidence.LIKELY,
-                explanation=f"{defect.effect} {defect.advice}",
+                confidence=Confidence.PROVEN if defect.effect is Effect.REFUSES_SWARM else Confidence.POSSIBLE,
+                explanation=f"{defect.what[:1].upper()}{defect.what[1:]}.",
                 remedy=(Remedy(host=ctx.host, summary=defect.advice, commands=(), risk=Risk.DISRUPTIVE),),
             ),
         )
-    if not found:
+    if not defects:
         yield ctx.ok(check, f"engine {engine.version}: no defect known that would matter here")
 
 
@@ -136,7 +159,9 @@ def _proxy(ctx: Context) -> Iterator[Found]:
         yield ctx.ok(check, "the engine has no proxy that could carry tcp/2377")
         return
     exempt = {part.strip() for part in engine.no_proxy.split(",")}
-    uncovered = [probe.address for probe in ctx.managers if probe.address and probe.address not in exempt and "*" not in exempt]
+    uncovered = [
+        probe.address for probe in ctx.managers if probe.address and probe.address not in exempt and "*" not in exempt
+    ]
     if not uncovered and ctx.managers:
         yield ctx.ok(check, "the engine has a proxy, and its NO_PROXY names every manager")
         return

@@ -63,7 +63,7 @@ class CaResponse(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
 
 
-class _Malformed(Exception):  # noqa: N818  it never leaves this module
+class _Malformed(Exception):
     """The bytes break a rule of HTTP/2, gRPC or protobuf."""
 
 
