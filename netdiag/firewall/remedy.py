@@ -17,10 +17,7 @@ def accept_before(rule: FirewallRule, packet: Packet, *, host: str, persist: tup
     )
     table = "" if rule.table == "filter" else f"-t {rule.table} "
     match = " ".join(_match(packet))
-    if rule.number is None:
-        place = f"-A {rule.chain}"
-    else:
-        place = f"-I {rule.chain} {rule.number}"
+    place = f"-A {rule.chain}" if rule.number is None else f"-I {rule.chain} {rule.number}"
     undo = f"{tool} {table}-D {rule.chain} {match} -j ACCEPT"
     return Remedy(
         host=host,
