@@ -42,12 +42,12 @@ def _vxlan(ctx: Context) -> Iterator[Found]:
                     host=ctx.host,
                     object={
                         "kind": "device",
-                        "device": link.name,
+                        "name": link.name,
                         "namespace": namespace,
                         "vni": link.vxlan.vni,
                         "port": port,
                     },
-                    confidence=Confidence.LIKELY if collides else Confidence.POSSIBLE,
+                    confidence=Confidence.LIKELY,
                 )
                 if collides
                 else None,
@@ -111,7 +111,7 @@ def _offload(ctx: Context) -> Iterator[Found]:
                 cause=cause(
                     "underlay.checksum-offload",
                     host=ctx.host,
-                    object={"kind": "device", "device": nic.name, "feature": "tx-checksum-ip-generic"},
+                    object={"kind": "device", "name": nic.name, "feature": "tx-checksum-ip-generic"},
                     confidence=Confidence.POSSIBLE,
                     remedy=(
                         Remedy(

@@ -114,7 +114,13 @@ def _live_restore(ctx: Context) -> Iterator[Found]:
         cause=cause(
             "swarm.engine-setting",
             host=ctx.host,
-            object={"kind": "engine", "setting": "live-restore", "value": True},
+            object={
+                "kind": "setting",
+                "program": "docker",
+                "key": "live-restore",
+                "value": True,
+                "file": "/etc/docker/daemon.json",
+            },
             confidence=Confidence.PROVEN,
             remedy=(
                 Remedy(
@@ -143,7 +149,7 @@ def _rootless(ctx: Context) -> Iterator[Found]:
         cause=cause(
             "swarm.engine-setting",
             host=ctx.host,
-            object={"kind": "engine", "setting": "rootless", "value": True},
+            object={"kind": "setting", "program": "docker", "key": "rootless", "value": True},
             confidence=Confidence.LIKELY,
         ),
     )
@@ -172,7 +178,13 @@ def _proxy(ctx: Context) -> Iterator[Found]:
         cause=cause(
             "swarm.proxy",
             host=ctx.host,
-            object={"kind": "engine", "setting": "proxy", "value": proxy, "no_proxy": engine.no_proxy},
+            object={
+                "kind": "setting",
+                "program": "docker",
+                "key": "HTTPS_PROXY",
+                "value": proxy,
+                "no_proxy": engine.no_proxy,
+            },
             confidence=Confidence.POSSIBLE,
         ),
     )

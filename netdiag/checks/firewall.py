@@ -208,7 +208,7 @@ def _stopped(
             ),
             evidence=(seen,),
             affects=tuple(
-                {Need.JOIN: "swarm join", Need.NAMES: "names", Need.TRAFFIC: "overlay data"}[need]
+                {Need.JOIN: "swarm join", Need.NAMES: "service names", Need.TRAFFIC: "overlay data"}[need]
                 for need in (Need.JOIN, Need.NAMES, Need.TRAFFIC)
                 if need in breaks
             ),

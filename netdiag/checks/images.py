@@ -78,7 +78,6 @@ def _images(ctx: Context) -> Iterator[Found]:
                 confidence=Confidence.PROVEN,
                 explanation=f"{name} is not among this engine's images, and {why}.",
                 evidence=(seen,),
-                affects=("tasks of services with this image",),
                 remedy=(
                     Remedy(
                         host="the host that has the image",

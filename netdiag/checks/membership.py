@@ -165,11 +165,12 @@ def _pending(ctx: Context, engine: Engine) -> Found:
             "swarm.join-stage",
             host=ctx.host,
             object={
-                "kind": "engine",
+                "kind": "stage",
                 "stage": stage.stage.value,
                 "problem": stage.problem.value if stage.problem else None,
                 "node_id": engine.swarm.node_id,
-                "managers": list(engine.swarm.remote_managers),
+                "manager": ", ".join(engine.swarm.remote_managers),
+                "message": stage.explanation,
             },
             confidence=Confidence.PROVEN if log or engine.swarm.node_id else Confidence.LIKELY,
             explanation=(
@@ -199,7 +200,11 @@ def _error(ctx: Context, engine: Engine) -> Found:
         cause=cause(
             "swarm.certificate-clock" if expired else "swarm.already-member",
             host=ctx.host,
-            object={"kind": "engine", "state": "error", "error": redacted(engine.swarm.error)},
+            object={
+                "kind": "certificate" if expired else "engine",
+                "state": "error",
+                "error": redacted(engine.swarm.error),
+            },
             confidence=Confidence.LIKELY,
             explanation=found.meaning if found else None,
             evidence=(_evidence(engine),),
@@ -229,7 +234,7 @@ def _leftovers(ctx: Context) -> Iterator[Found]:
         cause=cause(
             "swarm.stale-state",
             host=ctx.host,
-            object={"kind": "file", "path": directory, "files": telling[:20]},
+            object={"kind": "file", "path": directory, "what": telling[:20]},
             confidence=Confidence.POSSIBLE,
             remedy=(
                 Remedy(

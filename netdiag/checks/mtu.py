@@ -117,7 +117,7 @@ def _black_hole(
             host=ctx.host,
             object={
                 "kind": "device",
-                "device": device,
+                "name": device,
                 "mtu_bytes": device_mtu,
                 "largest_bytes": largest or None,
                 "peer": probe.given,
@@ -188,7 +188,7 @@ def _mtu_cause(ctx: Context, probe: ManagerProbe, sizes: PathSizes, largest: int
         host=ctx.host,
         object={
             "kind": "device",
-            "device": sizes.device,
+            "name": sizes.device,
             "mtu_bytes": sizes.device_mtu_bytes,
             "largest_bytes": largest,
             "peer": probe.given,

@@ -12,9 +12,6 @@ from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk
 from netdiag.swarm.pools import HostPrefix, Overlap, Pool, PoolKind, Severity, overlaps, swarm_pools
 
-_FIRST_SUBNETS = 2
-"""How many subnets of the default pool a swarm uses at once: ingress and the first network."""
-
 
 def _host_prefixes(ctx: Context) -> Iterator[HostPrefix]:
     seen: set[str] = set()
@@ -59,10 +56,10 @@ def _swarm_pools(ctx: Context, engine: Engine | None) -> tuple[tuple[Pool, ...],
     """The swarm's pools, and whether they are known or only the default that is assumed."""
     if engine is not None and engine.swarm.is_manager:
         return swarm_pools(engine.swarm.default_address_pools, engine.swarm.subnet_size), True
-    first = ipaddress.ip_network("10.0.0.0/8").subnets(new_prefix=24)
+    first = ipaddress.IPv4Network("10.0.0.0/8").subnets(new_prefix=24)
     assumed = tuple(
-        Pool(kind=PoolKind.OVERLAY, prefix=next(first), label=f"{name} of a swarm with the default pool")
-        for name in ("ingress", "the first overlay network")[:_FIRST_SUBNETS]
+        Pool(kind=PoolKind.OVERLAY, prefix=prefix, label=f"{name} of a swarm with the default pool")
+        for name, prefix in zip(("ingress", "the first overlay network"), first, strict=False)
     )
     return (*assumed, *swarm_pools(())), ctx.options.initialise
 
@@ -101,10 +98,10 @@ def _collision(ctx: Context, check: str, one: Overlap, confidence: Confidence) -
             "swarm.address-pool",
             host=ctx.host,
             object={
-                "kind": "network",
-                "pool": str(one.pool.prefix),
+                "kind": "subnet",
+                "subnet": str(one.pool.prefix),
                 "other": str(one.other.prefix),
-                "shared": str(one.shared),
+                "owner": one.pool.label,
             },
             confidence=confidence,
             explanation=f"{one.lost[:1].upper()}{one.lost[1:]}.",

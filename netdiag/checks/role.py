@@ -45,7 +45,13 @@ def _quorum(ctx: Context) -> Iterator[Found]:
             cause=cause(
                 "swarm.quorum-risk",
                 host=ctx.host,
-                object={"kind": "quorum", "managers_before": len(managers), "managers_after": after.managers},
+                object={
+                    "kind": "managers",
+                    "reachable": after.reachable,
+                    "needed": after.needed,
+                    "total": after.managers,
+                    "before": len(managers),
+                },
                 confidence=Confidence.PROVEN,
                 remedy=(
                     Remedy(

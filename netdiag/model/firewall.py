@@ -48,7 +48,7 @@ class FirewallRule(msgspec.Struct, frozen=True, kw_only=True):
 
     def as_object(self) -> dict[str, Any]:
         """The ``object`` of a cause."""
-        return {"kind": "rule", **msgspec.to_builtins(self)}
+        return {"kind": "rule" if self.number is not None else "policy", **msgspec.to_builtins(self)}
 
     def place(self) -> str:
         """Where it stands, in a few words: "filter INPUT rule 4" or "filter INPUT policy"."""
