@@ -87,7 +87,7 @@ def _outbound(ctx: Context) -> Iterator[Found]:
         if not probe.address or probe.tcp is None or probe.tcp.outcome is TcpOutcome.CONNECTED:
             # A connection that came about says more than any reading; one that failed is explained where it failed.
             continue
-        reading = read_plainly(_rule_sets(ctx), packet_to(ctx, probe))
+        reading = read_plainly(_rule_sets(ctx), packet_to(probe))
         subject = Subject(host=ctx.host, peer=probe.given)
         what = f"tcp/{probe.port} from here to {probe.given}"
         if reading.outcome is Outcome.ACCEPT:

@@ -110,13 +110,13 @@ def local_rule(ctx: Context, probe: ManagerProbe) -> Cause | None:
         if (moved.address, moved.port) == (probe.address, probe.port):
             return _local_cause(ctx, probe, moved.rule, Confidence.PROVEN, moved.packets)
     rules = (ctx.facts.firewall.value or {}).get(HOST, ())
-    reading = read_plainly(rules, packet_to(ctx, probe))
+    reading = read_plainly(rules, packet_to(probe))
     if reading.outcome in (Outcome.DROP, Outcome.REJECT) and reading.rule is not None:
         return _local_cause(ctx, probe, reading.rule, Confidence.LIKELY, None)
     return None
 
 
-def packet_to(ctx: Context, probe: ManagerProbe) -> Packet:
+def packet_to(probe: ManagerProbe) -> Packet:
     """The SYN to a manager, as this host's OUTPUT sees it."""
     route = probe.route
     return Packet(
@@ -136,7 +136,7 @@ def _local_cause(
     counted = f"; its counter moved by {packets}, once for every SYN that was sent" if packets is not None else ""
     seen = Evidence("rule", f"{rule.place()} ({rule.backend.value}): {rule.text}{counted}", rule.as_object())
     inbound = rule.chain.startswith(("INPUT", "PREROUTING"))
-    packet = packet_to(ctx, probe)
+    packet = packet_to(probe)
     if inbound:
         # What is lost is the manager's answer.
         packet = Packet(
