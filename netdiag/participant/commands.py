@@ -56,7 +56,7 @@ Where the third column is not empty, running it may load that kernel module; the
 ``may_load``: the caller knows that the module is there already, or the operator allows loading it.
 """
 
-_OPTIONS = {
+_OPTIONS: Dict[str, Tuple[Tuple[str, ...], Tuple[str, ...]]] = {
     "iptables": (("-c", "--counters"), ("-t", "--table")),
     "journalctl": (
         ("--no-pager", "-q", "--quiet", "--utc", "-r", "--reverse"),
@@ -64,7 +64,7 @@ _OPTIONS = {
     ),
     "systemctl": (("-q", "--quiet"), ()),
     "ufw": (("verbose", "numbered"), ()),
-}  # type: Dict[str, Tuple[Tuple[str, ...], Tuple[str, ...]]]
+}
 """What may follow a leading argv, per tool: plain words, and options that take a value."""
 
 _SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")

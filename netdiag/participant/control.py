@@ -19,8 +19,8 @@ def unix_ask(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """Send one line to BIRD's control socket and read until its answer ends.
 
     Parameters: ``path`` (a socket whose name is bird*.ctl); ``send`` (one line that begins with "show "); ``until``
-    (optional pattern of the answer's last line, default `END`); ``limit_bytes``. Data: ``text`` (greeting and answer, as
-    they came), ``truncated``. Errors: unsupported (another socket, another line), missing, permission, timeout.
+    (optional pattern of the answer's last line, default `END`); ``limit_bytes``. Data: ``text`` (greeting and answer,
+    as they came), ``truncated``. Errors: unsupported (another socket, another line), missing, permission, timeout.
     """
     path, line = str(params["path"]), str(params["send"]).rstrip("\n")
     limit = int(params.get("limit_bytes") or LIMIT_BYTES)

@@ -55,10 +55,10 @@ def netlink_dump(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """A whole dump, repeated until the kernel says that nothing changed meanwhile.
 
     Parameters: ``protocol`` (0 is NETLINK_ROUTE), ``type`` (RTM_GETLINK 18, RTM_GETROUTE 26 …), ``body`` (base64 of
-    what follows the header, e.g. struct rtmsg), ``netns``, ``strict`` (NETLINK_GET_STRICT_CHK: the kernel honours
-    the body's filters), ``may_load``. Data: ``messages`` (bytes: all messages one after the other, header included, without the
-    final DONE), ``interrupted`` (the table kept changing: some entries may be missing or twice). Errors: unsupported,
-    withheld, permission, missing (namespace), timeout, failed.
+    what follows the header, e.g. struct rtmsg), ``netns``, ``strict`` (NETLINK_GET_STRICT_CHK: the kernel honours the
+    body's filters), ``may_load``. Data: ``messages`` (bytes: all messages one after the other, header included, without
+    the final DONE), ``interrupted`` (the table kept changing: some entries may be missing or twice). Errors:
+    unsupported, withheld, permission, missing (namespace), timeout, failed.
     """
     protocol, kind, body = int(params.get("protocol") or 0), int(params["type"]), as_bytes(params.get("body"))
     _check(protocol, kind, params)

@@ -9,7 +9,7 @@ from netdiag.participant.errors import FAILED, UNSUPPORTED, VerbError, from_os_e
 
 Verb = Callable[[Dict[str, Any], Deadline], Dict[str, Any]]
 
-VERBS = {
+VERBS: Dict[str, Verb] = {
     "identity": system.identity,
     "clock": system.clock,
     "namespaces": system.namespaces,
@@ -25,7 +25,7 @@ VERBS = {
     "netlink-get": netlink.netlink_get,
     "create-device": netlink.create_device,
     "ethtool": ethtool.ethtool,
-}  # type: Dict[str, Verb]
+}
 """Every verb by its name. A verb's docstring documents its parameters, its data and its errors."""
 
 DEFAULT_TIMEOUT_S = 5.0
