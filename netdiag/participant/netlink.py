@@ -115,7 +115,7 @@ def open_netlink(protocol: int, tried: str, receive_bytes: int, strict: bool) ->
     for option, wanted in ((NETLINK_EXT_ACK, True), (NETLINK_GET_STRICT_CHK, strict)):
         try:
             sock.setsockopt(SOL_NETLINK, option, int(wanted))
-        except OSError:  # noqa: PERF203 - an old kernel: less text in errors, filters not honoured
+        except OSError:  # an old kernel: less text in errors, filters not honoured
             continue
     try:
         sock.bind((0, 0))

@@ -3,7 +3,7 @@
 import time
 from typing import Any, Callable, Dict
 
-from netdiag.participant import commands, control, ethtool, files, http, netlink, system
+from netdiag.participant import commands, control, echo, ethtool, files, http, netlink, system, tcp, tls
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import FAILED, UNSUPPORTED, VerbError, from_os_error
 
@@ -25,6 +25,11 @@ VERBS: Dict[str, Verb] = {
     "netlink-get": netlink.netlink_get,
     "create-device": netlink.create_device,
     "ethtool": ethtool.ethtool,
+    "resolve": tcp.resolve,
+    "tcp-connect": tcp.tcp_connect,
+    "tls-exchange": tls.tls_exchange,
+    "tls-hello": tls.tls_hello,
+    "echo-sizes": echo.echo_sizes,
 }
 """Every verb by its name. A verb's docstring documents its parameters, its data and its errors."""
 
