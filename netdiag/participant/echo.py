@@ -209,11 +209,10 @@ class _Sweep:
         """The sequence number of an echo message of this sweep, -1 of any other."""
         if len(message) < 8:
             return -1
-        number: int
-        identifier, number = struct.unpack_from(">HH", message, 4)
+        identifier = struct.unpack_from(">H", message, 4)[0]
         if identifier != self._id or (len(message) >= 8 + TAG_BYTES and message[8 : 8 + TAG_BYTES] != self._tag):
             return -1
-        return number
+        return int(struct.unpack_from(">H", message, 6)[0])
 
 
 def echo_request(six: bool, identifier: int, number: int, tag: bytes, length: int) -> bytes:
@@ -230,7 +229,7 @@ def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
     if len(data) % 2:
         data += b"\0"
-    total = sum(struct.unpack(">{}H".format(len(data) // 2), data))
+    total: int = sum(struct.unpack(">{}H".format(len(data) // 2), data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -251,18 +251,30 @@ def padded_hello(length: int, alpn: List[str]) -> bytes:
 def pad_hello(record: bytes, length: int) -> bytes:
     """``record`` (one ClientHello) made ``length`` bytes long by a padding extension, with all lengths put right.
 
-    At least four bytes are added, for the extension has a head. Raises VerbError when the record is no ClientHello.
+    OpenSSL pads some hellos itself, and an extension may stand only once: its padding is replaced. Raises VerbError
+    when the record is no ClientHello.
     """
     if len(record) < 48 or record[0] != HANDSHAKE or record[5] != 1:
         raise VerbError(FAILED, "pad a ClientHello: this is none")
-    padding = max(0, length - len(record) - 4)
-    extension = struct.pack(">HH", PADDING_EXTENSION, padding) + b"\0" * padding
     # Before the extensions: version, random, session id, cipher suites, compression methods (RFC 8446 §4.1.2).
-    position = 9 + 2 + 32
+    position: int = 9 + 2 + 32
     position += 1 + record[position]
     position += 2 + struct.unpack_from(">H", record, position)[0]
     position += 1 + record[position]
-    extensions = record[position + 2 :] + extension
+    extensions = _without_padding(record[position + 2 :])
+    padding = max(0, length - position - 2 - len(extensions) - 4)
+    extensions += struct.pack(">HH", PADDING_EXTENSION, padding) + b"\0" * padding
     body = record[9:position] + struct.pack(">H", len(extensions)) + extensions
     handshake = b"\x01" + struct.pack(">I", len(body))[1:] + body
     return record[:3] + struct.pack(">H", len(handshake)) + handshake
+
+
+def _without_padding(extensions: bytes) -> bytes:
+    kept = b""
+    position = 0
+    while position + 4 <= len(extensions):
+        kind, length = struct.unpack_from(">HH", extensions, position)
+        if kind != PADDING_EXTENSION:
+            kept += extensions[position : position + 4 + length]
+        position += 4 + length
+    return kept
