@@ -272,7 +272,7 @@ def test_a_drop_is_silence_for_as_long_as_asked(net: Net, rule: Callable[..., No
 def test_a_neighbour_that_does_not_answer_is_told_by_this_hosts_own_address(net: Net) -> None:
     answer = net.ask("tcp-connect", timeout_s=5, address="10.77.1.99", port=2377)
     assert answer["errno"] == 113
-    assert [e["offender"] for e in answer["icmp"]] in ([], [CLIENT])
+    assert [(e["type"], e["code"], e["offender"]) for e in answer["icmp"]] == [(3, 1, CLIENT)]
 
 
 @pytest.mark.parametrize(("kind", "errno_"), [("unreachable", 113), ("prohibit", 13), ("blackhole", 22)], ids=str)
