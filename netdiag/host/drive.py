@@ -21,8 +21,9 @@ class Carrier(Protocol):
     """A way to a host's participant. ``ask`` may be called from several threads at once."""
 
     def ask(self, requests: Sequence[Request]) -> Sequence[Answer]:
-        """Have all requests of a round run side by side; one answer each, in the same order. Never raises for a host
-        that answers badly: that is an answer with an error.
+        """Have all requests of a round run side by side; one answer each, in the same order.
+
+        Never raises for a host that answers badly: that is an answer with an error.
         """
 
 

@@ -57,7 +57,7 @@ It knows no host: whoever drives it sends the requests to a participant, or look
 _BYTES_TAG = "$b64"
 
 
-def to_json_values(value: Any) -> Any:
+def to_json_values(value: object) -> object:
     """The same value with every `bytes` in it as ``{"$b64": text}``: JSON carries it, `from_json_values` undoes it."""
     if isinstance(value, bytes | bytearray | memoryview):
         return {_BYTES_TAG: base64.b64encode(bytes(value)).decode("ascii")}
@@ -68,7 +68,7 @@ def to_json_values(value: Any) -> Any:
     return value
 
 
-def from_json_values(value: Any) -> Any:
+def from_json_values(value: object) -> object:
     """The inverse of `to_json_values`. Raises ValueError for base64 that is none."""
     if isinstance(value, dict):
         if len(value) == 1 and isinstance(text := value.get(_BYTES_TAG), str):
