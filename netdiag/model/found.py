@@ -1,4 +1,4 @@
-"""What one check says about one subject, before a report is made of all of them."""
+"""What a check yields, before the report ranks causes and numbers them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from netdiag.model.report import Answer, Cause, Evidence, Need, State, Step, Sub
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """One result of a check; `netdiag.report.assemble.build_report` makes findings and ranked causes of them.
+    """One finding together with the cause it names and the steps it asks for.
 
     Attributes:
-        check: The stable dotted id of the check.
-        state: What it means for the needs in ``answers``; the report weighs it against the command's own question.
-        summary: One line.
-        answers: The needs that this decides or leaves open.
-        cause: Why, when that is known.
-        reason: For unknown and skip: why, and what would tell.
-        next: What the operator should do because of it, remedies of the cause apart.
+        answers: The questions that this finding decides (*no*) or leaves open (*unknown*); what it does not mention
+            it does not touch.
+        reason: Required for *unknown* and *skip*: why, and for *unknown* what would tell.
     """
 
     check: str
@@ -29,3 +25,12 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     cause: Cause | None = None
     reason: str | None = None
     next: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Reject a finding that would leave the operator without a reason.
+
+        Raises:
+            ValueError: Unknown or skipped without a reason (a bug in a check).
+        """
+        if self.state in (State.UNKNOWN, State.SKIP) and not self.reason:
+            raise ValueError(f"{self.check}: {self.state.value} without a reason")

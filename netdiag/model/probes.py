@@ -10,6 +10,7 @@ import enum
 import msgspec
 
 from netdiag.model.facts import Absence
+from netdiag.model.firewall import FirewallRule
 
 
 class TcpOutcome(enum.Enum):
@@ -178,17 +179,15 @@ class RegistryProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
 
 
 class MovedCounter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A rule (or a chain's policy) whose packet counter moved while the probes ran."""
+    """A rule (or a chain's policy) that drops and whose counter moved with a burst of probes, and by exactly as many."""
 
-    backend: str
-    family: int
-    table: str
-    chain: str
-    number: int | None
-    """Position in the chain as ``iptables -L --line-numbers`` counts; None for a policy."""
-    text: str
+    rule: FirewallRule
     packets: int
     """By how many packets it moved."""
+    port: int
+    """Destination port of the burst."""
+    address: str
+    """Destination address of the burst."""
 
 
 class Observations(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -199,5 +198,3 @@ class Observations(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     moved: tuple[MovedCounter, ...] = ()
     moved_known: bool = False
     """Whether counters could be read before and after."""
-    probes_sent: int = 0
-    """How many first packets (SYN, echo) the managers' probes sent in all: the most that a counter may have moved."""

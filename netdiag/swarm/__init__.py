@@ -1,1 +1,1 @@
-"""Pure knowledge about Docker Swarm: ports, tokens, engine rules, join stages."""
+"""Pure knowledge about Docker Swarm: ports, join tokens and stages, certificates, engine rules, pools and quorum."""

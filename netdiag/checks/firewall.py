@@ -1,0 +1,282 @@
+"""This host's own firewall: what stands in it, and what a plain reading says of the swarm's ports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from netdiag.causes import cause
+from netdiag.checks.context import Check, Context
+from netdiag.checks.reach import packet_to
+from netdiag.firewall.plain import Outcome, Reading, read_plainly
+from netdiag.firewall.remedy import accept_before, persist_commands
+from netdiag.firewall.save_text import read_save
+from netdiag.model.facts import HOST, Backend, RuleSet
+from netdiag.model.firewall import Direction, FirewallRule, Packet
+from netdiag.model.found import Found
+from netdiag.model.probes import TcpOutcome
+from netdiag.model.report import Confidence, Evidence, Need, Subject
+from netdiag.swarm.ports import Listener, PortUse, Protocol, ports_of_swarm
+
+
+def _rule_sets(ctx: Context) -> tuple[RuleSet, ...]:
+    return (ctx.facts.firewall.value or {}).get(HOST, ())
+
+
+def _holds_rules(rules: RuleSet) -> bool:
+    return any(
+        chain.rules or chain.policy not in (None, "ACCEPT")
+        for chains in read_save(rules.text).tables.values()
+        for chain in chains.values()
+    )
+
+
+def _backends(ctx: Context) -> Iterator[Found]:
+    check = "firewall.backends"
+    if ctx.facts.firewall.value is None:
+        return
+    used = {
+        backend: [rules for rules in _rule_sets(ctx) if rules.backend is backend and _holds_rules(rules)]
+        for backend in (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY)
+    }
+    if all(used.values()):
+        yield ctx.problem(
+            check,
+            "both iptables-nft and iptables-legacy hold rules: a packet must pass both, whatever one of them accepts",
+            evidence=[
+                Evidence("rule", f"{rules.backend.value}, IPv{rules.family}: in use", {})
+                for both in used.values()
+                for rules in both
+            ],
+            cause=cause(
+                "firewall.backend-split",
+                host=ctx.host,
+                object={"kind": "rule", "backends": [Backend.IPTABLES_NFT.value, Backend.IPTABLES_LEGACY.value]},
+                confidence=Confidence.POSSIBLE,
+            ),
+        )
+    else:
+        one = next((backend.value for backend, rules in used.items() if rules), None)
+        yield ctx.ok(check, f"one iptables backend is in use ({one})" if one else "no iptables rules")
+
+
+def _services(ctx: Context) -> Iterator[Found]:
+    check = "firewall.services"
+    saved = ctx.facts.firewall_saved.value
+    if saved is None:
+        return
+    active = [service for service in saved.services if service.active]
+    if not active:
+        yield ctx.ok(check, "neither firewalld nor ufw is active")
+    for service in active:
+        opener = {
+            "firewalld": "open the ports in the zone of the uplink: firewall-cmd --permanent --add-port=…, then once without --permanent",
+            "ufw": "open the ports with 'ufw allow from PEER to any port …'",
+        }.get(service.name, "it owns rules here; open the ports through it")
+        yield ctx.ok(
+            check,
+            f"{service.name} is active; {opener}",
+            evidence=[Evidence("service", service.evidence, {"name": service.name})],
+        )
+
+
+def _outbound(ctx: Context) -> Iterator[Found]:
+    check = "firewall.outbound"
+    if ctx.facts.firewall.value is None:
+        return
+    for probe in ctx.managers:
+        if not probe.address or probe.tcp is None or probe.tcp.outcome is TcpOutcome.CONNECTED:
+            # A connection that came about says more than any reading; one that failed is explained where it failed.
+            continue
+        reading = read_plainly(_rule_sets(ctx), packet_to(probe))
+        subject = Subject(host=ctx.host, peer=probe.given)
+        what = f"tcp/{probe.port} from here to {probe.given}"
+        if reading.outcome is Outcome.ACCEPT:
+            yield ctx.ok(check, f"this host's own rules let {what} out", subject=subject)
+        elif reading.outcome is Outcome.UNKNOWN:
+            yield ctx.unknown(
+                check, f"whether this host's own rules let {what} out", _undecided(reading), subject=subject
+            )
+
+
+def _undecided(reading: Reading) -> str:
+    return f"{reading.reason}: {reading.rule.text}" if reading.rule is not None else reading.reason
+
+
+def _inbound_uses(ctx: Context) -> Iterator[PortUse]:
+    engine = ctx.facts.engine.value
+    manager = ctx.options.manager_role or ctx.options.initialise or (engine is not None and engine.swarm.is_manager)
+    encrypted = engine is not None and any(network.encrypted for network in engine.networks)
+    for use in ports_of_swarm(data_path_port=ctx.data_path_port, encrypted=encrypted):
+        if use.listener is Listener.EVERY_NODE or manager:
+            yield use
+
+
+def _sources(ctx: Context) -> Iterator[tuple[str, str]]:
+    """Who will send to this host: address and the device that leads there, as far as they are known."""
+    known = False
+    for probe in ctx.managers:
+        if probe.address:
+            known = True
+            yield probe.address, probe.route.device if probe.route is not None else ""
+    for peer in ctx.options.peers:
+        known = True
+        yield peer, _only_uplink(ctx)
+    if not known:
+        yield "", _only_uplink(ctx)
+
+
+def _only_uplink(ctx: Context) -> str:
+    left = [
+        link.name
+        for link in ctx.host_links()
+        if not link.loopback and link.kind in ("", "veth", "vlan", "bond") and link.up
+    ]
+    own = {address.device for address in (ctx.facts.addresses.value or {}).get(HOST, ()) if address.scope == "global"}
+    uplinks = [name for name in left if name in own]
+    return uplinks[0] if len(uplinks) == 1 else ""
+
+
+def _inbound(ctx: Context) -> Iterator[Found]:
+    check = "firewall.inbound"
+    if ctx.facts.firewall.value is None:
+        return
+    stopped: dict[FirewallRule | None, list[tuple[PortUse, Packet, Reading]]] = {}
+    open_ports: list[str] = []
+    for source, device in _sources(ctx):
+        for use in _inbound_uses(ctx):
+            packet = Packet(
+                direction=Direction.IN,
+                protocol="50" if use.protocol is Protocol.ESP else use.protocol.value,
+                family=6 if ":" in source else 4,
+                source=source,
+                destination_port=use.port,
+                device=device,
+            )
+            reading = read_plainly(_rule_sets(ctx), packet)
+            who = source or "any host"
+            if reading.outcome is Outcome.ACCEPT:
+                open_ports.append(f"{use.label()} from {who}")
+            elif reading.outcome is Outcome.UNKNOWN:
+                yield ctx.unknown(
+                    check,
+                    f"whether this host's rules let {use.label()} in from {who}",
+                    _undecided(reading),
+                    leaves=() if Need.JOIN in use.needs else use.needs,
+                )
+            else:
+                stopped.setdefault(reading.rule, []).append((use, packet, reading))
+    for rule, losses in stopped.items():
+        yield _stopped(ctx, check, rule, losses)
+    if open_ports:
+        yield ctx.ok(check, f"this host's rules let in {', '.join(open_ports)}")
+
+
+def _stopped(
+    ctx: Context, check: str, rule: FirewallRule | None, losses: list[tuple[PortUse, Packet, Reading]]
+) -> Found:
+    assert rule is not None  # noqa: S101 - a plain reading that stops names where
+    labels = list(dict.fromkeys(use.label() for use, _, _ in losses))
+    sources = list(dict.fromkeys(packet.source or "any host" for _, packet, _ in losses))
+    engine = ctx.facts.engine.value
+    serves_joining = engine is not None and engine.swarm.is_manager
+    breaks = {
+        need
+        for use, _, _ in losses
+        for need in use.needs
+        if need is not Need.JOIN or serves_joining or ctx.options.manager_role
+    }
+    seen = Evidence("rule", f"{rule.place()} ({rule.backend.value}): {rule.text}", rule.as_object())
+    persist = persist_commands(ctx.facts.identity.value)
+    remedies = {
+        remedy.commands: remedy
+        for _, packet, _ in losses
+        for remedy in (accept_before(rule, packet, host=ctx.host, persist=persist),)
+    }
+    return ctx.problem(
+        check,
+        f"this host's {rule.place()} keeps {', '.join(labels)} out (from {', '.join(sources)})",
+        breaks=breaks,
+        evidence=[seen],
+        cause=cause(
+            "firewall.policy" if rule.number is None else "firewall.rule",
+            host=ctx.host,
+            object=rule.as_object(),
+            confidence=Confidence.LIKELY,
+            explanation=(
+                f'Read from the rules as they are (no packet was traced): {rule.place()}, "{rule.text}", is the first that'
+                f" decides about {', '.join(labels)} from {', '.join(sources)}."
+            ),
+            evidence=(seen,),
+            affects=tuple(
+                {Need.JOIN: "swarm join", Need.NAMES: "service names", Need.TRAFFIC: "overlay data"}[need]
+                for need in (Need.JOIN, Need.NAMES, Need.TRAFFIC)
+                if need in breaks
+            ),
+            remedy=tuple(remedies.values()),
+        ),
+    )
+
+
+def _readable(ctx: Context) -> Iterator[Found]:
+    check = "firewall.readable"
+    section = ctx.facts.firewall
+    if section.value is not None:
+        count = sum(
+            len(chain.rules)
+            for rules in _rule_sets(ctx)
+            for chains in read_save(rules.text).tables.values()
+            for chain in chains.values()
+        )
+        yield ctx.ok(check, f"this host's rules were read ({count} iptables rules)")
+        return
+    assert section.absent is not None  # noqa: S101 - a section has a value or the reason why not
+    yield ctx.unknown(
+        check, "this host's firewall could not be read", section.absent.text, leaves=(Need.NAMES, Need.TRAFFIC)
+    )
+
+
+CHECKS = (
+    Check(
+        id="firewall.readable",
+        title="The firewall can be read",
+        explains="Reading rules needs root. What connects anyway is known without them.",
+        remedy="Run netdiag as root.",
+        evaluate=_readable,
+    ),
+    Check(
+        id="firewall.backends",
+        title="One iptables backend is in use",
+        explains="iptables exists twice, over nf_tables and the old one. Rules in both are both applied: a drop in one wins.",
+        remedy="Move all rules to one of the two (update-alternatives --config iptables), then flush the other.",
+        evaluate=_backends,
+        needs=("firewall",),
+    ),
+    Check(
+        id="firewall.services",
+        title="Which program owns the firewall",
+        explains="Rules that are added by hand beside firewalld or ufw are lost at their next reload.",
+        remedy="Open ports through the program that owns the firewall.",
+        evaluate=_services,
+        needs=("firewall_saved",),
+    ),
+    Check(
+        id="firewall.outbound",
+        title="This host's rules let the join out",
+        explains="A plain reading of OUTPUT for the connection to each manager that did not come about.",
+        remedy="Add an accept in front of the rule that stops it.",
+        evaluate=_outbound,
+        needs=("firewall",),
+    ),
+    Check(
+        id="firewall.inbound",
+        title="This host's rules let the swarm in",
+        explains=(
+            "A plain reading of the rules for what peers will send to this host: gossip (tcp and udp 7946), the data path"
+            " (udp 4789), and on managers tcp 2377. A stock stateful INPUT (established, icmp, ssh, reject) lets a node"
+            " join and then loses all names and traffic. What the reading does not understand it calls unknown."
+        ),
+        remedy="Add an accept, scoped to the peers, in front of the rule that stops it.",
+        evaluate=_inbound,
+        needs=("firewall",),
+    ),
+)

@@ -1,0 +1,279 @@
+"""Whether this engine is free to join: its state, a join that hangs, and leftovers of an old swarm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from netdiag.causes import cause
+from netdiag.checks.context import Check, Context
+from netdiag.model.facts import Engine, SwarmState
+from netdiag.model.found import Found
+from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step
+from netdiag.swarm.certificate import Certificate, Unreadable, parse_certificates
+from netdiag.swarm.join_stage import StageReport, classify_log, redacted, stage_of
+
+_CHECK = "swarm.member.state"
+
+
+def is_member_of_asked_swarm(ctx: Context) -> bool | None:
+    """Whether this node already belongs to the swarm of the managers that were asked for; None when nothing tells."""
+    engine = ctx.facts.engine.value
+    if engine is None or engine.swarm.state not in (SwarmState.ACTIVE, SwarmState.PENDING):
+        return False
+    if not ctx.managers:
+        return None
+    known = {address.rpartition(":")[0].strip("[]") for address in engine.swarm.remote_managers}
+    if any(probe.address in known for probe in ctx.managers):
+        return True
+    clusters = {
+        one.organization
+        for probe in ctx.managers
+        if probe.tls is not None and probe.tls.leaf_der
+        for one in _parsed(probe.tls.leaf_der)
+    }
+    if engine.swarm.cluster_id and clusters:
+        return engine.swarm.cluster_id in clusters
+    # A member knows its managers, so one that is not among them belongs to another swarm, or moved.
+    return False if known else None
+
+
+def _parsed(leaf_der: bytes) -> tuple[Certificate, ...]:
+    read = parse_certificates(leaf_der)
+    return () if isinstance(read, Unreadable) else read
+
+
+def _state(ctx: Context) -> Iterator[Found]:
+    engine = ctx.facts.engine.value
+    if engine is None:
+        return
+    match engine.swarm.state:
+        case SwarmState.INACTIVE:
+            yield ctx.ok(_CHECK, "this engine is in no swarm")
+        case SwarmState.ACTIVE:
+            yield _active(ctx, engine)
+        case SwarmState.PENDING:
+            yield _pending(ctx, engine)
+        case SwarmState.LOCKED:
+            yield ctx.problem(
+                _CHECK,
+                "this engine is a manager of a swarm that is locked",
+                breaks=(Need.JOIN, Need.NAMES, Need.TRAFFIC),
+                evidence=[_evidence(engine)],
+                cause=_member(
+                    ctx,
+                    engine,
+                    Remedy(host=ctx.host, summary="unlock it with the swarm's key", commands=("docker swarm unlock",)),
+                    msg="The engine is a manager of an auto-locked swarm and waits for the key before it goes on.",
+                ),
+            )
+        case SwarmState.ERROR:
+            yield _error(ctx, engine)
+        case _:
+            yield ctx.unknown(
+                _CHECK,
+                "the engine does not say whether it is in a swarm",
+                "its swarm state is empty",
+                leaves=(Need.JOIN,),
+            )
+
+
+def _evidence(engine: Engine) -> Evidence:
+    swarm = engine.swarm
+    text = f"docker info: Swarm: {swarm.state.value}" + (f", node {swarm.node_id}" if swarm.node_id else "")
+    return Evidence("engine", text, {"state": swarm.state.value, "node_id": swarm.node_id, "error": swarm.error})
+
+
+def _member(ctx: Context, engine: Engine, *remedies: Remedy, msg: str | None = None) -> Cause:
+    return cause(
+        "swarm.already-member",
+        host=ctx.host,
+        object={"kind": "engine", "state": engine.swarm.state.value, "node_id": engine.swarm.node_id},
+        confidence=Confidence.PROVEN,
+        explanation=msg,
+        evidence=(_evidence(engine),),
+        remedy=remedies,
+    )
+
+
+def _active(ctx: Context, engine: Engine) -> Found:
+    same = is_member_of_asked_swarm(ctx)
+    managers = ", ".join(engine.swarm.remote_managers)
+    if same:
+        return ctx.problem(
+            _CHECK,
+            f"this engine is already a member of this very swarm (node {engine.swarm.node_id}): there is nothing to join,"
+            " its membership is verified instead",
+            evidence=[_evidence(engine)],
+            cause=_member(
+                ctx,
+                engine,
+                msg="It has joined before; another 'docker swarm join' would be refused, and none is needed.",
+            ),
+        )
+    leave = Remedy(
+        host=ctx.host,
+        summary="leave the swarm that it is in"
+        + (" (this node is a manager: hand that over first)" if engine.swarm.is_manager else ""),
+        commands=("docker swarm leave --force" if engine.swarm.is_manager else "docker swarm leave",),
+        risk=Risk.DISRUPTIVE,
+    )
+    which = "another swarm" if same is False else "a swarm"
+    return ctx.problem(
+        _CHECK,
+        f"this engine is already a member of {which}" + (f", managed by {managers}" if managers else ""),
+        breaks=(Need.JOIN,),
+        evidence=[_evidence(engine)],
+        cause=_member(ctx, engine, leave),
+    )
+
+
+def _latest_join(ctx: Context) -> tuple[StageReport, tuple[Evidence, ...]]:
+    engine, log = ctx.facts.engine.value, ctx.facts.engine_log.value
+    assert engine is not None  # noqa: S101 - asked only when there is one
+    classes, evidence = [], []
+    for line in log.lines if log else ():
+        found = classify_log(line.text)
+        if found is not None:
+            classes.append(found)
+            evidence.append(
+                Evidence("log", redacted(line.text)[:300], {"unix_s": line.unix_s, "stage": found.stage.value})
+            )
+    stage = stage_of(engine.swarm.state, engine.swarm.node_id, engine.swarm.error, classes)
+    return stage, tuple(evidence[-2:])
+
+
+def _pending(ctx: Context, engine: Engine) -> Found:
+    stage, log = _latest_join(ctx)
+    wait = Remedy(
+        host=ctx.host,
+        summary="heal what it waits for: the join goes on by itself within seconds, no second join is needed",
+        commands=("docker info --format '{{.Swarm.LocalNodeState}}'",),
+        risk=Risk.NONE,
+    )
+    give_up = Remedy(
+        host=ctx.host,
+        summary="or give this join up, to join anew",
+        commands=("docker swarm leave --force",),
+        risk=Risk.LOW,
+    )
+    return ctx.problem(
+        _CHECK,
+        f"a join is pending: it stands still at {stage.stage.value} ({stage.explanation})",
+        breaks=(Need.JOIN,),
+        evidence=[_evidence(engine), *log],
+        cause=cause(
+            "swarm.join-stage",
+            host=ctx.host,
+            object={
+                "kind": "stage",
+                "stage": stage.stage.value,
+                "problem": stage.problem.value if stage.problem else None,
+                "node_id": engine.swarm.node_id,
+                "manager": ", ".join(engine.swarm.remote_managers),
+                "message": stage.explanation,
+            },
+            confidence=Confidence.PROVEN if log or engine.swarm.node_id else Confidence.LIKELY,
+            explanation=(
+                "An earlier join did not end and continues in the background. "
+                f"{stage.explanation[:1].upper()}{stage.explanation[1:]}."
+            ),
+            evidence=(_evidence(engine), *log),
+            remedy=(wait, give_up),
+        ),
+    )
+
+
+def _error(ctx: Context, engine: Engine) -> Found:
+    found = classify_log(engine.swarm.error)
+    expired = "certificate" in engine.swarm.error.lower()
+    leave = Remedy(
+        host=ctx.host,
+        summary="leave, which clears the engine's swarm state, then join anew",
+        commands=("docker swarm leave --force",),
+        risk=Risk.DISRUPTIVE,
+    )
+    return ctx.problem(
+        _CHECK,
+        f"this engine's swarm membership failed: {engine.swarm.error or 'no reason given'}",
+        breaks=(Need.JOIN,),
+        evidence=[_evidence(engine)],
+        cause=cause(
+            "swarm.certificate-clock" if expired else "swarm.already-member",
+            host=ctx.host,
+            object={
+                "kind": "certificate" if expired else "engine",
+                "state": "error",
+                "error": redacted(engine.swarm.error),
+            },
+            confidence=Confidence.LIKELY,
+            explanation=found.meaning if found else None,
+            evidence=(_evidence(engine),),
+            remedy=(leave,),
+        ),
+    )
+
+
+def _leftovers(ctx: Context) -> Iterator[Found]:
+    check = "swarm.member.leftovers"
+    engine = ctx.facts.engine.value
+    if engine is None or engine.swarm.state is not SwarmState.INACTIVE:
+        return
+    directory = f"{engine.root_directory or '/var/lib/docker'}/swarm"
+    if not engine.swarm_files_known:
+        yield ctx.unknown(check, f"{directory} could not be looked at", "it is open to root only; run netdiag as root")
+        return
+    telling = [name for name in engine.swarm_files if name.endswith((".crt", ".key", ".json", ".db", ".snap", ".wal"))]
+    if not telling:
+        yield ctx.ok(check, "nothing is left of an older swarm")
+        return
+    aside = f"{directory}.old"
+    yield ctx.problem(
+        check,
+        f"the engine is in no swarm, and yet {directory} holds {len(telling)} files of one",
+        evidence=[Evidence("file", f"{directory}/{name}", {}) for name in telling[:4]],
+        cause=cause(
+            "swarm.stale-state",
+            host=ctx.host,
+            object={"kind": "file", "path": directory, "what": telling[:20]},
+            confidence=Confidence.POSSIBLE,
+            remedy=(
+                Remedy(
+                    host=ctx.host,
+                    summary="move it aside while the engine is stopped",
+                    commands=("systemctl stop docker", f"mv {directory} {aside}", "systemctl start docker"),
+                    undo=("systemctl stop docker", f"mv {aside} {directory}", "systemctl start docker"),
+                    risk=Risk.DISRUPTIVE,
+                ),
+            ),
+        ),
+        next_steps=[
+            Step(host=ctx.host, command=f"ls -R {directory}", why="to see whose state this was before moving it")
+        ],
+    )
+
+
+CHECKS = (
+    Check(
+        id=_CHECK,
+        title="This engine is free to join",
+        explains=(
+            "An engine is in one swarm or in none. A join that timed out is not over: it continues in the background, and"
+            " the next 'docker swarm join' is refused until it ends. Where it stands still is told from the engine's"
+            " state, from whether it has a node id (it then has its certificate), and from its log."
+        ),
+        remedy="Leave the old swarm; heal what a pending join waits for; unlock a locked manager.",
+        evaluate=_state,
+        needs=("engine",),
+    ),
+    Check(
+        id="swarm.member.leftovers",
+        title="Nothing is left of an older swarm",
+        explains=(
+            "Certificates and state below the engine's swarm directory survive a copied disk or a half-done clean-up; the"
+            " engine then trusts another CA than the manager's (moby#30393)."
+        ),
+        remedy="Stop the engine, move the directory aside, start the engine.",
+        evaluate=_leftovers,
+        needs=("engine",),
+    ),
+)

@@ -1,0 +1,138 @@
+"""Address pools of the swarm and of Docker against what this host can reach."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from netdiag.causes import cause
+from netdiag.checks.context import Check, Context
+from netdiag.model.facts import HOST, Engine, Route
+from netdiag.model.found import Found
+from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk
+from netdiag.swarm.pools import HostPrefix, Overlap, Pool, PoolKind, Severity, overlaps, swarm_pools
+
+
+def _host_prefixes(ctx: Context) -> Iterator[HostPrefix]:
+    seen: set[str] = set()
+    for route in (ctx.facts.routes.value or {}).get(HOST, ()):
+        if route.type not in ("unicast", "blackhole", "unreachable", "prohibit") or route.destination in seen:
+            continue
+        seen.add(route.destination)
+        try:
+            prefix = ipaddress.ip_network(route.destination, strict=False)
+        except ValueError:
+            continue
+        yield HostPrefix(prefix=prefix, label=_label(route), owner=_device(route))
+
+
+def _device(route: Route) -> str:
+    return route.next_hops[0].device if route.next_hops else ""
+
+
+def _label(route: Route) -> str:
+    hop = route.next_hops[0] if route.next_hops else None
+    if hop is None:
+        return f"the route {route.destination} ({route.type})"
+    via = f" via {hop.gateway}" if hop.gateway else ""
+    return f"the route {route.destination}{via} dev {hop.device}"
+
+
+def _networks(engine: Engine) -> Iterator[Pool]:
+    for network in engine.networks:
+        kind = PoolKind.OVERLAY if network.driver == "overlay" else PoolKind.BRIDGE
+        if network.driver not in ("overlay", "bridge"):
+            continue
+        for subnet in network.subnets:
+            try:
+                prefix = ipaddress.ip_network(subnet, strict=False)
+            except ValueError:
+                continue
+            owner = network.bridge or (f"br-{network.id[:12]}" if kind is PoolKind.BRIDGE else network.name)
+            yield Pool(kind=kind, prefix=prefix, label=f"{network.name} ({subnet})", owner=owner)
+
+
+def _swarm_pools(ctx: Context, engine: Engine | None) -> tuple[tuple[Pool, ...], bool]:
+    """The swarm's pools, and whether they are known or only the default that is assumed."""
+    if engine is not None and engine.swarm.is_manager:
+        return swarm_pools(engine.swarm.default_address_pools, engine.swarm.subnet_size), True
+    first = ipaddress.IPv4Network("10.0.0.0/8").subnets(new_prefix=24)
+    assumed = tuple(
+        Pool(kind=PoolKind.OVERLAY, prefix=prefix, label=f"{name} of a swarm with the default pool")
+        for name, prefix in zip(("ingress", "the first overlay network"), first, strict=False)
+    )
+    return (*assumed, *swarm_pools(())), ctx.options.initialise
+
+
+def _overlap(ctx: Context) -> Iterator[Found]:
+    check = "swarm.pool.overlap"
+    engine = ctx.facts.engine.value
+    pools, known = _swarm_pools(ctx, engine)
+    existing = tuple(_networks(engine)) if engine is not None else ()
+    named = {pool.prefix for pool in existing}
+    # An existing network's own subnet says more than the pool it was cut from.
+    found = list(overlaps((*existing, *(pool for pool in pools if pool.prefix not in named)), _host_prefixes(ctx)))
+    serious = [one for one in found if one.severity is Severity.NOW]
+    told: set[tuple[str, str]] = set()
+    for one in serious:
+        key = (one.pool.label, one.other.label)
+        if key in told:
+            continue
+        told.add(key)
+        sure = one.pool in existing or known
+        yield _collision(ctx, check, one, Confidence.LIKELY if sure else Confidence.POSSIBLE)
+    if not serious:
+        later = [one.other.label for one in found]
+        note = f"; {', '.join(later[:3])} lie in the pool, far from what is given out first" if later else ""
+        yield ctx.ok(check, f"no route of this host collides with what the swarm gives out{note}")
+
+
+def _collision(ctx: Context, check: str, one: Overlap, confidence: Confidence) -> Found:
+    seen = Evidence("route", f"{one.other.label}; {one.pool.label}", {"shared": str(one.shared)})
+    return ctx.problem(
+        check,
+        f"{one.pool.label} and {one.other.label} of this host claim the same addresses ({one.shared})",
+        breaks=(Need.TRAFFIC,) if one.pool.kind is PoolKind.OVERLAY else (),
+        evidence=[seen],
+        cause=cause(
+            "swarm.address-pool",
+            host=ctx.host,
+            object={
+                "kind": "subnet",
+                "subnet": str(one.pool.prefix),
+                "other": str(one.other.prefix),
+                "owner": one.pool.label,
+            },
+            confidence=confidence,
+            explanation=f"{one.lost[:1].upper()}{one.lost[1:]}.",
+            evidence=(seen,),
+            remedy=(
+                Remedy(
+                    host="a manager",
+                    summary="the pool is chosen when a swarm is made: make it with one that no host uses",
+                    commands=(
+                        "docker swarm init --default-addr-pool 172.30.0.0/16 --default-addr-pool-mask-length 24",
+                    ),
+                    risk=Risk.DISRUPTIVE,
+                ),
+            )
+            if one.pool.kind is PoolKind.OVERLAY
+            else (),
+        ),
+    )
+
+
+CHECKS = (
+    Check(
+        id="swarm.pool.overlap",
+        title="Address pools do not collide with this host's routes",
+        explains=(
+            "Overlay networks are cut from the swarm's pool, 10.0.0.0/8 by default, from 10.0.0.0/24 upwards. Containers"
+            " never reach a real network whose addresses an overlay uses. docker0, docker_gwbridge and the engine's"
+            " default-address-pools are compared with the routes, too."
+        ),
+        remedy="Choose another pool at 'docker swarm init', or other subnets for the networks.",
+        evaluate=_overlap,
+        needs=("routes",),
+    ),
+)

@@ -1,0 +1,95 @@
+"""All checks, and how they are run over one host's context.
+
+A new check is a `Check` in one of the modules below; a new module is one more row in `PREFLIGHT` or `VERIFY`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from netdiag.checks import (
+    address,
+    devices,
+    engine,
+    firewall,
+    images,
+    kernel,
+    manager,
+    membership,
+    mtu,
+    pools,
+    ports,
+    role,
+    token,
+    verify,
+)
+from netdiag.checks.context import Check, Context
+from netdiag.model.found import Found
+from netdiag.model.report import Answer, State
+
+PREFLIGHT: tuple[Check, ...] = (
+    *engine.CHECKS,
+    *membership.CHECKS,
+    *token.CHECKS,
+    *manager.CHECKS,
+    *mtu.CHECKS,
+    *address.CHECKS,
+    *firewall.CHECKS,
+    *ports.CHECKS,
+    *pools.CHECKS,
+    *kernel.CHECKS,
+    *devices.CHECKS,
+    *images.CHECKS,
+    *role.CHECKS,
+)
+"""What decides whether a host will join, in the order in which causes are told."""
+
+VERIFY: tuple[Check, ...] = (
+    next(check for check in engine.CHECKS if check.id == "swarm.engine.reachable"),
+    *verify.CHECKS,
+    *firewall.CHECKS,
+    *kernel.CHECKS,
+    *devices.CHECKS,
+)
+"""What is asked of a host that has joined."""
+
+CHECKS: Mapping[str, Check] = {check.id: check for check in (*PREFLIGHT, *VERIFY)}
+
+
+def run(checks: Iterable[Check], ctx: Context, *, ignored: Iterable[str] = ()) -> tuple[Found, ...]:
+    """Run checks over a context; never stops at the first failure.
+
+    Args:
+        ignored: Ids whose *fail* is lowered to *warn* and says so.
+    """
+    left_out = frozenset(ignored)
+    found: list[Found] = []
+    for check in checks:
+        found += [_lowered(one) if check.id in left_out else one for one in _evaluated(check, ctx)]
+    return tuple(found)
+
+
+def _evaluated(check: Check, ctx: Context) -> Iterator[Found]:
+    for name in check.needs:
+        section = getattr(ctx.facts, name)
+        if section.value is None and section.absent is not None:
+            # Why the engine could not be asked is told once, by its own check.
+            if name != "engine":
+                yield ctx.unknown(check.id, f"{check.title}: not known", f"{name}: {section.absent.text}")
+            else:
+                yield ctx.skip(check.id, f"{check.title}: not known", "the engine could not be asked")
+            return
+    yield from check.evaluate(ctx)
+
+
+def _lowered(found: Found) -> Found:
+    if found.state is not State.FAIL:
+        return found
+    return msgspec.structs.replace(
+        found,
+        state=State.WARN,
+        summary=f"{found.summary} (ignored, as asked)",
+        answers={need: answer for need, answer in found.answers.items() if answer is not Answer.NO},
+    )

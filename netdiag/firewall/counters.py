@@ -1,0 +1,74 @@
+"""Which rules' counters moved between two readings of the same rule set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from netdiag.firewall.owner import owner_of
+from netdiag.firewall.save_text import SavedChain, read_save
+from netdiag.model.facts import Backend, RuleSet
+from netdiag.model.firewall import FirewallRule
+
+_STOPS = frozenset({"DROP", "REJECT", "TARPIT"})
+
+
+def target_of(words: tuple[str, ...]) -> str:
+    """The target a rule jumps or goes to; empty for a rule that only counts."""
+    for option in ("-j", "--jump", "-g", "--goto"):
+        if option in words[:-1]:
+            return words[words.index(option) + 1]
+    return ""
+
+
+def stopping_rules_that_moved(
+    before: Iterable[RuleSet], after: Iterable[RuleSet]
+) -> Iterator[tuple[FirewallRule, int]]:
+    """Rules and policies that drop or reject and whose packet counter grew, with by how much.
+
+    Only iptables' own text is read (both variants): native nft rules count only where somebody asked them to. A rule
+    is recognised by its place and text, so a rule set that was changed in between yields nothing for what changed.
+    """
+    earlier = {(rules.backend, rules.family): rules for rules in before}
+    for late in after:
+        early = earlier.get((late.backend, late.family))
+        if early is None or late.backend not in (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY):
+            continue
+        early_tables, late_tables = read_save(early.text).tables, read_save(late.text).tables
+        for table, chains in late_tables.items():
+            for name, chain in chains.items():
+                was = early_tables.get(table, {}).get(name)
+                if was is not None:
+                    yield from _moved(late, table, was, chain)
+
+
+def _moved(rules: RuleSet, table: str, was: SavedChain, chain: SavedChain) -> Iterator[tuple[FirewallRule, int]]:
+    if chain.policy in _STOPS and chain.packets is not None and was.packets is not None:
+        grown = chain.packets - was.packets
+        if grown > 0:
+            yield (
+                FirewallRule(
+                    backend=rules.backend,
+                    family=rules.family,
+                    table=table,
+                    chain=chain.name,
+                    text=f":{chain.name} {chain.policy}",
+                    policy=chain.policy,
+                ),
+                grown,
+            )
+    for early, late in zip(was.rules, chain.rules, strict=False):
+        if early.text != late.text or early.packets is None or late.packets is None:
+            continue
+        if late.packets > early.packets and target_of(late.words) in _STOPS:
+            yield (
+                FirewallRule(
+                    backend=rules.backend,
+                    family=rules.family,
+                    table=table,
+                    chain=chain.name,
+                    number=late.number,
+                    text=late.text,
+                    owner=owner_of(chain.name, late.text),
+                ),
+                late.packets - early.packets,
+            )

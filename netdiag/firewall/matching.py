@@ -1,0 +1,187 @@
+"""Whether one ``iptables-save`` rule matches a packet: yes, no, or not known.
+
+A plain reading: what is understood is decided, everything else makes the answer *maybe*, never wrong. The packet is
+the first of a new flow (a SYN for tcp). Sources: net/netfilter/xt_*.c, net/ipv4/netfilter/ip_tables.c.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from collections.abc import Callable
+
+from netdiag.model.firewall import Direction, Packet
+
+
+class Match(enum.Enum):
+    """Three-valued: a rule that asks for what the packet does not say, or in words not understood, is MAYBE."""
+
+    YES = "yes"
+    NO = "no"
+    MAYBE = "maybe"
+
+
+_PROTOCOL_NUMBERS = {
+    "icmp": "1",
+    "tcp": "6",
+    "udp": "17",
+    "esp": "50",
+    "ah": "51",
+    "icmpv6": "58",
+    "ipv6-icmp": "58",
+    "sctp": "132",
+}
+_SYN_FLAGS = frozenset({"SYN"})
+
+
+def match_rule(words: tuple[str, ...], packet: Packet) -> Match:
+    """Match the words of a rule (after its chain, up to its target) against a packet."""
+    result = Match.YES
+    position = 0
+    negated = False
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if word == "!":
+            negated = True
+            continue
+        if word in ("-j", "--jump", "-g", "--goto"):
+            break
+        if word in ("-m", "--match", "--comment"):
+            position += 1
+            continue
+        arguments = _ARGUMENTS.get(word, 0)
+        values = words[position : position + arguments]
+        test = _TESTS.get(word)
+        found = test(values, packet) if test is not None and len(values) == arguments else Match.MAYBE
+        if test is not None:
+            position += arguments
+        if negated and found is not Match.MAYBE:
+            found = Match.NO if found is Match.YES else Match.YES
+        negated = False
+        if found is Match.NO:
+            return Match.NO
+        if found is Match.MAYBE:
+            result = Match.MAYBE
+    return result
+
+
+def _truth(value: bool) -> Match:
+    return Match.YES if value else Match.NO
+
+
+def _protocol(values: tuple[str, ...], packet: Packet) -> Match:
+    wanted = _PROTOCOL_NUMBERS.get(values[0], values[0])
+    if wanted in ("all", "0"):
+        return Match.YES
+    if not wanted.isdigit():
+        return Match.MAYBE
+    return _truth(wanted == _PROTOCOL_NUMBERS.get(packet.protocol, packet.protocol))
+
+
+def _in_network(address: str, network: str) -> Match:
+    if not address:
+        return Match.MAYBE
+    try:
+        return _truth(ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False))
+    except ValueError:
+        return Match.MAYBE
+
+
+def _device(wanted: str, actual: str) -> Match:
+    if not actual:
+        return Match.MAYBE
+    if wanted.endswith("+"):
+        return _truth(actual.startswith(wanted[:-1]))
+    return _truth(actual == wanted)
+
+
+def _in_device(values: tuple[str, ...], packet: Packet) -> Match:
+    return _device(values[0], packet.device) if packet.direction is Direction.IN else Match.NO
+
+
+def _out_device(values: tuple[str, ...], packet: Packet) -> Match:
+    return _device(values[0], packet.device) if packet.direction is Direction.OUT else Match.NO
+
+
+def _ports(spec: str, port: int | None) -> Match:
+    """``80``, ``80:90``, ``:90``, and multiport's comma-separated list of those."""
+    if port is None:
+        return Match.MAYBE
+    for part in spec.split(","):
+        low, colon, high = part.partition(":")
+        bounds = (low or "0", (high or "65535") if colon else low)
+        if not all(bound.isdigit() for bound in bounds):
+            return Match.MAYBE
+        if int(bounds[0]) <= port <= int(bounds[1]):
+            return Match.YES
+    return Match.NO
+
+
+def _destination_port(values: tuple[str, ...], packet: Packet) -> Match:
+    return _ports(values[0], packet.destination_port)
+
+
+def _source_port(values: tuple[str, ...], packet: Packet) -> Match:
+    return _ports(values[0], packet.source_port)
+
+
+def _either_port(values: tuple[str, ...], packet: Packet) -> Match:
+    found = {_ports(values[0], packet.source_port), _ports(values[0], packet.destination_port)}
+    if Match.YES in found:
+        return Match.YES
+    return Match.MAYBE if Match.MAYBE in found else Match.NO
+
+
+def _state(values: tuple[str, ...], packet: Packet) -> Match:  # noqa: ARG001 - every test has this signature
+    return _truth("NEW" in values[0].upper().split(","))
+
+
+def _tcp_flags(values: tuple[str, ...], packet: Packet) -> Match:
+    if packet.protocol != "tcp":
+        return Match.NO
+    mask, wanted = (frozenset(value.upper().split(",")) - {"NONE"} for value in values)
+    if "ALL" in mask:
+        mask = frozenset({"SYN", "ACK", "FIN", "RST", "URG", "PSH"})
+    return _truth(_SYN_FLAGS & mask == wanted)
+
+
+def _syn(values: tuple[str, ...], packet: Packet) -> Match:  # noqa: ARG001 - every test has this signature
+    return _truth(packet.protocol == "tcp")
+
+
+def _destination_type(values: tuple[str, ...], packet: Packet) -> Match:
+    if packet.direction is Direction.IN and values[0] == "LOCAL":
+        return Match.YES
+    return Match.MAYBE
+
+
+def _fragment(values: tuple[str, ...], packet: Packet) -> Match:  # noqa: ARG001 - every test has this signature
+    return Match.NO
+
+
+_Test = Callable[[tuple[str, ...], Packet], Match]
+
+_TESTS: dict[str, _Test] = {}
+_ARGUMENTS: dict[str, int] = {}
+
+
+def _option(names: str, arguments: int, test: _Test) -> None:
+    for name in names.split():
+        _TESTS[name] = test
+        _ARGUMENTS[name] = arguments
+
+
+_option("-p --protocol", 1, _protocol)
+_option("-s --source", 1, lambda values, packet: _in_network(packet.source, values[0]))
+_option("-d --destination", 1, lambda values, packet: _in_network(packet.destination, values[0]))
+_option("-i --in-interface", 1, _in_device)
+_option("-o --out-interface", 1, _out_device)
+_option("--dport --destination-port --dports --destination-ports", 1, _destination_port)
+_option("--sport --source-port --sports --source-ports", 1, _source_port)
+_option("--ports", 1, _either_port)
+_option("--state --ctstate", 1, _state)
+_option("--tcp-flags", 2, _tcp_flags)
+_option("--syn", 0, _syn)
+_option("--dst-type", 1, _destination_type)
+_option("-f --fragment", 0, _fragment)

@@ -1,0 +1,128 @@
+"""Reads the text of ``iptables-save -c`` and ``ip6tables-save -c`` into chains and rules.
+
+What a rule matches is not interpreted here; a line that is no rule, chain, table or comment is reported with its
+number and never fails the rest. Format: iptables/iptables-save.c, iptables/xshared.c.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+_COUNTERS = re.compile(r"^\[(\d+):(\d+)\]\s*")
+_CHAIN = re.compile(r"^:(\S+)\s+(\S+)(?:\s+\[(\d+):(\d+)\])?\s*$")
+
+
+class SavedRule(msgspec.Struct, frozen=True, kw_only=True):
+    """One ``-A`` line: its words as a shell would split them, and its counters when the save had them."""
+
+    chain: str
+    number: int
+    text: str
+    words: tuple[str, ...]
+    packets: int | None = None
+
+
+class SavedChain(msgspec.Struct, frozen=True, kw_only=True):
+    """A chain; ``policy`` is None for a user-defined one."""
+
+    name: str
+    policy: str | None
+    packets: int | None = None
+    rules: tuple[SavedRule, ...] = ()
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A line that was not understood."""
+
+    line_number: int
+    text: str
+
+
+class SavedTables(msgspec.Struct, frozen=True, kw_only=True):
+    """Tables by name, each with its chains by name, in the order of the text."""
+
+    tables: dict[str, dict[str, SavedChain]]
+    problems: tuple[Problem, ...] = ()
+
+
+def split_words(line: str) -> tuple[str, ...]:
+    """Split a rule into words as iptables-restore does: double quotes group, a backslash escapes inside them."""
+    words: list[str] = []
+    current: list[str] = []
+    quoted = started = escaped = False
+    for char in line:
+        if escaped:
+            current.append(char)
+            escaped = False
+        elif quoted and char == "\\":
+            escaped = True
+        elif char == '"':
+            quoted = not quoted
+            started = True
+        elif char.isspace() and not quoted:
+            if started:
+                words.append("".join(current))
+                current, started = [], False
+        else:
+            current.append(char)
+            started = True
+    if started:
+        words.append("".join(current))
+    return tuple(words)
+
+
+def read_save(text: str) -> SavedTables:
+    """Read a whole save; never raises.
+
+    Args:
+        text: Output of ``iptables-save``, with or without ``-c``; CRLF is accepted.
+    """
+    chains: dict[str, dict[str, SavedChain]] = {}
+    rules: dict[tuple[str, str], list[SavedRule]] = {}
+    problems: list[Problem] = []
+    table = ""
+    for line_number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if not line or line.startswith("#") or line == "COMMIT":
+            continue
+        if line.startswith("*"):
+            table = line[1:].strip()
+            chains.setdefault(table, {})
+            continue
+        found = _CHAIN.match(line)
+        if found and table:
+            name, policy, packets = found[1], found[2], found[3]
+            chains[table][name] = SavedChain(
+                name=name, policy=None if policy == "-" else policy, packets=None if packets is None else int(packets)
+            )
+            continue
+        rule = _rule(line, rules, table) if table else None
+        if rule is None or rule.chain not in chains[table]:
+            problems.append(Problem(line_number, line[:200]))
+            continue
+        rules.setdefault((table, rule.chain), []).append(rule)
+    tables = {
+        name: {
+            chain: msgspec.structs.replace(kept, rules=tuple(rules.get((name, chain), ())))
+            for chain, kept in by_name.items()
+        }
+        for name, by_name in chains.items()
+    }
+    return SavedTables(tables=tables, problems=tuple(problems))
+
+
+def _rule(line: str, rules: dict[tuple[str, str], list[SavedRule]], table: str) -> SavedRule | None:
+    counters = _COUNTERS.match(line)
+    body = line[counters.end() :] if counters else line
+    words = split_words(body)
+    if len(words) < 2 or words[0] not in ("-A", "--append"):
+        return None
+    return SavedRule(
+        chain=words[1],
+        number=len(rules.get((table, words[1]), ())) + 1,
+        text=body,
+        words=words[2:],
+        packets=int(counters[1]) if counters else None,
+    )

@@ -1,0 +1,78 @@
+"""A firewall rule as every part of netdiag names it, and the packet that is asked about."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+from netdiag.model.facts import HOST, Backend
+
+
+class Owner(enum.Enum):
+    """Whose rule it is: the program that wrote it, or the operator."""
+
+    OPERATOR = "operator"
+    DOCKER = "docker"
+    SWARM = "swarm"
+    CALICO = "calico"
+    FIREWALLD = "firewalld"
+    UFW = "ufw"
+    KUBE = "kube"
+    FAIL2BAN = "fail2ban"
+    NETDIAG = "netdiag"
+
+
+class FirewallRule(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule, or a chain's policy where ``number`` is None and ``policy`` says which.
+
+    Attributes:
+        namespace: ``host``, ``container:NAME`` or ``overlay:NETWORK``.
+        number: Position in its chain, from 1, as ``iptables -L --line-numbers`` counts.
+        text: The rule as ``iptables-save`` or ``nft`` prints it, without counters.
+        call_site: The rule that jumped to this chain, where that is what an operator has to know.
+    """
+
+    backend: Backend
+    family: int
+    table: str
+    chain: str
+    text: str
+    namespace: str = HOST
+    number: int | None = None
+    handle: int | None = None
+    owner: Owner = Owner.OPERATOR
+    call_site: str | None = None
+    policy: str | None = None
+
+    def as_object(self) -> dict[str, Any]:
+        """The ``object`` of a cause."""
+        return {"kind": "rule" if self.number is not None else "policy", **msgspec.to_builtins(self)}
+
+    def place(self) -> str:
+        """Where it stands, in a few words: "filter INPUT rule 4" or "filter INPUT policy"."""
+        return f"{self.table} {self.chain} " + (f"rule {self.number}" if self.number is not None else "policy")
+
+
+class Direction(enum.Enum):
+    """Which way a packet meets this host."""
+
+    IN = "in"
+    OUT = "out"
+
+
+class Packet(msgspec.Struct, frozen=True, kw_only=True):
+    """A new flow's first packet. Empty text and None mean: not said, so a rule that asks for it is undecided.
+
+    ``protocol`` is tcp, udp, icmp, icmpv6 or a number as text; ``device`` the NIC it enters or leaves by.
+    """
+
+    direction: Direction
+    protocol: str
+    family: int = 4
+    source: str = ""
+    destination: str = ""
+    source_port: int | None = None
+    destination_port: int | None = None
+    device: str = ""
