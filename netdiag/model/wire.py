@@ -6,6 +6,7 @@ serialise to JSON, so that a host behind ssh, a bundle and the local host are re
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Generator, Sequence
 from typing import Any, TypeVar
 
@@ -51,3 +52,53 @@ Gather = Generator[Sequence[Request], Sequence[Answer], R]
 
 It knows no host: whoever drives it sends the requests to a participant, or looks them up in a bundle.
 """
+
+
+_BYTES_TAG = "$b64"
+
+
+def to_json_values(value: object) -> object:
+    """The same value with every `bytes` in it as ``{"$b64": text}``: JSON carries it, `from_json_values` undoes it."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {_BYTES_TAG: base64.b64encode(bytes(value)).decode("ascii")}
+    if isinstance(value, dict):
+        return {str(key): to_json_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json_values(item) for item in value]
+    return value
+
+
+def from_json_values(value: object) -> object:
+    """The inverse of `to_json_values`. Raises ValueError for base64 that is none."""
+    if isinstance(value, dict):
+        if len(value) == 1 and isinstance(text := value.get(_BYTES_TAG), str):
+            return base64.b64decode(text, validate=True)
+        return {key: from_json_values(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [from_json_values(item) for item in value]
+    return value
+
+
+def answer_from_values(values: dict[str, Any]) -> Answer:
+    """A participant's answer, as it came in this process or (bytes tagged) from JSON.
+
+    Raises ValueError when it is no answer: neither data nor a known kind of error.
+    """
+    duration_s = float(values.get("duration_s") or 0.0)
+    error = values.get("error")
+    if isinstance(error, dict):
+        return Answer(error=WireError(AbsenceKind(error.get("kind")), str(error.get("text"))), duration_s=duration_s)
+    data = from_json_values(values.get("data"))
+    if not isinstance(data, dict):
+        raise ValueError("an answer with neither data nor error")  # noqa: TRY004  it is the value that is wrong
+    return Answer(data=data, duration_s=duration_s)
+
+
+def values_from_answer(answer: Answer) -> dict[str, Any]:
+    """An answer as JSON values, for a bundle; `answer_from_values` undoes it."""
+    values: dict[str, Any] = {"duration_s": answer.duration_s}
+    if answer.error is not None:
+        values["error"] = {"kind": answer.error.kind.value, "text": answer.error.text}
+    else:
+        values["data"] = to_json_values(answer.data)
+    return values
