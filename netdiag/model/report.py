@@ -158,6 +158,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         started: RFC 3339, UTC.
         verdict: fail, else unknown if the command's question is open, else warn, else ok.
+        question: For a preflight: the question that the verdict answers; None for other commands.
         answers: For a preflight: each question and its answer; empty for other commands.
     """
 
@@ -167,6 +168,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     started: str
     duration_s: float
     verdict: State
+    question: Need | None = None
     answers: dict[Need, Answer] = msgspec.field(default_factory=dict)
     counts: Counts
     findings: tuple[Finding, ...]

@@ -1,0 +1,104 @@
+"""What an entry of the catalogue is, and the words that entries are written in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
+
+class CauseKind(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of cause: what it means, what proves it, what only looks like it, and how it is healed.
+
+    Attributes:
+        code: Stable once released.
+        title: A short sentence without a full stop; it is read after "because".
+        parent: The general code that this one refines. A report names the most specific code that is proven.
+        meaning: What happens, and how it looks to somebody who uses the hosts.
+        object_kinds: The kinds of object that a cause of this code may name (keys of `OBJECT_KINDS`).
+        evidence: What proves it. Less than this makes it likely or possible, not proven.
+        decoys: What looks alike and is something else.
+        remedy: What to do, in words; the commands for a host are made by the check that found the cause.
+        affects: What it breaks (members of `AFFECTS`).
+        info: Told to the operator, never ranked as a cause.
+        refs: Public threads where people met it, as ``repository#number``.
+    """
+
+    code: str
+    title: str
+    meaning: str
+    object_kinds: tuple[str, ...]
+    evidence: str
+    decoys: tuple[str, ...]
+    remedy: str
+    affects: tuple[str, ...]
+    parent: str | None = None
+    info: bool = False
+    refs: tuple[str, ...] = ()
+
+
+AFFECTS = frozenset(
+    {
+        "swarm join",
+        "swarm control",
+        "service names",
+        "overlay data",
+        "virtual IPs",
+        "published ports",
+        "host traffic",
+        "container traffic",
+        "new containers",
+        "calico control",
+        "calico data",
+    }
+)
+"""What a cause can break, in the words that operators use."""
+
+OBJECT_KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "rule": (
+            "a firewall rule: backend, namespace, family, table, chain, number, handle, text, owner, call_site, policy"
+        ),
+        "policy": "the policy of a base chain; the fields of a rule, with policy set and number null",
+        "chain": "a firewall chain: backend, namespace, family, table, chain",
+        "conntrack": "the connection tracking table: count, maximum, drops",
+        "segment": "the way between two hosts: from, to, protocol, port, and size or direction where they matter",
+        "route": "a route: destination, table, gateway, device, type, namespace; expected where it is wrong",
+        "neighbour": "an ARP or ND entry: address, device, mac; expected where it is wrong",
+        "fdb": "a forwarding entry of a VXLAN device: namespace, mac, device, vtep, expected",
+        "device": "a network device: name, namespace, and what is wrong with it",
+        "address": "an address: address, device, host; others that claim it",
+        "feature": "a feature of the kernel: name, option, needed_by",
+        "sysctl": "a kernel setting: key, value, wanted",
+        "clock": "two clocks: host, peer, offset_s, error_s",
+        "host": "a whole host: name, address; others where they clash",
+        "program": "an XDP program: device, name, id",
+        "filter": "a tc filter: device, direction, name, number",
+        "socket": "a listening socket: address, port, protocol, process",
+        "process": "a process: name, pid",
+        "token": "a join token, by its digest and never its text: form, digest, expected",
+        "certificate": "a certificate: subject, not_before, not_after",
+        "engine": "a Docker engine: host, version, state",
+        "setting": "a setting of a program: program, key, value, file",
+        "subnet": "two ranges that overlap: subnet, other, owner",
+        "stage": "a stage of the join: stage, manager, message",
+        "peer": "a peer of a protocol: address, state, reason",
+        "node": "a node of a cluster: name, id, address, state",
+        "managers": "the managers of a swarm: reachable, needed, total",
+        "service": "a service: name, id, virtual_ip",
+        "container": "a container: name, id, network, address",
+        "image": "an image: name, id, wanted_by",
+        "file": "a file or directory: path, what",
+        "network": "a Docker network: name, id, driver, vni",
+        "sa": "an IPsec state: source, destination, spi, expected",
+        "ipvs": "a virtual server: address, mark, backend",
+        "name": "a name that is looked up: name, server, answer",
+        "datastore": "a datastore: endpoint, stage, message",
+        "etcd-key": "a key of a datastore: key, value, expected",
+        "pool": "a Calico pool: cidr, name, free, total",
+        "block": "a Calico address block: cidr, affinity, owner",
+        "calico-policy": "a Calico profile or policy: name, endpoint, rule",
+    }
+)
+"""Kinds of object with the fields that each one carries, the host apart (it is a field of the cause)."""

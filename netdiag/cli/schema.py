@@ -1,0 +1,24 @@
+"""``netdiag schema``: the JSON schema of a document that netdiag writes."""
+
+from __future__ import annotations
+
+import click
+
+from netdiag.errors import UsageError
+
+
+@click.command()
+@click.argument("document", metavar="report|facts")
+def schema(document: str) -> None:
+    r"""Print the JSON schema of a document that netdiag writes.
+
+    \b
+    Example:
+      netdiag schema report > report.schema.json
+    """
+    from netdiag.report.schema import DOCUMENTS
+    from netdiag.report.schema import schema as make
+
+    if document not in DOCUMENTS:
+        raise UsageError(f"no document is called {document!r}; there are {', '.join(DOCUMENTS)}")
+    click.echo(make(document), nl=False)

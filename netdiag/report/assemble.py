@@ -1,0 +1,196 @@
+"""From what checks found to one report: causes ranked and told once, questions answered, a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from netdiag.model.found import Found
+from netdiag.model.report import Answer, Cause, Confidence, Counts, Finding, Need, Report, State, Step
+
+_STATES = (State.FAIL, State.UNKNOWN, State.WARN, State.OK, State.SKIP)
+_CONFIDENCES = (Confidence.PROVEN, Confidence.LIKELY, Confidence.POSSIBLE)
+
+T = TypeVar("T")
+
+
+def build_report(
+    *,
+    command: str,
+    host: str,
+    started: str,
+    duration_s: float,
+    found: Sequence[Found],
+    question: Need | None = None,
+    next_steps: Sequence[Step] = (),
+) -> Report:
+    """Make the report of one command.
+
+    * **States** are weighed against the question: what answers a need with *no* is *fail* only if that need is the
+      question, and *warn* otherwise. Findings that answer nothing keep the state that the check gave.
+    * **Answers** (only with a question): *no* if any finding says no; else *unknown* if any says unknown, or if nothing
+      was found out at all; else *yes*.
+    * **Verdict**: *fail* if any finding failed; else *unknown* if the question is answered so, or, without a question,
+      if any finding is unknown (such a command asks for all that it checks); else *warn* if any warns; else *ok*.
+    * **Causes** that name the same object of the same host are told once, the most specific code of a line of parents.
+      Ranked by the worst finding that they explain, then by confidence, then by the order of the findings.
+    * **Next**: the remedies of what failed, unless only possible; what the findings ask for; then ``next_steps``.
+      A step is told once, where it comes first.
+
+    Args:
+        command: As the operator typed it, without the program's name and without secrets.
+        host: Where it ran, as the operator would type it.
+        started: RFC 3339, UTC.
+        duration_s: How long it took.
+        found: What the checks found, in the order in which it should be read.
+        question: For a preflight, the need that it asks about.
+        next_steps: What to do after everything above is done: the join itself, or the command again.
+    """
+    weighed = [_weigh(one, question) for one in found]
+    causes, places = _rank(weighed)
+    findings = tuple(_finding(one, places.get(position)) for position, one in enumerate(weighed))
+    answers = {} if question is None else {need: _answer(weighed, need) for need in Need}
+    return Report(
+        command=command,
+        host=host,
+        started=started,
+        duration_s=duration_s,
+        verdict=_verdict(findings, None if question is None else answers[question]),
+        question=question,
+        answers=answers,
+        counts=Counts(**{state.value: sum(one.state is state for one in findings) for state in State}),
+        findings=findings,
+        causes=causes,
+        next=_steps(weighed, findings, causes, next_steps),
+    )
+
+
+def _weigh(one: Found, question: Need | None) -> Found:
+    """The finding in the state that the command's question gives it."""
+    if question is None or not one.answers:
+        return one
+    decides = one.answers.get(question) is Answer.NO
+    if one.state is State.FAIL and not decides:
+        return msgspec.structs.replace(one, state=State.WARN)
+    if one.state is State.WARN and decides:
+        return msgspec.structs.replace(one, state=State.FAIL)
+    return one
+
+
+def _finding(one: Found, cause: int | None) -> Finding:
+    return Finding(
+        check=one.check,
+        state=one.state,
+        subject=one.subject,
+        summary=one.summary,
+        evidence=one.evidence,
+        answers={need: one.answers[need] for need in Need if need in one.answers},
+        cause=cause,
+        reason=one.reason,
+    )
+
+
+def _answer(found: Sequence[Found], need: Need) -> Answer:
+    said = {one.answers[need] for one in found if need in one.answers}
+    if Answer.NO in said:
+        return Answer.NO
+    known = any(one.state not in {State.UNKNOWN, State.SKIP} for one in found)
+    return Answer.UNKNOWN if Answer.UNKNOWN in said or not known else Answer.YES
+
+
+def _verdict(findings: Sequence[Finding], answer: Answer | None) -> State:
+    states = {one.state for one in findings}
+    if State.FAIL in states:
+        return State.FAIL
+    if answer is Answer.UNKNOWN or (answer is None and State.UNKNOWN in states):
+        return State.UNKNOWN
+    return State.WARN if State.WARN in states else State.OK
+
+
+# --- causes ----------------------------------------------------------------------------------------------------------
+
+
+def _rank(found: Sequence[Found]) -> tuple[tuple[Cause, ...], dict[int, int]]:
+    """The causes, ranked, and for each finding that has one its index among them."""
+    merged: list[Cause] = []
+    worst: list[int] = []
+    place: dict[int, int] = {}
+    for position, one in enumerate(found):
+        if one.cause is None:
+            continue
+        # What a finding saw is what its cause rests on, unless the cause says more exactly.
+        cause = one.cause if one.cause.evidence else msgspec.structs.replace(one.cause, evidence=one.evidence)
+        index = next((i for i, other in enumerate(merged) if _same(cause, other)), None)
+        severity = _STATES.index(one.state)
+        if index is None:
+            index = len(merged)
+            merged.append(cause)
+            worst.append(severity)
+        else:
+            merged[index] = _merge(merged[index], cause)
+            worst[index] = min(worst[index], severity)
+        place[position] = index
+    order = sorted(range(len(merged)), key=lambda i: (worst[i], _CONFIDENCES.index(merged[i].confidence), i))
+    rank = {index: position for position, index in enumerate(order)}
+    return tuple(merged[i] for i in order), {position: rank[index] for position, index in place.items()}
+
+
+def _same(one: Cause, other: Cause) -> bool:
+    """Whether both name one fault: equal, or one is the general form of the other."""
+    related = one.code in {other.code, other.parent} or one.parent == other.code
+    return related and one.host == other.host and one.object == other.object
+
+
+def _merge(first: Cause, second: Cause) -> Cause:
+    """One cause out of two that name the same fault, with all that either knows."""
+    general, specific = (first, second) if second.parent == first.code else (second, first)
+    if first.code == second.code:
+        specific = min(first, second, key=lambda one: _CONFIDENCES.index(one.confidence))
+    elif _CONFIDENCES.index(specific.confidence) > _CONFIDENCES.index(general.confidence):
+        # What refines is only named when it is as sure as what it refines.
+        specific = general
+    return msgspec.structs.replace(
+        specific,
+        because=_once((*first.because, *second.because)),
+        evidence=_once((*first.evidence, *second.evidence)),
+        affects=_once((*first.affects, *second.affects)),
+        remedy=_once((*first.remedy, *second.remedy)),
+    )
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+def _steps(
+    found: Sequence[Found], findings: Sequence[Finding], causes: Sequence[Cause], last: Sequence[Step]
+) -> tuple[Step, ...]:
+    failed = {one.cause for one in findings if one.state is State.FAIL}
+    steps = [
+        Step(host=remedy.host, command=command, why=remedy.summary)
+        for index, cause in enumerate(causes)
+        if index in failed and cause.confidence is not Confidence.POSSIBLE
+        for remedy in cause.remedy
+        for command in remedy.commands
+    ]
+    for one in sorted(found, key=lambda one: _STATES.index(one.state)):
+        steps.extend(one.next)
+    return _once_by_action((*steps, *last))
+
+
+def _once_by_action(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Steps without repeats: one command on one host is done once, whatever it is done for."""
+    kept: dict[tuple[str, str], Step] = {}
+    for step in steps:
+        kept.setdefault((step.host, step.command or step.why), step)
+    return tuple(kept.values())
+
+
+def _once(items: Iterable[T]) -> tuple[T, ...]:
+    """Items without repeats, in order; they need not be hashable."""
+    kept: list[T] = []
+    for item in items:
+        if item not in kept:
+            kept.append(item)
+    return tuple(kept)

@@ -1,0 +1,56 @@
+"""JSON schemas of the documents that netdiag writes, made from their types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
+
+from netdiag.model import facts, report
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class Document(NamedTuple):
+    """A document: its type, the name in its field ``schema``, and a title."""
+
+    type: type
+    id: str
+    title: str
+
+
+DOCUMENTS: Mapping[str, Document] = MappingProxyType(
+    {
+        "facts": Document(facts.Facts, facts.SCHEMA, "netdiag facts: one host's state at one moment"),
+        "report": Document(report.Report, report.SCHEMA, "netdiag report: the answer of one command"),
+    }
+)
+"""The documents that have a schema, by the name that ``netdiag schema`` takes."""
+
+
+def schema(name: str) -> bytes:
+    """The JSON schema of one of `DOCUMENTS`, as an indented document with a line end.
+
+    Fields that it does not name are allowed: a newer netdiag may have added them.
+    """
+    document = DOCUMENTS[name]
+    made = _tidy(msgspec.json.schema(document.type))
+    made["$defs"][document.type.__name__]["properties"]["schema"] = {"const": document.id}
+    head = {"$schema": _DIALECT, "$id": document.id, "title": document.title}
+    return msgspec.json.format(msgspec.json.encode(head | made), indent=2) + b"\n"
+
+
+def _tidy(node: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The schema with the indentation of the docstrings taken out of its descriptions."""
+    if isinstance(node, dict):
+        return {
+            key: "\n".join(line.strip() for line in value.splitlines())
+            if key == "description" and isinstance(value, str)
+            else _tidy(value)
+            for key, value in node.items()
+        }
+    if isinstance(node, list):
+        return [_tidy(value) for value in node]
+    return node

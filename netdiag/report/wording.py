@@ -1,0 +1,182 @@
+"""The words that all renderings share: the verdict as a sentence, an object or a subject as a phrase, safe text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from netdiag.model.report import Answer, Cause, Finding, Need, Report, State, Subject
+
+_TOKEN = re.compile(r"SWMTKN-[0-9A-Za-z-]+")
+_ASCII = str.maketrans(
+    {"→": "->", "←": "<-", "–": "-", "—": "-", "…": "...", "≥": ">=", "≤": "<=", "×": "x", "±": "+-", "µ": "u"}
+    | dict.fromkeys("‘’", "'")
+    | dict.fromkeys("“”", '"')
+)
+_PROMISES = {
+    Need.JOIN: ("This node will join", "This node will not join", "Whether this node will join is not known"),
+    Need.NAMES: ("Names will resolve", "Names will not resolve", "Whether names will resolve is not known"),
+    Need.TRAFFIC: (
+        "Containers will reach each other",
+        "Containers will not reach each other",
+        "Whether containers will reach each other is not known",
+    ),
+}
+
+
+def visible(text: str) -> str:
+    r"""The text with what could steer a terminal or break a document written out (``\x1b``, lone surrogates).
+
+    Names of containers and lines of logs come from anywhere. Line ends and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t" else _escaped(one) for one in text)
+
+
+def _escaped(character: str) -> str:
+    return " " if character.isspace() and character not in "\x0b\x0c\r\x1c\x1d\x1e\x1f\x85" else ascii(character)[1:-1]
+
+
+def one_line(text: str) -> str:
+    """`visible`, on one line."""
+    return " ".join(visible(text).split())
+
+
+def plain_ascii(text: str) -> str:
+    """The text for a terminal or locale that has ASCII only; what has no likeness is written as an escape."""
+    return text.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
+
+
+def without_tokens(text: str) -> str:
+    """The text with any join token left out."""
+    return _TOKEN.sub("(token left out)", text)
+
+
+def clause(title: str) -> str:
+    """A title for the middle of a sentence: its first letter small, unless it begins with a name ("IP", "TLS")."""
+    head = title[:2]
+    return title[:1].lower() + title[1:] if head[1:] == head[1:].lower() else title
+
+
+def amount(number: int, noun: str) -> str:
+    """A number with its noun: "1 warning", "2 warnings"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def headline(report: Report) -> str:
+    """The verdict as one sentence that answers the command's question."""
+    why = _why(report)
+    if report.question is not None:
+        yes, no, open_ = _PROMISES[report.question]
+        if report.verdict is State.FAIL:
+            return f"{no}: {why}."
+        if report.verdict is State.UNKNOWN:
+            return f"{open_}: {why}."
+        return f"{yes}{_with_warnings(report)}."
+    if report.verdict is State.FAIL:
+        return f"Something is broken: {why}."
+    if report.verdict is State.UNKNOWN:
+        return f"Not everything could be checked: {why}."
+    return f"Nothing is broken{_with_warnings(report)}."
+
+
+def _with_warnings(report: Report) -> str:
+    warnings = report.counts.warn
+    return f", with {amount(warnings, 'warning')}" if warnings else ""
+
+
+def _why(report: Report) -> str:
+    """The first cause of the worst findings; without one, what was found or why it could not be."""
+    worst = [one for one in report.findings if one.state is report.verdict]
+    if report.verdict is State.UNKNOWN and report.question is not None:
+        worst = [one for one in worst if one.answers.get(report.question) is Answer.UNKNOWN]
+    ranked = sorted(one.cause for one in worst if one.cause is not None)
+    if ranked and report.verdict is State.FAIL:
+        cause = report.causes[ranked[0]]
+        where_ = f" on {one_line(cause.host)}" if cause.host else ""
+        exact = f": {_decision(cause.object)}" if cause.object.get("kind") in {"rule", "policy"} else ""
+        return f"{clause(one_line(cause.title))}{where_}{exact}"
+    if not worst:
+        return "nothing could be checked"
+    first: Finding = worst[0]
+    text = first.reason if report.verdict is State.UNKNOWN and first.reason else first.summary
+    return one_line(text).rstrip(".")
+
+
+def answers_line(report: Report) -> str:
+    """The answers to the three questions in one line; empty for a command without them."""
+    words = {Need.JOIN: "join", Need.NAMES: "names", Need.TRAFFIC: "traffic"}
+    return ", ".join(f"{words[need]}: {report.answers[need].value}" for need in Need if need in report.answers)
+
+
+def where(subject: Subject) -> str:
+    """A subject as a phrase: "worker-1 to manager-1, container web.1"."""
+    parts = [" to ".join(filter(None, (subject.host, subject.peer)))]
+    parts += [
+        f"{word} {name}"
+        for word, name in (
+            ("container", subject.container),
+            ("network", subject.network),
+            ("device", subject.device),
+            ("image", subject.image),
+        )
+        if name
+    ]
+    return one_line(", ".join(filter(None, parts)))
+
+
+def described(cause: Cause) -> str:
+    """The object of a cause as a phrase, as exact as its fields allow."""
+    thing = cause.object
+    kind = str(thing.get("kind", "object"))
+    if kind in {"rule", "policy"}:
+        return _rule(thing)
+    if kind == "segment" and "from" in thing and "to" in thing:
+        rest = _fields(thing, {"kind", "from", "to"})
+        return one_line(f"between {thing['from']} and {thing['to']}{': ' if rest else ''}{rest}")
+    if kind == "sysctl" and "key" in thing:
+        wanted = f" (wanted: {thing['wanted']})" if "wanted" in thing else ""
+        return one_line(f"{thing['key']} = {thing.get('value')}{wanted}")
+    rest = _fields(thing, {"kind"})
+    return one_line(f"{kind}: {rest}" if rest else kind)
+
+
+def _decision(thing: Mapping[str, Any]) -> str:
+    """Where in the firewall it was decided: "rule 5 of filter INPUT"."""
+    chain = " ".join(str(thing[key]) for key in ("table", "chain") if thing.get(key))
+    number = f"rule {thing['number']}" if thing.get("number") is not None else "a rule"
+    what = f"policy {thing['policy']}" if thing.get("policy") else number
+    return one_line(f"{what} of {chain}" if chain else what)
+
+
+def _rule(thing: Mapping[str, Any]) -> str:
+    notes = [str(thing[key]) for key in ("backend", "family") if thing.get(key)]
+    if thing.get("namespace") not in {None, "", "host"}:
+        notes.append(f"namespace {thing['namespace']}")
+    if thing.get("owner"):
+        notes.append(f"set by {thing['owner']}")
+    return one_line(f"{_decision(thing)}{' (' + ', '.join(notes) + ')' if notes else ''}")
+
+
+def _fields(thing: Mapping[str, Any], without: set[str]) -> str:
+    return ", ".join(
+        f"{key.replace('_', ' ')} {_value(value)}"
+        for key, value in thing.items()
+        if key not in without and value is not None and value not in ("", [], {})
+    )
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_value(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(_value(inner) for inner in value)
+    return str(value)
+
+
+def verbatim(cause: Cause) -> str:
+    """What the cause names in its own words (the text of a rule), or nothing."""
+    text = cause.object.get("text")
+    return visible(text) if isinstance(text, str) else ""
