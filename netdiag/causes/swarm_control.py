@@ -101,6 +101,19 @@ KINDS = (
         affects=("swarm join", "swarm control"),
     ),
     CauseKind(
+        code="swarm.port-taken",
+        title="Another program holds a port that the engine needs",
+        meaning=(
+            "Every node listens on 7946 (tcp and udp) and receives on the data-path port; managers listen on tcp/2377. The"
+            " engine joins although 7946 is taken, and then no name of another host resolves."
+        ),
+        object_kinds=("socket",),
+        evidence="The list of sockets with the process that holds each.",
+        decoys=("The engine itself as a member, and the kernel's own socket of a VXLAN device.",),
+        remedy="Stop the program, or move it to another port.",
+        affects=("swarm join", "service names", "overlay data"),
+    ),
+    CauseKind(
         code="swarm.advertise-address",
         title="The advertised address cannot work for the other nodes",
         meaning=(

@@ -29,7 +29,8 @@ def build_report(
     """Make the report of one command.
 
     * **States** are weighed against the question: what answers a need with *no* is *fail* only if that need is the
-      question, and *warn* otherwise. Findings that answer nothing keep the state that the check gave.
+      question or what the question presupposes (`Need` is in that order), and *warn* otherwise. Findings that answer
+      nothing keep the state that the check gave.
     * **Answers** (only with a question): *no* if any finding says no; else *unknown* if any says unknown, or if nothing
       was found out at all; else *yes*.
     * **Verdict**: *fail* if any finding failed; else *unknown* if the question is answered so, or, without a question,
@@ -71,7 +72,9 @@ def _weigh(one: Found, question: Need | None) -> Found:
     """The finding in the state that the command's question gives it."""
     if question is None or not one.answers:
         return one
-    decides = one.answers.get(question) is Answer.NO
+    # What a question presupposes decides it, too: without joining there is no traffic.
+    asked = tuple(Need)[: tuple(Need).index(question) + 1]
+    decides = any(one.answers.get(need) is Answer.NO for need in asked)
     if one.state is State.FAIL and not decides:
         return msgspec.structs.replace(one, state=State.WARN)
     if one.state is State.WARN and decides:
