@@ -70,7 +70,7 @@ def preflight() -> None:
 )
 @click.option("--save", metavar="FILE", help="Keep all raw answers in a bundle, for netdiag analyze.")
 @output_option
-def swarm(  # noqa: PLR0917 - click passes by keyword
+def swarm(
     managers: tuple[str, ...],
     token: str | None,
     token_file: str | None,

@@ -196,7 +196,7 @@ def _join_step(asked: Asked, ctx: Context, targets: tuple[tuple[str, str, int], 
             command=" ".join(["docker swarm init", *options]),
             why="everything that can be tested here holds",
         )
-    if asked.token_file and asked.token_file != "-":
+    if asked.token_file not in ("", "-"):
         token = f'"$(cat {asked.token_file})"'
     else:
         token = '"$NETDIAG_TOKEN"' if asked.token is not None else "TOKEN"
