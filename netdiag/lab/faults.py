@@ -19,7 +19,7 @@ import msgspec
 from netdiag.errors import LabError, UsageError
 from netdiag.lab import engine
 from netdiag.lab.host import Host, Result
-from netdiag.lab.state import ActiveFault, Step, StepKind
+from netdiag.lab.state import Step, StepKind
 from netdiag.lab.topology import Topology, no_such
 
 Values = Mapping[str, str]
@@ -235,6 +235,14 @@ def _prefix(text: str) -> None:
         ip_network(ip_interface(text).network)
 
 
-def active_line(active: ActiveFault) -> str:
-    """A fault that is in, as `lab status` shows it."""
-    return f"{active.number}: {active}"
+def describe(name: str | None = None) -> list[tuple[str, ...]]:
+    """Rows for a reader: every fault with its help, or one fault's parameters; UsageError if there is no such fault."""
+    known = registry()
+    if name is None:
+        return [(fault.name, fault.help) for fault in known.values()]
+    if name not in known:
+        raise UsageError(no_such("fault", name, list(known)))
+    return [
+        (each.name, each.accepts, "required" if each.required else each.default or "", each.help)
+        for each in known[name].parameters
+    ]

@@ -173,9 +173,7 @@ def _loss(work: Work, values: Values) -> None:
 
 
 _WITH = Parameter("with", Kind.CHOICE, "how it is refused", default="icmp-port-unreachable", choices=_REJECT_WITH)
-_PROHIBITED = Parameter(
-    "with", Kind.CHOICE, "how it is refused", default="icmp-host-prohibited", choices=_REJECT_WITH
-)
+_PROHIBITED = Parameter("with", Kind.CHOICE, "how it is refused", default="icmp-host-prohibited", choices=_REJECT_WITH)
 _IPTABLES = Parameter("backend", Kind.CHOICE, "which iptables", default="iptables", choices=_BACKENDS[:-1])
 
 FAULTS = (

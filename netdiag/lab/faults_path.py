@@ -95,7 +95,9 @@ def _sysctl(work: Work, values: Values) -> None:
     work.run(host, ["sysctl", "-qw", f"{key}={values['value']}"], undo=["sysctl", "-qw", f"{key}={old}"])
 
 
-_MTU = {"low": 68, "high": 65535}
+def _bytes(name: str, help: str, default: str | None = None) -> Parameter:  # noqa: A002 - as in Parameter
+    return Parameter(name, Kind.NUMBER, help, default=default, required=default is None, low=68, high=65535)
+
 
 FAULTS = (
     Fault(
@@ -112,7 +114,7 @@ FAULTS = (
     Fault(
         "mtu",
         "Another MTU on one interface of a host, or on a port of the fabric.",
-        (HOST, Parameter("mtu", Kind.NUMBER, "bytes", required=True, **_MTU), INTERFACE),
+        (HOST, _bytes("mtu", "bytes"), INTERFACE),
         _mtu,
         "host=worker mtu=1400",
     ),
@@ -121,8 +123,8 @@ FAULTS = (
         "Hosts with a large MTU over a fabric that passes less and sends no ICMP.",
         (
             Parameter("hosts", Kind.TEXT, "which hosts, with commas between; all if not given"),
-            Parameter("host_mtu", Kind.NUMBER, "MTU of the hosts", default="9000", **_MTU),
-            Parameter("path_mtu", Kind.NUMBER, "MTU of the fabric", default="1500", **_MTU),
+            _bytes("host_mtu", "MTU of the hosts", "9000"),
+            _bytes("path_mtu", "MTU of the fabric", "1500"),
         ),
         _mtu_blackhole,
         "hosts=manager,worker",

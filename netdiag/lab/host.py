@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import docker
 import docker.errors
@@ -19,7 +19,8 @@ from netdiag.errors import LabError
 from netdiag.lab.process import MARK, Process
 from netdiag.lab.topology import HostPlan, Uplink
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The distribution first: what somebody put into /usr/local of this machine (another docker, say) is not the lab's.
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 DOCKER_SOCKET = "run/docker.sock"
 
 
@@ -36,7 +37,9 @@ class Result(msgspec.Struct, frozen=True):
 class Host:
     """A running lab host (or the fabric); made by `netdiag.lab.Lab`, not by hand."""
 
-    def __init__(self, lab: str, name: str, plan: HostPlan | None, uplinks: tuple[Uplink, ...], process: Process) -> None:
+    def __init__(
+        self, lab: str, name: str, plan: HostPlan | None, uplinks: tuple[Uplink, ...], process: Process
+    ) -> None:
         self.lab = lab
         self.name = name
         self.plan = plan
@@ -65,8 +68,8 @@ class Host:
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The argument vector that runs a command in the host, from the machine."""
-        enter = ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--wd=/"]
-        return [*enter, "--", *argv]
+        # Entering the mount namespace leads to its root directory; --wd=/ would lead to the machine's.
+        return ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--", *argv]
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of a command in the host: nothing of ours but the terminal, and netdiag on the PATH."""
@@ -100,7 +103,7 @@ class Host:
             check: raise if it fails.
 
         Raises:
-            LabError: it took too long, or it failed and ``check`` is set; the text has its last line.
+            LabError: it took too long, or it failed and ``check`` is set; the text has its last words.
         """
         with self.popen(argv, env=env, stdin=subprocess.PIPE) as process:
             try:
@@ -113,7 +116,8 @@ class Host:
                 raise
         result = Result(tuple(argv), process.returncode, out, err)
         if check and result.returncode:
-            reason = (err.strip() or out.strip() or f"exit code {result.returncode}").splitlines()[-1]
+            said = [line for line in (err.strip() or out.strip()).splitlines() if line.strip()]
+            reason = " / ".join(said[-3:]) or f"exit code {result.returncode}"
             raise LabError(f"{self.name}: {' '.join(argv)}: {reason}")
         return result
 
@@ -123,8 +127,8 @@ class Host:
         *,
         env: Mapping[str, str] | None = None,
         stdin: int | None = subprocess.DEVNULL,
-        stdout: Any = subprocess.PIPE,
-        stderr: Any = subprocess.PIPE,
+        stdout: int | IO[str] | None = subprocess.PIPE,
+        stderr: int | IO[str] | None = subprocess.PIPE,
         pass_fds: Sequence[int] = (),
     ) -> subprocess.Popen[str]:
         """Start a command in the host; it ends with the host at the latest, or by `end_group`."""
@@ -141,11 +145,13 @@ class Host:
         )
 
     @property
-    def docker(self) -> Any:
+    def docker(self) -> Any:  # noqa: ANN401 - the library has no types
         """A ``docker.APIClient`` of the host's engine; LabError if it does not run."""
         if self._docker is None:
             try:
-                self._docker = docker.APIClient(base_url=f"unix://{self.path(DOCKER_SOCKET)}", version="auto", timeout=60)
+                self._docker = docker.APIClient(
+                    base_url=f"unix://{self.path(DOCKER_SOCKET)}", version="auto", timeout=60
+                )
             except docker.errors.DockerException as error:
                 raise LabError(f"the engine of {self.name} does not answer: {error}") from error
         return self._docker

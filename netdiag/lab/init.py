@@ -51,6 +51,8 @@ ACCOUNTS = (
     ("etcd", 974, "/var/lib/etcd"),
     ("docker", 975, "/nonexistent"),
 )
+# Kernel modules are the machine's: an engine asks for br_netfilter, which would filter the bridges of the machine too.
+MODULE_TOOLS = ("usr/sbin/modprobe", "usr/sbin/insmod", "usr/sbin/rmmod")
 VAR = ("lib", "log", "tmp", "cache", "spool", "lib/netdiag", "lib/calico", "lib/bird", "lib/etcd", "empty")
 RUN = ("lock", "sshd", "bird", "dbus", "docker/plugins")
 
@@ -82,7 +84,7 @@ def checked(result: int, what: str) -> None:
 
 
 def mount(source: str, target: Path | str, kind: str | None, flags: int = 0, data: str | None = None) -> None:
-    """mount(2); raises OSError that names both ends."""
+    """Mount a file system; raises OSError that names both ends."""
     arguments = [part.encode() if part is not None else None for part in (source, str(target), kind)]
     checked(
         libc.mount(*arguments, ctypes.c_ulong(flags), data.encode() if data is not None else None),
@@ -113,12 +115,17 @@ def compose(plan: Plan) -> None:
         source = Path("/") / name
         if source.is_symlink():
             (root / name).symlink_to(source.readlink())
-        elif name not in COMPOSED and name not in OVERLAID and source.is_dir() and not str(store).startswith(f"/{name}/"):
+        elif (
+            name not in COMPOSED and name not in OVERLAID and source.is_dir() and not str(store).startswith(f"/{name}/")
+        ):
             bind(source, root)
     for name in OVERLAID:
         overlay(name, root, store, packages)
     for name in PRIVATE:
         make_stock(root / name, packages / name)
+    for name in MODULE_TOOLS:
+        (root / name).unlink(missing_ok=True)
+        (root / name).symlink_to("/usr/bin/false")
     system_directories(root)
     identity(plan, root)
     for path in plan["binds"]:
@@ -167,8 +174,8 @@ def system_directories(root: Path) -> None:
     (root / "var/run").symlink_to("../run")
     (root / "var/lock").symlink_to("../run/lock")
     bind("/dev", root)
-    if (root / "dev/shm").is_dir():  # noqa: S108 - the host gets its own
-        mount("netdiag-lab", root / "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV)  # noqa: S108
+    if (root / "dev/shm").is_dir():
+        mount("netdiag-lab", root / "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV)
     (root / "proc").mkdir()
     mount("proc", root / "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     protect_sysctls(root / "proc/sys")

@@ -1,8 +1,8 @@
 """A running lab: what tests and the command line work with.
 
-    with Lab.up(load_topology("swarm2"), name="t-join") as lab:
-        lab.break_("drop", host="manager", chain="INPUT", proto="tcp", dport=2377)
-        outcome = lab.swarm_join("worker", "manager")
+with Lab.up(load_topology("swarm2"), name="t-join") as lab:
+    lab.break_("drop", host="manager", chain="INPUT", proto="tcp", dport=2377)
+    outcome = lab.swarm_join("worker", "manager")
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ class Lab:
             say(f"starting {len(topology.host)} hosts")
             with ThreadPoolExecutor(max_workers=len(topology.host) + 1) as pool:
                 texts = _hosts_files(topology)
-                jobs = {host: pool.submit(spawn, name, _hostname(topology, host), text, root) for host, text in texts.items()}
+                jobs = {
+                    host: pool.submit(spawn, name, _hostname(topology, host), text, root)
+                    for host, text in texts.items()
+                }
             current = msgspec.structs.replace(current, hosts={host: job.result() for host, job in jobs.items()})
             state.save(current)
             lab = cls(current)
@@ -330,3 +333,23 @@ def sweep() -> list[str]:
         with contextlib.suppress(ProcessLookupError):
             destroy(name)
     return sorted(lost)
+
+
+def end_labs(name: str | None = None) -> list[str]:
+    """End one lab by name, or all of this machine; labs that nobody owns any more go in either case.
+
+    Returns:
+        The names of those that are down now.
+
+    Raises:
+        LabError: there is no such lab (nearest names), or the kernel keeps something of one.
+    """
+    with state.locked():
+        ended = sweep()
+        known = [current.name for current in state.load_all()]
+        if name is not None and name not in known and name not in ended:
+            raise LabError(no_such("lab", name, known))
+        for each in known if name is None else {name} & set(known):
+            destroy(each)
+            ended.append(each)
+    return ended

@@ -20,7 +20,7 @@ from netdiag.errors import LabError, LabToolMissing
 PACKAGES = (
     *("docker.io", "iptables", "nftables", "iproute2", "busybox-static", "openssh-server", "openssh-client"),
     *("firewalld", "ufw", "ipset", "conntrack", "tcpdump", "ethtool", "dbus", "etcd-server", "etcd-client", "bird2"),
-    *("iputils-ping", "procps", "util-linux", "kmod"),
+    *("iputils-ping", "procps", "curl"),
 )
 """What a lab host needs; apt adds what these need and the machine lacks."""
 
@@ -62,7 +62,9 @@ def find() -> Path:
     with contextlib.suppress(OSError):
         if (directory / "stamp").read_text(encoding="utf-8") == stamp_text():
             return directory / "root"
-    raise LabToolMissing(f"the lab's tools are not in {directory}: run netdiag lab install (nothing is installed on this machine)")
+    raise LabToolMissing(
+        f"the lab's tools are not in {directory}: run netdiag lab install (nothing is installed on this machine)"
+    )
 
 
 def install(say: Say) -> Path:

@@ -61,5 +61,9 @@ def _needed_directories() -> list[str]:
     wanted = {Path(sys.prefix), Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve()}
     if in_checkout():
         wanted.add(CHECKOUT)
-    # The machine's own /usr is in every host anyway.
-    return sorted(str(path) for path in wanted if path.is_dir() and not path.is_relative_to("/usr"))
+    # The machine's own /usr is in every host anyway, and what lies in another of them comes with it.
+    return sorted(
+        str(path)
+        for path in wanted
+        if path.is_dir() and not path.is_relative_to("/usr") and not wanted & set(path.parents)
+    )

@@ -40,7 +40,9 @@ def token(manager: Host, role: SwarmRole) -> str:
     return str(tokens["Manager" if role is SwarmRole.MANAGER else "Worker"])
 
 
-def join(host: Host, manager: Host, role: SwarmRole, timeout_s: float = JOIN_TIMEOUT_S, secret: str | None = None) -> JoinOutcome:
+def join(
+    host: Host, manager: Host, role: SwarmRole, timeout_s: float = JOIN_TIMEOUT_S, secret: str | None = None
+) -> JoinOutcome:
     """Run ``docker swarm join`` in the host.
 
     Args:

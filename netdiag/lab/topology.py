@@ -116,7 +116,11 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 def no_such(kind: str, name: str, known: list[str]) -> str:
     """The line that says what is not there and what comes nearest."""
     near = get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"no {kind} {name!r}: did you mean {' or '.join(near)}?" if near else f"no {kind} {name!r}: there is {', '.join(known) or 'none'}"
+    return (
+        f"no {kind} {name!r}: did you mean {' or '.join(near)}?"
+        if near
+        else f"no {kind} {name!r}: there is {', '.join(known) or 'none'}"
+    )
 
 
 def topology_directory() -> Path:
@@ -138,7 +142,9 @@ def load_topology(source: str | Path) -> Topology:
     path = Path(source)
     if path.suffix != ".toml":
         if str(source) not in topology_names():
-            raise UsageError(no_such("topology", str(source), topology_names()) + " (or give a file that ends in .toml)")
+            raise UsageError(
+                no_such("topology", str(source), topology_names()) + " (or give a file that ends in .toml)"
+            )
         path = topology_directory() / f"{source}.toml"
     try:
         text = path.read_text(encoding="utf-8")
