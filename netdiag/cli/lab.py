@@ -118,8 +118,10 @@ def run(name: str, host: str, command: tuple[str, ...]) -> None:
     """
     from netdiag.lab import Lab
 
+    if command == ("--",):
+        raise UsageError("no command after --")
     where = Lab.attach(name).host(host)
-    argv = where.command(command)
+    argv = where.command(command[1:] if command[0] == "--" else command)
     sys.stdout.flush()
     os.execvpe(argv[0], argv, where.environment())  # noqa: S606 - becoming it passes on terminal, signals and exit code
 

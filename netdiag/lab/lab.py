@@ -323,15 +323,12 @@ def destroy(name: str) -> None:
 
 def sweep() -> list[str]:
     """End the labs that nobody owns any more; the caller holds the lock. Gives their names."""
-    known = {current.name: current for current in state.load_all()}
-    lost = {name for name, current in known.items() if current.orphaned}
-    lost |= {lab for _, lab in marked()} - known.keys()
-    lost |= {cgroups.lab_of(group) for group in cgroups.lab_groups()} - known.keys()
-    # Of another version, or cut short.
-    lost |= {path.stem for path in state.DIRECTORY.glob("*.json")} - known.keys()
+    lost = {path.stem for path in state.DIRECTORY.glob("*.json")}
+    lost |= {lab for _, lab in marked()}
+    lost |= {cgroups.lab_of(group) for group in cgroups.lab_groups()}
+    lost -= state.claimed()
     for name in sorted(lost):
-        with contextlib.suppress(ProcessLookupError):
-            destroy(name)
+        destroy(name)
     return sorted(lost)
 
 
@@ -346,7 +343,7 @@ def end_labs(name: str | None = None) -> list[str]:
     """
     with state.locked():
         ended = sweep()
-        known = [current.name for current in state.load_all()]
+        known = sorted(state.claimed())
         if name is not None and name not in known and name not in ended:
             raise LabError(no_such("lab", name, known))
         for each in known if name is None else {name} & set(known):

@@ -20,7 +20,7 @@ from netdiag.errors import LabError, LabToolMissing
 PACKAGES = (
     *("docker.io", "iptables", "nftables", "iproute2", "busybox-static", "openssh-server", "openssh-client"),
     *("firewalld", "ufw", "ipset", "conntrack", "tcpdump", "ethtool", "dbus", "etcd-server", "etcd-client", "bird2"),
-    *("iputils-ping", "procps", "curl"),
+    *("iputils-ping", "procps"),
 )
 """What a lab host needs; apt adds what these need and the machine lacks."""
 
@@ -44,10 +44,10 @@ def location() -> Path:
     return CHECKOUT / ".lab" if in_checkout() else Path("/var/cache/netdiag/lab")
 
 
-def stamp_text() -> str:
-    """What a finished root of this version says in its stamp."""
-    digest = hashlib.sha256("\n".join(sorted(PACKAGES)).encode()).hexdigest()[:16]
-    return f"netdiag lab root 1 {digest}\n"
+def _complete_root() -> Path:
+    """Where this version's root is once it is complete; another list of packages has another name."""
+    digest = hashlib.sha256("\n".join(("1", *sorted(PACKAGES))).encode()).hexdigest()[:12]
+    return location() / f"root-{digest}"
 
 
 def find() -> Path:
@@ -58,13 +58,10 @@ def find() -> Path:
     """
     if os.geteuid() != 0:
         raise LabToolMissing("a lab needs root (network namespaces and real engines): run it with sudo")
-    directory = location()
-    with contextlib.suppress(OSError):
-        if (directory / "stamp").read_text(encoding="utf-8") == stamp_text():
-            return directory / "root"
-    raise LabToolMissing(
-        f"the lab's tools are not in {directory}: run netdiag lab install (nothing is installed on this machine)"
-    )
+    root = _complete_root()
+    if not root.is_dir():
+        raise LabToolMissing(f"the lab's tools are not in {root.parent}: run netdiag lab install (it installs nothing)")
+    return root
 
 
 def install(say: Say) -> Path:
@@ -91,12 +88,10 @@ def install(say: Say) -> Path:
             return find()
         archives = _download(directory, say)
         say(f"unpacking {len(archives)} packages into {directory}")
-        fresh = directory / "root.new"
+        fresh = directory / "unpacking"
         shutil.rmtree(fresh, ignore_errors=True)
         _unpack(archives, fresh)
-        shutil.rmtree(directory / "root", ignore_errors=True)
-        fresh.rename(directory / "root")
-        (directory / "stamp").write_text(stamp_text(), encoding="utf-8")
+        fresh.rename(_complete_root())
         shutil.rmtree(directory / "archives")
     return find()
 

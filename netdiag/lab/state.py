@@ -80,11 +80,11 @@ def locked() -> Iterator[None]:
     descriptor = _lock()
     try:
         yield
+    finally:
         if not any(DIRECTORY.glob("*.json")):
             with contextlib.suppress(OSError):
                 MOUNT_POINT.rmdir()
                 DIRECTORY.rmdir()
-    finally:
         os.close(descriptor)
 
 
@@ -120,6 +120,23 @@ def load(name: str) -> LabState | None:
 def load_all() -> list[LabState]:
     """Every lab of this machine, by name."""
     return [state for path in sorted(DIRECTORY.glob("*.json")) if (state := load(path.stem)) is not None]
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    """What every version of the file has."""
+
+    owner: Process | None = None
+
+
+def claimed() -> set[str]:
+    """Names of the labs that somebody still wants, those of another version of netdiag included."""
+    names = set()
+    for path in DIRECTORY.glob("*.json"):
+        with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+            owner = msgspec.json.decode(path.read_bytes(), type=_Claim).owner
+            if owner is None or owner.alive:
+                names.add(path.stem)
+    return names
 
 
 def forget(name: str) -> None:
