@@ -1,4 +1,8 @@
-"""The fabric: one more namespace, a bridge for each network in it, a cable from each to its hosts. No way out of it."""
+"""The fabric: one more namespace, a bridge for each network in it, a cable from each to its hosts. No way out of it.
+
+Each bridge has the last address of its network, as a managed switch or a filtering box has one: what is refused in the
+fabric is refused from there.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ def connect(topology: Topology, fabric: Host, hosts: dict[str, Host]) -> None:
     for network in topology.network:
         bridge = bridge_name(network.name)
         lines += [f"link add {bridge} mtu {network.mtu} type bridge", f"link set {bridge} up"]
+        lines.append(f"address add {network.fabric_address} dev {bridge}")
     for host in hosts.values():
         for uplink in host.uplinks:
             mtu, end = uplink.network.mtu, f"{uplink.interface} netns {host.pid}"

@@ -59,7 +59,11 @@ def _add_rule(work: Work, values: Values, verdict: list[str], native: str) -> No
     """Add one rule with either tool."""
     if ("dport" in values or "sport" in values) and values.get("proto") not in {"tcp", "udp", "sctp", "dccp"}:
         raise UsageError("dport and sport need proto=tcp or proto=udp")
-    if values["host"] == FABRIC or values["backend"] == _NFT:
+    if values["host"] == FABRIC and verdict[1] == "REJECT":
+        # The bridge family rejects on few kernels; iptables sees a bridge's packets and answers from its address.
+        work.run(FABRIC, ["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"])
+        _add_iptables(work, {**values, "chain": "FORWARD", "backend": "iptables"}, verdict)
+    elif values["host"] == FABRIC or values["backend"] == _NFT:
         _add_native(work, values, native)
     else:
         _add_iptables(work, values, verdict)
@@ -105,8 +109,7 @@ def _add_native(work: Work, values: Values, verdict: str) -> None:
             raise UsageError(f"{key}={values[key]} is for iptables, and here the filter is nft")
     fabric = values["host"] == FABRIC
     chain = "FORWARD" if fabric and values["chain"] == "INPUT" else values["chain"]
-    # The bridge family can reject only before it has chosen a port.
-    hook = "prerouting" if fabric and verdict.startswith("reject") else _HOOKS.get(chain)
+    hook = _HOOKS.get(chain)
     if hook is None:
         raise UsageError(f"chain={chain}: nft has {', '.join(_HOOKS)}")
     family = "bridge" if fabric else "inet"
@@ -203,7 +206,7 @@ FAULTS = (
             _IPTABLES,
         ),
         _policy,
-        "host=worker chain=FORWARD policy=DROP",
+        "host=worker chain=INPUT policy=DROP",
     ),
     Fault(
         "flush",

@@ -7,7 +7,6 @@ with Lab.up(load_topology("swarm2"), name="t-join") as lab:
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable
@@ -183,6 +182,11 @@ class Lab:
     ) -> JoinOutcome:
         """Run ``docker swarm join`` on a host and say what it said; ``token`` replaces the manager's own."""
         return swarm.join(self.host(name), self.host(manager), SwarmRole(role), timeout_s, token)
+
+    def await_settled(self, *names: str) -> None:
+        """Wait until these members of the swarm have its ingress network, after which nothing changes by itself."""
+        for name in names:
+            swarm.await_settled(self.host(name))
 
     def swarm_leave(self, name: str) -> None:
         """Leave the swarm by force; the manager keeps the node's record."""

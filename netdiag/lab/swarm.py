@@ -96,6 +96,21 @@ def await_ready(manager: Host, hosts: list[Host], timeout_s: float = 20.0) -> No
     until(ready, timeout_s, f"all of {', '.join(host.name for host in hosts)} ready in the swarm")
 
 
+def await_settled(host: Host, timeout_s: float = 20.0) -> None:
+    """Wait until a member's engine has set up the swarm's own network, a second or two after it joined.
+
+    Until then its links and rules change by themselves. LabError if it does not.
+    """
+
+    def settled() -> bool:
+        try:
+            return "ingress-sbox" in host.docker.inspect_network("ingress")["Containers"]
+        except docker.errors.NotFound:
+            return False
+
+    until(settled, timeout_s, f"the ingress network of {host.name}")
+
+
 def await_down(manager: Host, node: str, timeout_s: float = 20.0) -> None:
     """Wait until the manager knows that a node, given by its id, is down; LabError if it does not."""
 

@@ -57,6 +57,12 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     mtu: int = 1500
     """MTU in bytes of both ends of every cable."""
 
+    @property
+    def fabric_address(self) -> IPv4Interface:
+        """The fabric's own address, the network's last."""
+        subnet = IPv4Network(self.subnet)
+        return IPv4Interface(f"{subnet.broadcast_address - 1}/{subnet.prefixlen}")
+
 
 class HostPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One host as the file describes it."""
@@ -198,10 +204,10 @@ def _network_problem(network: Network) -> str | None:
     if not 576 <= network.mtu <= 65535:
         return f"network {network.name}: mtu {network.mtu} is not in 576..65535"
     try:
-        IPv4Network(network.subnet)
+        bits = IPv4Network(network.subnet).prefixlen
     except ValueError as error:
         return f"network {network.name}: subnet {error}"
-    return None
+    return None if bits <= 29 else f"network {network.name}: subnet {network.subnet} has no room, /29 is the least"
 
 
 def _host_problem(host: HostPlan, names: list[str], networks: set[str]) -> str | None:
@@ -223,7 +229,7 @@ def _host_problem(host: HostPlan, names: list[str], networks: set[str]) -> str |
 
 
 def _address_problem(topology: Topology) -> str | None:
-    seen: dict[IPv4Address, str] = {}
+    seen: dict[IPv4Address, str] = {network.fabric_address.ip: "the fabric" for network in topology.network}
     for host in topology.host:
         try:
             addresses = [uplink.address for uplink in topology.uplinks(host.name)]

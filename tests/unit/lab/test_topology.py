@@ -15,7 +15,8 @@ def test_hosts_are_numbered_in_the_order_of_the_file():
 
 
 def test_two_networks_give_two_interfaces_and_an_address_may_be_chosen():
-    text = '[[network]]\nname = "lan"\n[[network]]\nname = "back"\nsubnet = "192.0.2.0/28"\nmtu = 9000\n' + (
+    text = (
+        '[[network]]\nname = "lan"\n[[network]]\nname = "back"\nsubnet = "192.0.2.0/28"\nmtu = 9000\n'
         '[[host]]\nname = "a"\nnetworks = ["lan", "back"]\naddresses = { back = "192.0.2.9" }\n'
     )
     lan, back = parse_topology(text, "x").uplinks("a")
@@ -63,7 +64,8 @@ def test_the_shipped_topologies_are_those_that_tests_rely_on():
         ("[[network]]\nmtu = 100\n" + TWO, "mtu 100"),
         ('[[network]]\nname = "x y"\n' + TWO, "x y"),
         ("[[network]]\n[[network]]\n" + TWO, "two networks"),
-        ('[[network]]\nsubnet = "192.0.2.0/31"\n' + TWO, "192.0.2."),
+        ('[[network]]\nsubnet = "192.0.2.0/30"\n' + TWO, "192.0.2.0/30 has no room"),
+        ('[[host]]\nname = "a"\naddresses = { lan = "10.71.0.254" }', "10.71.0.254 is the fabric's"),
     ],
 )
 def test_a_mistake_is_named(text, named):
