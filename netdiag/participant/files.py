@@ -19,14 +19,23 @@ def file(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """One regular file's text.
 
     Parameters: ``path``; ``netns`` (optional; for /proc/net and /proc/sys/net, while /sys belongs to whoever mounted it
-    and is refused); ``limit_bytes``. Data: ``text`` (UTF-8, what is none is replaced), ``truncated``, ``mtime_s``.
-    Errors: missing, permission, unsupported (not a regular file), timeout.
+    and is refused); ``limit_bytes``; ``binary``. Data: ``text`` (UTF-8, what is none is replaced), or ``bytes`` when
+    binary; ``truncated``, ``mtime_s``. Errors: missing, permission, unsupported (not a regular file), timeout.
     """
     path = str(params["path"])
     limit = int(params.get("limit_bytes") or LIMIT_BYTES)
     netns = namespace_of(params)
     _refuse_sysfs(path, netns)
-    return in_netns(netns, lambda: _read(path, limit, deadline), deadline)
+    binary = bool(params.get("binary"))
+    return in_netns(netns, lambda: _read(path, limit, deadline, binary), deadline)
+
+
+def exists(params: Dict[str, Any], _deadline: Deadline) -> Dict[str, Any]:
+    """Which paths exist, links followed; nothing is opened.
+
+    Parameters: ``paths``. Data: ``existing``: those of them that exist.
+    """
+    return {"existing": [path for path in map(str, params["paths"]) if os.path.exists(path)]}
 
 
 def files(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
@@ -73,7 +82,7 @@ def _refuse_sysfs(path: str, netns: str) -> None:
         raise VerbError(UNSUPPORTED, "read {} in {}: sysfs shows the namespace that mounted it".format(path, netns))
 
 
-def _read(path: str, limit: int, deadline: Deadline) -> Dict[str, Any]:
+def _read(path: str, limit: int, deadline: Deadline, binary: bool = False) -> Dict[str, Any]:
     tried = "read " + path
     deadline.require(tried)
     try:
@@ -100,8 +109,10 @@ def _read(path: str, limit: int, deadline: Deadline) -> Dict[str, Any]:
     finally:
         os.close(descriptor)
     data = b"".join(chunks)
+    kept = data[:limit]
+    content = {"bytes": kept} if binary else {"text": kept.decode("utf-8", "replace")}  # type: Dict[str, Any]
     return {
-        "text": data[:limit].decode("utf-8", "replace"),
+        **content,
         "truncated": len(data) > limit,
         "mtime_s": status.st_mtime,
     }
