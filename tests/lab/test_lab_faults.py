@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from netdiag.errors import LabError, UsageError
-from netdiag.lab import engine, state, swarm
+from netdiag.lab import state, swarm
 from netdiag.lab.faults import parse_words, registry
 from netdiag.lab.process import until
 
@@ -62,7 +62,7 @@ def picture(lab):
             seen[host.name, what] = sorted(line for line in lines if not EMPTY.fullmatch(line) and "veth" not in line)
         if host is not lab.fabric:
             seen[host.name, "offloads"] = host.exec(["ethtool", "-k", "eth0"]).stdout
-            seen[host.name, "engine"] = engine.running(host) is not None
+            seen[host.name, "engine"] = host.engine_process() is not None
     if seen.get(("manager", "engine")):
         seen["nodes"] = sorted(node["Status"]["State"] for node in swarm.nodes(lab.host("manager")))
     return seen
@@ -84,7 +84,7 @@ def test_it_changes_something_and_is_undone(name, swarm2_lab):
     assert lab.faults() == (fault,)
     lab.heal(fault)
     assert lab.faults() == ()
-    if engine.running(lab.host("worker")):
+    if lab.host("worker").engine_process():
         lab.await_settled("worker")
     after = picture(lab)
     for key in changed(before, after):
