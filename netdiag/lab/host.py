@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import struct
@@ -145,6 +146,21 @@ class Host:
             start_new_session=True,
             pass_fds=pass_fds,
         )
+
+    def daemon(self, pidfile: str) -> Process | None:
+        """The running process whose id, as the host sees it, is in one of the host's files; None if there is none."""
+        with contextlib.suppress(OSError, ValueError):
+            inside = self.path(pidfile).read_text(encoding="utf-8").strip()
+            space = Path(f"/proc/{self.pid}/ns/pid").readlink()
+            for entry in Path("/proc").iterdir():
+                with contextlib.suppress(OSError, LabError):
+                    if entry.name.isdecimal() and (entry / "ns/pid").readlink() == space:
+                        ids = re.search(
+                            r"^NSpid:.*\s(\d+)$", (entry / "status").read_text(encoding="utf-8"), re.MULTILINE
+                        )
+                        if ids is not None and ids[1] == inside:
+                            return Process.of(int(entry.name))
+        return None
 
     def engine_process(self) -> Process | None:
         """The engine's process, asked of the kernel at its socket; None if nobody listens there."""

@@ -130,6 +130,17 @@ def test_a_stock_input_lets_ssh_and_ping_through_and_refuses_the_rest(swarm2_lab
     assert connect(worker, manager.address, 2377) == "No route to host"
 
 
+def test_a_real_firewalld_refuses_until_the_port_is_opened(swarm2_lab):
+    worker, manager = swarm2_lab.host("worker"), swarm2_lab.host("manager")
+    fault = swarm2_lab.break_("firewalld", host="manager")
+    assert connect(worker, manager.address, 2377) == "No route to host"
+    manager.exec(["firewall-cmd", "-q", "--add-port=2377/tcp"])
+    assert connect(worker, manager.address, 2377) == "connected"
+    swarm2_lab.heal(fault)
+    assert "firewalld" not in manager.exec(["nft", "list", "tables"]).stdout
+    assert "dbus" not in manager.exec(["ps", "-e", "-o", "args="]).stdout
+
+
 def test_the_join_times_out_and_completes_when_the_rule_goes(story1_lab):
     fault = story1_lab.break_("drop", host="manager", chain="INPUT", proto="tcp", dport=2377)
     outcome = story1_lab.swarm_join("worker", "manager")

@@ -109,7 +109,7 @@ def test_a_lab_ends_with_its_owner_and_the_next_one_sweeps(lab_root, lab_names):
     until(lambda: not any(process.alive for process in inits), 5.0, "the hosts' end")
     assert sleeper.wait(5) != 0
     sleeper.communicate()
-    with pytest.raises(LabError, match="its owner has ended|no lab"):
+    with pytest.raises(LabError, match=r"its owner has ended|no lab"):
         Lab.attach(name)
     with state.locked():
         sweep()
@@ -123,7 +123,8 @@ def test_an_up_that_is_killed_half_way_can_be_cleaned(at, lab_root, lab_names):
         while at not in (line := upper.stderr.readline()):
             assert line, "it ended early"
         upper.kill()
-    assert name in netdiag("down", name).stdout
+    # Another worker's lab may have swept it by now, and then there is none of this name.
+    netdiag("down", name, check=False)
     assert residue(name) == []
 
 
