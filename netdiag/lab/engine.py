@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
 import socket
-import struct
 from pathlib import Path
 
 from netdiag.errors import LabError
 from netdiag.lab.cgroups import group_name
-from netdiag.lab.host import DOCKER_SOCKET, Host
-from netdiag.lab.process import Process, end
+from netdiag.lab.host import Host
+from netdiag.lab.process import end
 
 LOG = "var/log/docker.log"
 _READY = "run/netdiag-lab-ready"
@@ -25,7 +23,7 @@ def start(host: Host, timeout_s: float = 30.0) -> None:
     Raises:
         LabError: it ended, or was not ready in time; the text has the last line of its log.
     """
-    if running(host) is not None:
+    if host.engine_process() is not None:
         return
     # Left by an engine that was killed; a new one would wait 15 s for the containerd of that id.
     for stale in ("run/docker.pid", "run/docker/containerd/containerd.pid"):
@@ -58,7 +56,7 @@ def start(host: Host, timeout_s: float = 30.0) -> None:
     ready_path.unlink(missing_ok=True)
     if not events:
         raise LabError(f"the engine of {host.name} is not ready after {timeout_s:g} s: {last_log_line(host)}")
-    if running(host) is None:
+    if host.engine_process() is None:
         raise LabError(f"the engine of {host.name} does not start: {last_log_line(host)}")
 
 
@@ -73,20 +71,6 @@ def _command(host: Host) -> list[str]:
     return ["setsid", "--fork", *daemon]
 
 
-def running(host: Host) -> Process | None:
-    """The engine's process, asked of the kernel at its socket; None if nobody listens there."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            connection.connect(str(host.path(DOCKER_SOCKET)))
-        except OSError:
-            return None
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid = struct.unpack("3i", credentials)[0]
-    with contextlib.suppress(LabError):
-        return Process.of(pid)
-    return None
-
-
 def stop(host: Host, *, kill: bool = False, timeout_s: float = 30.0) -> None:
     """Stop a host's engine, with its containers' shims if it is stopped cleanly; wait until it has ended.
 
@@ -98,7 +82,7 @@ def stop(host: Host, *, kill: bool = False, timeout_s: float = 30.0) -> None:
     Raises:
         LabError: it does not end.
     """
-    process = running(host)
+    process = host.engine_process()
     host.close()
     if process is None:
         return

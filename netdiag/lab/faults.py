@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import re
 import shlex
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Protocol
@@ -19,6 +20,7 @@ import msgspec
 from netdiag.errors import LabError, UsageError
 from netdiag.lab import engine
 from netdiag.lab.host import Host, Result
+from netdiag.lab.process import end
 from netdiag.lab.state import Step, StepKind
 from netdiag.lab.topology import Topology, no_such
 
@@ -150,6 +152,11 @@ def _run_step(host: Host, step: Step) -> None:
     match step.kind:
         case StepKind.START_ENGINE:
             engine.start(host)
+        case StepKind.STOP_DAEMON:
+            running = host.daemon(step.argv[0])
+            # It takes its rules with it when it ends, so that is waited for.
+            end([running] if running is not None else [], how=signal.SIGTERM)
+            host.path(step.argv[0]).unlink(missing_ok=True)
         case StepKind.RUN:
             if not step.only_if or host.exec(step.only_if, check=False).returncode == 0:
                 host.exec(step.argv, stdin=step.stdin)

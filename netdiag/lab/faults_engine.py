@@ -26,7 +26,7 @@ def _same_hostname(work: Work, values: Values) -> None:
 
 def _engine_stopped(work: Work, values: Values) -> None:
     host = work.site.host(values["host"])
-    if engine.running(host) is None:
+    if host.engine_process() is None:
         raise LabError(f"{host.name} has no engine that runs")
     work.on_undo(Step(host=host.name, kind=StepKind.START_ENGINE))
     engine.stop(host, kill=values["how"] == "kill")

@@ -6,8 +6,10 @@ import secrets
 import shlex
 from collections.abc import Sequence
 
-from netdiag.errors import UsageError
+from netdiag.errors import LabError, UsageError
 from netdiag.lab.faults import HOST, Fault, Kind, Parameter, Values, Work
+from netdiag.lab.process import until
+from netdiag.lab.state import Step, StepKind
 from netdiag.lab.topology import FABRIC
 
 _NFT = "nft"
@@ -175,6 +177,26 @@ def _loss(work: Work, values: Values) -> None:
     add_native_table(work, FABRIC, "bridge", "forward", rule)
 
 
+def _firewalld(work: Work, values: Values) -> None:
+    """The real one, as its package configures it, on a message bus of the host's own.
+
+    Starting it flushes iptables, the engine's rules included, on real hosts too.
+    """
+    host = values["host"]
+    if work.site.host(host).path("/run/firewalld.pid").exists():
+        raise LabError(f"firewalld runs on {host} already")
+    saved = work.run(host, ["iptables-save"]).stdout
+    work.on_undo(Step(host=host, argv=("iptables-restore", "-w"), stdin=saved))
+    bus, daemon = "/run/dbus/pid", "/run/firewalld.pid"
+    for pidfile, start in ((bus, ["dbus-daemon", "--system", "--fork"]), (daemon, ["firewalld"])):
+        work.on_undo(Step(host=host, kind=StepKind.STOP_DAEMON, argv=(pidfile,)))
+        work.run(host, start)
+    asked = ["firewall-cmd", "--state"]
+    until(lambda: work.site.host(host).exec(asked, check=False).returncode == 0, 20.0, f"firewalld of {host}")
+    for port in values["ports"].split(",") if "ports" in values else ():
+        work.run(host, ["firewall-cmd", "-q", f"--add-port={port}"])
+
+
 _WITH = Parameter("with", Kind.CHOICE, "how it is refused", default="icmp-port-unreachable", choices=_REJECT_WITH)
 _PROHIBITED = Parameter("with", Kind.CHOICE, "how it is refused", default="icmp-host-prohibited", choices=_REJECT_WITH)
 _IPTABLES = Parameter("backend", Kind.CHOICE, "which iptables", default="iptables", choices=_BACKENDS[:-1])
@@ -214,6 +236,13 @@ FAULTS = (
         (HOST, _TABLE, Parameter("chain", Kind.TEXT, "only this chain"), _IPTABLES),
         _flush,
         "host=manager table=nat",
+    ),
+    Fault(
+        "firewalld",
+        "A real firewalld as packaged: it lets in ssh and little else, and its start flushes iptables.",
+        (HOST, Parameter("ports", Kind.TEXT, "opened in its default zone, not permanently: 2377/tcp,4789/udp")),
+        _firewalld,
+        "host=worker ports=2377/tcp",
     ),
     Fault(
         "loss",

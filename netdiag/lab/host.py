@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -144,10 +147,40 @@ class Host:
             pass_fds=pass_fds,
         )
 
+    def daemon(self, pidfile: str) -> Process | None:
+        """The running process whose id, as the host sees it, is in one of the host's files; None if there is none."""
+        with contextlib.suppress(OSError, ValueError):
+            inside = self.path(pidfile).read_text(encoding="utf-8").strip()
+            space = Path(f"/proc/{self.pid}/ns/pid").readlink()
+            for entry in Path("/proc").iterdir():
+                with contextlib.suppress(OSError, LabError):
+                    if entry.name.isdecimal() and (entry / "ns/pid").readlink() == space:
+                        ids = re.search(
+                            r"^NSpid:.*\s(\d+)$", (entry / "status").read_text(encoding="utf-8"), re.MULTILINE
+                        )
+                        if ids is not None and ids[1] == inside:
+                            return Process.of(int(entry.name))
+        return None
+
+    def engine_process(self) -> Process | None:
+        """The engine's process, asked of the kernel at its socket; None if nobody listens there."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            try:
+                connection.connect(str(self.path(DOCKER_SOCKET)))
+            except OSError:
+                return None
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        with contextlib.suppress(LabError):
+            return Process.of(struct.unpack("3i", credentials)[0])
+        return None
+
     @property
     def docker(self) -> Any:  # noqa: ANN401 - the library has no types
         """A ``docker.APIClient`` of the host's engine; LabError if it does not run."""
         if self._docker is None:
+            # Asked first, because the library leaves a socket open when it cannot connect.
+            if self.engine_process() is None:
+                raise LabError(f"the engine of {self.name} does not run")
             try:
                 self._docker = docker.APIClient(
                     base_url=f"unix://{self.path(DOCKER_SOCKET)}", version="auto", timeout=60

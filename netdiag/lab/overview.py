@@ -8,7 +8,7 @@ import docker.errors
 import msgspec
 
 from netdiag.errors import LabError
-from netdiag.lab import engine, swarm
+from netdiag.lab import swarm
 from netdiag.lab.host import Host
 from netdiag.lab.lab import Lab
 from netdiag.lab.state import ActiveFault, load_all
@@ -48,7 +48,7 @@ def status(lab: Lab) -> LabStatus:
 def _host_status(host: Host) -> HostStatus:
     planned = host.plan is not None and host.plan.engine
     alive = host.process.alive
-    running = alive and planned and engine.running(host) is not None
+    running = alive and planned and host.engine_process() is not None
     member = ""
     if running:
         with contextlib.suppress(LabError, docker.errors.DockerException):

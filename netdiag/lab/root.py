@@ -46,7 +46,7 @@ def location() -> Path:
 
 def _complete_root() -> Path:
     """Where this version's root is once it is complete; another list of packages has another name."""
-    digest = hashlib.sha256("\n".join(("1", *sorted(PACKAGES))).encode()).hexdigest()[:12]
+    digest = hashlib.sha256("\n".join(("2", *sorted(PACKAGES))).encode()).hexdigest()[:12]
     return location() / f"root-{digest}"
 
 
@@ -131,11 +131,13 @@ def _unpack(archives: list[Path], root: Path) -> None:
             done = subprocess.run(unpack, stdin=reader.stdout, capture_output=True, text=True, check=False)
         if done.returncode or reader.returncode:
             raise LabError(f"{archive.name} does not unpack: {_last_line(done.stderr)}")
-    # An installation script would have made these links.
+    # Installation scripts would have made these links.
     for name in ALTERNATIVES:
         if not Path("/usr/sbin", name).exists() and (root / "usr/sbin/xtables-nft-multi").exists():
             (root / "usr/sbin" / name).symlink_to("xtables-nft-multi")
-    (root / "bin").resolve(strict=True)
+    policy = root / "usr/share/polkit-1/actions/org.fedoraproject.FirewallD1.policy"
+    if policy.parent.is_dir():
+        policy.symlink_to("org.fedoraproject.FirewallD1.server.policy.choice")
 
 
 def _run(command: list[str]) -> None:

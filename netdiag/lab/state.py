@@ -28,6 +28,7 @@ class StepKind(enum.Enum):
 
     RUN = "run"
     START_ENGINE = "start-engine"
+    STOP_DAEMON = "stop-daemon"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     kind: StepKind = StepKind.RUN
     argv: tuple[str, ...] = ()
+    """The command; for a daemon to stop, the file that its process id is in."""
     stdin: str = ""
     only_if: tuple[str, ...] = ()
     """A command that fails if there is nothing left to undo."""

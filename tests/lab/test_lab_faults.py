@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from netdiag.errors import LabError, UsageError
-from netdiag.lab import engine, state, swarm
+from netdiag.lab import state, swarm
 from netdiag.lab.faults import parse_words, registry
 from netdiag.lab.process import until
 
@@ -62,7 +62,7 @@ def picture(lab):
             seen[host.name, what] = sorted(line for line in lines if not EMPTY.fullmatch(line) and "veth" not in line)
         if host is not lab.fabric:
             seen[host.name, "offloads"] = host.exec(["ethtool", "-k", "eth0"]).stdout
-            seen[host.name, "engine"] = engine.running(host) is not None
+            seen[host.name, "engine"] = host.engine_process() is not None
     if seen.get(("manager", "engine")):
         seen["nodes"] = sorted(node["Status"]["State"] for node in swarm.nodes(lab.host("manager")))
     return seen
@@ -84,7 +84,7 @@ def test_it_changes_something_and_is_undone(name, swarm2_lab):
     assert lab.faults() == (fault,)
     lab.heal(fault)
     assert lab.faults() == ()
-    if engine.running(lab.host("worker")):
+    if lab.host("worker").engine_process():
         lab.await_settled("worker")
     after = picture(lab)
     for key in changed(before, after):
@@ -128,6 +128,17 @@ def test_a_stock_input_lets_ssh_and_ping_through_and_refuses_the_rest(swarm2_lab
     assert pings(worker, manager.address)
     assert connect(worker, manager.address, 22) == "Connection refused"
     assert connect(worker, manager.address, 2377) == "No route to host"
+
+
+def test_a_real_firewalld_refuses_until_the_port_is_opened(swarm2_lab):
+    worker, manager = swarm2_lab.host("worker"), swarm2_lab.host("manager")
+    fault = swarm2_lab.break_("firewalld", host="manager")
+    assert connect(worker, manager.address, 2377) == "No route to host"
+    manager.exec(["firewall-cmd", "-q", "--add-port=2377/tcp"])
+    assert connect(worker, manager.address, 2377) == "connected"
+    swarm2_lab.heal(fault)
+    assert "firewalld" not in manager.exec(["nft", "list", "tables"]).stdout
+    assert "dbus" not in manager.exec(["ps", "-e", "-o", "args="]).stdout
 
 
 def test_the_join_times_out_and_completes_when_the_rule_goes(story1_lab):
