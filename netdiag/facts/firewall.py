@@ -70,14 +70,14 @@ def gather_firewall(
             kind=AbsenceKind.MISSING, text="the kernel has no packet filter loaded, so there are no rules"
         )
         return (
-            Section(value=dict.fromkeys(namespaces, ()), partial={})
-            if kernel is not None
-            else Section(absent=absence)
+            Section(value=dict.fromkeys(namespaces, ()), partial={}) if kernel is not None else Section(absent=absence)
         )
     found: dict[str, tuple[RuleSet, ...]] = {}
     partial: dict[str, Absence] = {}
-    plans = {name: (yield from _in_use(namespace, usable)) for name, namespace in namespaces.items()}
-    flat = [(name, one) for name, listings in plans.items() for one in listings]
+    flat: list[tuple[str, Listing]] = []
+    for name, namespace in namespaces.items():
+        used = yield from _in_use(namespace, usable)
+        flat += [(name, one) for one in used]
     answers = yield [_request(one, namespaces[name].path) for name, one in flat]
     by_name: dict[str, list[tuple[Listing, Answer]]] = {name: [] for name in namespaces}
     for (name, one), answer in zip(flat, answers, strict=True):

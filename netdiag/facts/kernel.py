@@ -100,25 +100,24 @@ def _state(
     has_modules: bool,
     present: Collection[str],
 ) -> Feature:
-    def feature(state: FeatureState, evidence: str) -> Feature:
-        return Feature(name=source.name, state=state, evidence=evidence)
-
     chosen = next(((symbol, symbols[symbol]) for symbol in source.symbols if symbol in symbols), None)
-    if source.module in loaded:
-        return feature(FeatureState.LOADED, f"{source.module} in /proc/modules")
-    if chosen is not None and chosen[1] == "y":
-        return feature(FeatureState.BUILTIN, f"CONFIG_{chosen[0]}=y in {origin}")
-    if source.module in builtin:
-        return feature(FeatureState.BUILTIN, f"{source.module} in modules.builtin")
-    if source.witness in present:
-        return feature(FeatureState.LOADED, f"{source.witness} exists")
-    if loadable is not None and source.module in loadable:
-        return feature(FeatureState.LOADABLE, f"{source.module} in modules.dep, not loaded")
-    if origin and chosen is None:
-        return feature(FeatureState.MISSING, f"CONFIG_{source.symbols[0]} is not set in {origin}")
-    if chosen is not None:
-        why = "this kernel has no modules" if not has_modules else "its file is not installed"
-        return feature(FeatureState.MISSING, f"CONFIG_{chosen[0]}=m in {origin}, but {why}")
-    if loadable is not None and builtin:
-        return feature(FeatureState.MISSING, f"{source.module} is neither in modules.builtin nor in modules.dep")
-    return feature(FeatureState.UNKNOWN, "the kernel shows neither its configuration nor lists of its modules")
+    setting = f"CONFIG_{chosen[0]}={chosen[1]} in {origin}" if chosen is not None else ""
+    why = "its file is not installed" if has_modules else "this kernel has no modules"
+    # In the order of what each proves: what runs, what was compiled in, what could be loaded, what is not there.
+    readings = (
+        (source.module in loaded, FeatureState.LOADED, f"{source.module} in /proc/modules"),
+        (chosen is not None and chosen[1] == "y", FeatureState.BUILTIN, setting),
+        (source.module in builtin, FeatureState.BUILTIN, f"{source.module} in modules.builtin"),
+        (source.witness in present, FeatureState.LOADED, f"{source.witness} exists"),
+        (source.module in (loadable or ()), FeatureState.LOADABLE, f"{source.module} in modules.dep, not loaded"),
+        (bool(origin) and chosen is None, FeatureState.MISSING, f"CONFIG_{source.symbols[0]} is not set in {origin}"),
+        (chosen is not None, FeatureState.MISSING, f"{setting}, but {why}"),
+        (
+            loadable is not None and bool(builtin),
+            FeatureState.MISSING,
+            f"{source.module} is neither in modules.builtin nor in modules.dep",
+        ),
+        (True, FeatureState.UNKNOWN, "the kernel shows neither its configuration nor lists of its modules"),
+    )
+    state, evidence = next((state, evidence) for holds, state, evidence in readings if holds)
+    return Feature(name=source.name, state=state, evidence=evidence)

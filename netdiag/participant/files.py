@@ -30,6 +30,17 @@ def file(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     return in_netns(netns, lambda: _read(path, limit, deadline, binary), deadline)
 
 
+def file_tail(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
+    """The end of one regular file, from the first whole line on: for logs that may be long.
+
+    Parameters: ``path``, ``limit_bytes``. Data: ``text``, ``truncated`` (there was more before it), ``mtime_s``.
+    Errors: missing, permission, unsupported (not a regular file), timeout.
+    """
+    path = str(params["path"])
+    limit = int(params.get("limit_bytes") or LIMIT_BYTES)
+    return _read(path, limit, deadline, tail=True)
+
+
 def exists(params: Dict[str, Any], _deadline: Deadline) -> Dict[str, Any]:
     """Which paths exist, links followed; nothing is opened.
 
@@ -82,7 +93,7 @@ def _refuse_sysfs(path: str, netns: str) -> None:
         raise VerbError(UNSUPPORTED, "read {} in {}: sysfs shows the namespace that mounted it".format(path, netns))
 
 
-def _read(path: str, limit: int, deadline: Deadline, binary: bool = False) -> Dict[str, Any]:
+def _read(path: str, limit: int, deadline: Deadline, binary: bool = False, tail: bool = False) -> Dict[str, Any]:
     tried = "read " + path
     deadline.require(tried)
     try:
@@ -94,6 +105,9 @@ def _read(path: str, limit: int, deadline: Deadline, binary: bool = False) -> Di
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise VerbError(UNSUPPORTED, tried + ": not a regular file")
+        skipped = tail and status.st_size > limit
+        if skipped:
+            os.lseek(descriptor, status.st_size - limit, os.SEEK_SET)
         chunks: List[bytes] = []
         size = 0
         # One byte more than the limit, to know whether there was more.
@@ -110,10 +124,12 @@ def _read(path: str, limit: int, deadline: Deadline, binary: bool = False) -> Di
         os.close(descriptor)
     data = b"".join(chunks)
     kept = data[:limit]
+    if skipped:
+        kept = kept.partition(b"\n")[2]
     content = {"bytes": kept} if binary else {"text": kept.decode("utf-8", "replace")}  # type: Dict[str, Any]
     return {
         **content,
-        "truncated": len(data) > limit,
+        "truncated": skipped or len(data) > limit,
         "mtime_s": status.st_mtime,
     }
 

@@ -16,6 +16,7 @@ VERBS: Dict[str, Verb] = {
     "process-sockets": system.process_sockets,
     "file": files.file,
     "files": files.files,
+    "file-tail": files.file_tail,
     "exists": files.exists,
     "list-dir": files.list_dir,
     "command": commands.command,
