@@ -74,6 +74,22 @@ KINDS = (
         refs=("classicswarm#2726", "moby#25112", "moby#24078"),
     ),
     CauseKind(
+        code="swarm.port-taken",
+        title="Another program holds a port that the engine needs",
+        meaning=(
+            "Every node listens on tcp and udp 7946, managers on tcp/2377 as well, and the kernel on the data path port."
+            " With another program on one of them the join fails, or it succeeds and then names or containers fail."
+        ),
+        object_kinds=("socket",),
+        evidence="The host's socket list shows a listener on the port that is neither the engine nor its VXLAN device.",
+        decoys=(
+            "The engine's own sockets, on a host that is a member or has a join under way.",
+            "A listener on an address that the engine does not use.",
+        ),
+        remedy="Stop the program, or move it to another port; the data path port can be chosen when the swarm is made.",
+        affects=("swarm join", "service names", "overlay data"),
+    ),
+    CauseKind(
         code="swarm.engine-version",
         title="The engine's version has a known defect, or does not fit the others",
         meaning=(
