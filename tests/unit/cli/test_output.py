@@ -156,11 +156,15 @@ def test_progress_needs_a_terminal(stream, term, monkeypatch):
     assert stream.getvalue() == ""
 
 
+def fail_after_a_while():
+    time.sleep(0.05)
+    raise KeyError
+
+
 def test_progress_ends_when_the_work_fails():
     stream = Terminal()
     with pytest.raises(KeyError), output.Progress("x", stream=stream, delay_s=0):
-        time.sleep(0.05)
-        raise KeyError
+        fail_after_a_while()
     assert stream.getvalue().endswith("\r\x1b[K")
 
 
