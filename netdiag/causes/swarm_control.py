@@ -78,7 +78,7 @@ KINDS = (
         title="Another program holds a port that the engine needs",
         meaning=(
             "Every node listens on tcp and udp 7946, managers on tcp/2377 as well, and the kernel on the data path port."
-            " With another program on one of them the join fails, or it succeeds and then names or containers fail."
+            " The engine joins although 7946 is taken, and then no name of another host resolves."
         ),
         object_kinds=("socket",),
         evidence="The host's socket list shows a listener on the port that is neither the engine nor its VXLAN device.",

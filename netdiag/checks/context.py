@@ -13,9 +13,6 @@ from netdiag.model.report import Answer, Cause, Evidence, Need, State, Step, Sub
 from netdiag.swarm.ports import DEFAULT_DATA_PATH_PORT
 from netdiag.swarm.token import Token, TokenProblem
 
-NEEDS = (Need.JOIN, Need.NAMES, Need.TRAFFIC)
-"""In the order in which each presupposes the one before: no names without joining, no traffic without names."""
-
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator asked. The token is what it says of its swarm; its secret was never kept.
@@ -132,7 +129,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             always_fails: The operator asked for exactly this, so it fails whatever the question.
         """
         broken = tuple(breaks)
-        asked = NEEDS[: NEEDS.index(self.options.need) + 1]
+        needs = tuple(Need)
+        asked = needs[: needs.index(self.options.need) + 1]
         fails = always_fails or any(need in asked for need in broken)
         return Found(
             check=check,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from netdiag.firewall.owner import owner_of
-from netdiag.firewall.save_text import SavedChain, read_save
+from netdiag.firewall.save_text import SavedChain, nft_family, read_save
 from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.firewall import FirewallRule
 
@@ -48,7 +48,7 @@ def _moved(rules: RuleSet, table: str, was: SavedChain, chain: SavedChain) -> It
             yield (
                 FirewallRule(
                     backend=rules.backend,
-                    family=rules.family,
+                    family=nft_family(rules.family),
                     table=table,
                     chain=chain.name,
                     text=f":{chain.name} {chain.policy}",
@@ -63,7 +63,7 @@ def _moved(rules: RuleSet, table: str, was: SavedChain, chain: SavedChain) -> It
             yield (
                 FirewallRule(
                     backend=rules.backend,
-                    family=rules.family,
+                    family=nft_family(rules.family),
                     table=table,
                     chain=chain.name,
                     number=late.number,

@@ -16,7 +16,7 @@ from netdiag.firewall.counters import target_of
 from netdiag.firewall.matching import Match, match_rule
 from netdiag.firewall.nft_text import NftTable, native_tables
 from netdiag.firewall.owner import owner_of
-from netdiag.firewall.save_text import SavedChain, SavedRule, read_save
+from netdiag.firewall.save_text import SavedChain, SavedRule, nft_family, read_save
 from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 
@@ -154,7 +154,7 @@ class _Walk:
         policy = Outcome.DROP if chain.policy == "DROP" else Outcome.ACCEPT
         fallen = FirewallRule(
             backend=self._rules.backend,
-            family=self._rules.family,
+            family=nft_family(self._rules.family),
             table=self._table,
             chain=chain.name,
             text=f":{chain.name} {chain.policy or 'ACCEPT'}",
@@ -197,7 +197,7 @@ class _Walk:
     def _named(self, rule: SavedRule) -> FirewallRule:
         return FirewallRule(
             backend=self._rules.backend,
-            family=self._rules.family,
+            family=nft_family(self._rules.family),
             table=self._table,
             chain=rule.chain,
             number=rule.number,

@@ -12,7 +12,7 @@ def accept_before(rule: FirewallRule, packet: Packet, *, host: str, persist: tup
 
     It is scoped to the other host's address and to the port; no rule is removed and no policy changed.
     """
-    tool = ("iptables" if rule.family == 4 else "ip6tables") + (
+    tool = ("iptables" if rule.family == "ip" else "ip6tables") + (
         "-legacy" if rule.backend is Backend.IPTABLES_LEGACY else ""
     )
     table = "" if rule.table == "filter" else f"-t {rule.table} "

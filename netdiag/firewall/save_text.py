@@ -47,6 +47,11 @@ class SavedTables(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...] = ()
 
 
+def nft_family(ip_version: int) -> str:
+    """What nft calls the family of iptables (4) and ip6tables (6)."""
+    return "ip6" if ip_version == 6 else "ip"
+
+
 def split_words(line: str) -> tuple[str, ...]:
     """Split a rule into words as iptables-restore does: double quotes group, a backslash escapes inside them."""
     words: list[str] = []

@@ -28,6 +28,7 @@ class FirewallRule(msgspec.Struct, frozen=True, kw_only=True):
     """One rule, or a chain's policy where ``number`` is None and ``policy`` says which.
 
     Attributes:
+        family: As nft names it: ip, ip6, inet, bridge, arp or netdev.
         namespace: ``host``, ``container:NAME`` or ``overlay:NETWORK``.
         number: Position in its chain, from 1, as ``iptables -L --line-numbers`` counts.
         text: The rule as ``iptables-save`` or ``nft`` prints it, without counters.
@@ -35,7 +36,7 @@ class FirewallRule(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     backend: Backend
-    family: int
+    family: str
     table: str
     chain: str
     text: str

@@ -27,7 +27,10 @@ class State(enum.Enum):
 
 
 class Need(enum.Enum):
-    """The questions of a preflight: will it join, will names resolve, will containers talk."""
+    """The questions of a preflight: will it join, will names resolve, will containers talk.
+
+    In the order in which each presupposes the one before.
+    """
 
     JOIN = "join"
     NAMES = "names"

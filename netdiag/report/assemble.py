@@ -30,8 +30,9 @@ def build_report(
 
     * **Answers** (only with a question): *no* if any finding says no; else *unknown* if any says unknown, if nothing was
       found out at all, or if the need before it (join, names, traffic) is not a yes; else *yes*.
-    * **Verdict**: *fail* if any finding failed (the checks weigh that against the question); else *unknown* if the question is answered so, or, without a question,
-      if any finding is unknown (such a command asks for all that it checks); else *warn* if any warns; else *ok*.
+    * **Verdict**: *fail* if any finding failed (a check weighs that against the question itself); else *unknown* if the
+      question is answered so, or, without a question, if any finding is unknown (such a command asks for all that it
+      checks); else *warn* if any warns; else *ok*.
     * **Causes** that name the same object of the same host are told once, the most specific code of a line of parents.
       Ranked by the worst finding that they explain, then by confidence, then by the order of the findings.
     * **Next**: the remedies of what failed, unless only possible; what the findings ask for; then ``next_steps``.

@@ -160,7 +160,7 @@ def _decision(thing: Mapping[str, Any]) -> str:
 def _rule(thing: Mapping[str, Any]) -> str:
     notes = [str(thing["backend"])] if thing.get("backend") else []
     if thing.get("family"):
-        notes.append(f"IPv{thing['family']}")
+        notes.append({"ip": "IPv4", "ip6": "IPv6"}.get(thing["family"], str(thing["family"])))
     if thing.get("namespace") not in {None, "", "host"}:
         notes.append(f"namespace {thing['namespace']}")
     if thing.get("owner"):

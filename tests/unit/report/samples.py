@@ -23,7 +23,7 @@ RULE = {
     "kind": "rule",
     "backend": "iptables-nft",
     "namespace": "host",
-    "family": 4,
+    "family": "ip",
     "table": "filter",
     "chain": "INPUT",
     "number": 5,

@@ -68,8 +68,9 @@ def test_the_verdict_without_a_question(states, verdict):
         ([found(State.UNKNOWN), found(State.WARN)], State.WARN),
         ([found(State.FAIL, answers={Need.JOIN: Answer.NO}), found(State.WARN)], State.FAIL),
         ([found(State.SKIP)], State.UNKNOWN),
+        ([found(State.FAIL, answers={Need.TRAFFIC: Answer.NO})], State.FAIL),
     ],
-    ids=["open", "another need is open", "needed by nothing", "warn", "fail", "nothing was found out"],
+    ids=["open", "another need is open", "needed by nothing", "warn", "fail", "nothing was found out", "asked for"],
 )
 def test_the_verdict_of_a_question(findings, verdict):
     assert build(*findings, question=Need.JOIN).verdict is verdict

@@ -1,0 +1,120 @@
+"""``netdiag preflight``: will this host join, and if not, why."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from netdiag.cli.output import Progress, emit, output_option
+from netdiag.model.report import Need
+
+
+@click.group()
+def preflight() -> None:
+    """Say before a node joins whether it will, and if not, why."""
+
+
+@preflight.command("swarm")
+@click.option(
+    "-m",
+    "--manager",
+    "managers",
+    multiple=True,
+    metavar="ADDR[:PORT]",
+    help="A manager of the swarm to join; may be repeated.",
+)
+@click.option("--token", metavar="TOKEN", help="The join token (better: --token-file, or the variable NETDIAG_TOKEN).")
+@click.option("--token-file", metavar="FILE", help="A file that holds the join token; - for standard input.")
+@click.option(
+    "--role",
+    type=click.Choice(["worker", "manager"]),
+    default="worker",
+    show_default=True,
+    help="As what this host will join.",
+)
+@click.option(
+    "--advertise-addr",
+    metavar="ADDR",
+    default="",
+    help="As for docker swarm join: an address or a device of this host.",
+)
+@click.option("--data-path-addr", metavar="ADDR", default="", help="As for docker swarm join.")
+@click.option(
+    "--data-path-port", type=click.IntRange(1024, 49151), help="The swarm's data-path port, where it is not 4789."
+)
+@click.option(
+    "--image", "images", multiple=True, metavar="NAME", help="An image that services will need here; may be repeated."
+)
+@click.option(
+    "--need",
+    type=click.Choice([need.value for need in Need]),
+    default="join",
+    show_default=True,
+    help="What must work for a yes.",
+)
+@click.option("--init", "initialise", is_flag=True, help="Ask about docker swarm init on this host instead of a join.")
+@click.option(
+    "--ignore",
+    "ignored",
+    multiple=True,
+    metavar="CHECK",
+    help="Lower this check's failure to a warning; may be repeated.",
+)
+@click.option(
+    "--docker-socket",
+    default="/var/run/docker.sock",
+    show_default=True,
+    metavar="PATH",
+    help="Where the engine listens.",
+)
+@click.option("--save", metavar="FILE", help="Keep all raw answers in a bundle, for netdiag analyze.")
+@output_option
+def swarm(
+    managers: tuple[str, ...],
+    token: str | None,
+    token_file: str | None,
+    role: str,
+    advertise_addr: str,
+    data_path_addr: str,
+    data_path_port: int | None,
+    images: tuple[str, ...],
+    need: str,
+    initialise: bool,
+    ignored: tuple[str, ...],
+    docker_socket: str,
+    save: str | None,
+    output: str,
+    verbose: bool,
+) -> None:
+    r"""Will docker swarm join (or init) work on this host? If not: why, and what to do.
+
+    Sends a few packets to the managers and reads this host; changes nothing. Exit code: 0 yes, 1 no, 3 not known.
+
+    \b
+    Example:
+      netdiag preflight swarm --manager 192.0.2.10 --token-file worker.token
+    """
+    from netdiag.cli.preflight_run import Asked, run_preflight, save_bundle
+    from netdiag.cli.token_input import read_token
+
+    asked = Asked(
+        managers=managers,
+        token=read_token(token, token_file),
+        token_file=token_file or "",
+        manager_role=role == "manager",
+        initialise=initialise,
+        advertise_address=advertise_addr,
+        data_path_address=data_path_addr,
+        data_path_port=data_path_port,
+        images=images,
+        need=Need(need),
+        ignored=ignored,
+        docker_socket=docker_socket,
+    )
+    with Progress("asking this host and the managers"):
+        done = run_preflight(asked)
+    if save is not None:
+        save_bundle(save, asked, done)
+    emit(done.report, output, verbose=verbose)
+    sys.exit(done.report.exit_code())

@@ -1,0 +1,234 @@
+"""The run of a preflight: facts and probes side by side, then checks, then one report; live or from a bundle."""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import ipaddress
+import os
+import time
+from typing import Any
+
+import msgspec
+
+from netdiag.checks.context import Context, Options
+from netdiag.checks.membership import is_member_of_asked_swarm
+from netdiag.checks.registry import CHECKS, PREFLIGHT, VERIFY, run
+from netdiag.cli.manager_address import is_address, split_manager
+from netdiag.errors import UsageError
+from netdiag.facts.observations import gather_bursts, gather_observations
+from netdiag.facts.probes import gather_resolve
+from netdiag.host import Carrier, LocalHost, Recorder, drive, drive_all
+from netdiag.model.facts import Facts, SwarmState
+from netdiag.model.probes import Observations
+from netdiag.model.report import Answer, Need, Report, Step
+from netdiag.model.wire import Answer as WireAnswer
+from netdiag.report.assemble import build_report
+from netdiag.swarm.token import Token, TokenProblem
+
+PROBES_DEADLINE_S = 12.0
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A preflight as it was asked for. The token's text is not in here."""
+
+    managers: tuple[str, ...] = ()
+    token: Token | TokenProblem | None = None
+    token_file: str = ""
+    manager_role: bool = False
+    initialise: bool = False
+    advertise_address: str = ""
+    data_path_address: str = ""
+    data_path_port: int | None = None
+    images: tuple[str, ...] = ()
+    need: Need = Need.JOIN
+    ignored: tuple[str, ...] = ()
+    docker_socket: str = "/var/run/docker.sock"
+
+    def options(self, managers: tuple[str, ...]) -> Options:
+        """What the checks are told."""
+        return Options(
+            need=self.need,
+            managers=managers,
+            token=self.token,
+            manager_role=self.manager_role,
+            initialise=self.initialise,
+            advertise_address=self.advertise_address,
+            data_path_address=self.data_path_address,
+            data_path_port=self.data_path_port,
+            images=self.images,
+        )
+
+    def command(self) -> str:
+        """The command as typed, without its token."""
+        words = ["preflight swarm"]
+        words += [f"--manager {manager}" for manager in self.managers]
+        words += ["--role manager"] if self.manager_role else []
+        words += ["--init"] if self.initialise else []
+        words += [f"--advertise-addr {self.advertise_address}"] if self.advertise_address else []
+        words += [f"--data-path-addr {self.data_path_address}"] if self.data_path_address else []
+        words += [f"--data-path-port {self.data_path_port}"] if self.data_path_port else []
+        words += [f"--image {image}" for image in self.images]
+        words += [f"--need {self.need.value}"] if self.need is not Need.JOIN else []
+        words += [f"--ignore {check}" for check in self.ignored]
+        return " ".join(words)
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished preflight, and what a bundle needs to repeat it."""
+
+    report: Report
+    targets: tuple[tuple[str, str, int], ...]
+    answers: dict[str, WireAnswer]
+    collected_s: float
+    privileged: bool
+
+
+def run_preflight(asked: Asked) -> Done:
+    """Run a preflight on this host.
+
+    Raises:
+        UsageError: A manager that cannot be understood or resolved, an unknown check to ignore, a malformed address.
+    """
+    _validate(asked)
+    recorder = Recorder(LocalHost())
+    started, start_s = dt.datetime.now(dt.UTC), time.monotonic()
+    targets = tuple(_resolved(given, recorder) for given in asked.managers)
+    privileged = os.geteuid() == 0
+    facts, observed, targets = _read(asked, targets, recorder, collected_s=started.timestamp(), privileged=privileged)
+    report = judge(asked, facts, observed, targets, started=started, duration_s=time.monotonic() - start_s)
+    return Done(
+        report=report,
+        targets=targets,
+        answers=recorder.answers(),
+        collected_s=started.timestamp(),
+        privileged=privileged,
+    )
+
+
+def _read(
+    asked: Asked,
+    targets: tuple[tuple[str, str, int], ...],
+    carrier: Carrier,
+    *,
+    collected_s: float,
+    privileged: bool,
+) -> tuple[Facts, Observations, tuple[tuple[str, str, int], ...]]:
+    from netdiag.facts.firewall import gather_host_rules
+    from netdiag.host.collect import collect
+
+    def facts_and(probes: dict[str, Any]) -> tuple[Facts, dict[str, Any]]:
+        import concurrent.futures
+
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
+            pending = pool.submit(drive_all, probes, carrier, PROBES_DEADLINE_S)
+            return collect(carrier, now_s=collected_s, docker_socket=asked.docker_socket), pending.result()
+
+    def probes_of(these: tuple[tuple[str, str, int], ...]) -> dict[str, Any]:
+        return {"probes": gather_observations(these, asked.images, docker_socket=asked.docker_socket)}
+
+    facts, driven = facts_and(probes_of(targets))
+    observed = driven["probes"].value or Observations()
+    if not targets and not asked.initialise:
+        # A member knows its managers: whoever names none means those.
+        targets = _known_managers(facts)
+        if targets:
+            observed = drive_all(probes_of(targets), carrier, PROBES_DEADLINE_S)["probes"].value or Observations()
+    if privileged:
+        moved = drive(gather_bursts(observed.managers, gather_host_rules), carrier)
+        observed = msgspec.structs.replace(observed, moved=moved, moved_known=True)
+    return facts, observed, targets
+
+
+def _known_managers(facts: Facts) -> tuple[tuple[str, str, int], ...]:
+    engine = facts.engine.value
+    if engine is None or engine.swarm.state not in (SwarmState.ACTIVE, SwarmState.PENDING):
+        return ()
+    own = engine.swarm.node_address
+    split = [(address, *split_manager(address)) for address in engine.swarm.remote_managers]
+    return tuple((host, host, port) for _, host, port in split if host != own)
+
+
+def judge(
+    asked: Asked,
+    facts: Facts,
+    observed: Observations,
+    targets: tuple[tuple[str, str, int], ...],
+    *,
+    started: dt.datetime,
+    duration_s: float,
+) -> Report:
+    """Checks and report over what was read; the same for a live host and for a bundle."""
+    ctx = Context(facts=facts, options=asked.options(tuple(given for given, _, _ in targets)), observed=observed)
+    found = run(PREFLIGHT, ctx, ignored=asked.ignored)
+    member = is_member_of_asked_swarm(ctx) is True
+    if member:
+        told = {one.check for one in found}
+        found += tuple(one for one in run(VERIFY, ctx, ignored=asked.ignored) if one.check not in told)
+
+    def report(steps: tuple[Step, ...]) -> Report:
+        return build_report(
+            command=asked.command(),
+            host=ctx.host,
+            started=started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            duration_s=round(duration_s, 3),
+            found=found,
+            question=asked.need,
+            next_steps=steps,
+        )
+
+    first = report(())
+    joins = first.answers.get(Need.JOIN) is Answer.YES and first.exit_code() != 1
+    return report((_join_step(asked, ctx, targets),)) if joins and not member else first
+
+
+def _join_step(asked: Asked, ctx: Context, targets: tuple[tuple[str, str, int], ...]) -> Step:
+    options = []
+    if asked.advertise_address:
+        options.append(f"--advertise-addr {asked.advertise_address}")
+    if asked.data_path_address:
+        options.append(f"--data-path-addr {asked.data_path_address}")
+    if asked.initialise:
+        if asked.data_path_port:
+            options.append(f"--data-path-port {asked.data_path_port}")
+        return Step(
+            host=ctx.host,
+            command=" ".join(["docker swarm init", *options]),
+            why="everything that can be tested here holds",
+        )
+    if asked.token_file not in ("", "-"):
+        token = f'"$(cat {asked.token_file})"'
+    else:
+        token = '"$NETDIAG_TOKEN"' if asked.token is not None else "TOKEN"
+    _, address, port = targets[0]
+    where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    command = " ".join(["docker swarm join --token", token, *options, where])
+    return Step(host=ctx.host, command=command, why="joins; everything that this side can test holds")
+
+
+def _validate(asked: Asked) -> None:
+    for check in asked.ignored:
+        if check not in CHECKS:
+            near = difflib.get_close_matches(check, CHECKS, n=3) or ["netdiag explain lists them"]
+            raise UsageError(f"--ignore {check!r}: no such check; {', '.join(near)}")
+    for option, given in (("--advertise-addr", asked.advertise_address), ("--data-path-addr", asked.data_path_address)):
+        looks_numeric = given and given.replace(".", "").replace(":", "").isdigit() and "." in given
+        if looks_numeric:
+            try:
+                ipaddress.ip_address(given.rpartition(":")[0] if given.count(":") == 1 else given)
+            except ValueError as error:
+                raise UsageError(
+                    f"{option} {given!r}: no IP address; give an address or a device of this host"
+                ) from error
+
+
+def _resolved(given: str, carrier: Carrier) -> tuple[str, str, int]:
+    host, port = split_manager(given)
+    if is_address(host):
+        return given, host, port
+    addresses, why = drive(gather_resolve(host), carrier)
+    if not addresses:
+        raise UsageError(
+            f"--manager {given!r}: the name {host} does not resolve here ({why}); give an address, or fix the name"
+        )
+    return given, addresses[0], port
