@@ -119,6 +119,13 @@ def test_a_locale_without_utf8_gets_ascii():
     assert b"netdiag a -> b" in done.stdout
 
 
+def test_a_pipe_gets_no_colour_even_if_a_variable_asks_for_it():
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, cwd=ROOT, env=os.environ | {"FORCE_COLOR": "1"}, check=True
+    )
+    assert b"\x1b" not in done.stdout
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

@@ -42,6 +42,7 @@ def test_the_page_of_a_check():
         ("near-miss", "firewall.near-miss"),
         ("mtu-blackhol", "underlay.mtu-blackhole"),
         ("swarm.port.contrl", "swarm.port.control"),
+        ("firewall", "firewall.docker-chains-missing"),
         ("conntrack", "conntrack.full, conntrack.invalid"),
     ],
 )

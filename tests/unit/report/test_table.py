@@ -61,6 +61,11 @@ def test_a_command_stands_whole_on_a_line_and_nothing_else_is_too_wide(width):
     assert all(line == line.rstrip() for line in lines)
 
 
+def test_a_long_address_or_option_is_never_broken():
+    long = "--opt=com.docker.network.driver.mtu=1450,2001:db8:1111:2222:3333:4444:5555:6666"
+    assert long in render(report(one(State.FAIL, f"see {long} there")), width=40).plain
+
+
 def test_nothing_is_said_by_colour_alone():
     text = render(failing(), width=80)
     assert any(span.style for span in text.spans)
