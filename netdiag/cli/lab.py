@@ -233,3 +233,17 @@ def topologies() -> None:
 
     rows = [(name, load_topology(name).description) for name in topology_names()]
     answer(dict(rows), "table", ("topology", "what it is"), rows)
+
+
+@lab.command()
+def demo() -> None:
+    """Tell the story of a join that times out, on real engines.
+
+    \b
+    Example:
+      netdiag lab demo
+    """
+    from netdiag.cli.output import columns
+    from netdiag.lab.demo import tell_story
+
+    tell_story(click.echo, columns=columns())

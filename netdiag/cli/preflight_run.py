@@ -206,11 +206,16 @@ def _join_step(asked: Asked, ctx: Context, targets: tuple[tuple[str, str, int], 
     return Step(host=ctx.host, command=command, why="joins; everything that this side can test holds")
 
 
-def _validate(asked: Asked) -> None:
-    for check in asked.ignored:
+def check_ignored(ignored: tuple[str, ...]) -> None:
+    """UsageError with the nearest names for an id to ignore that no check has."""
+    for check in ignored:
         if check not in CHECKS:
             near = difflib.get_close_matches(check, CHECKS, n=3) or ["netdiag explain lists them"]
             raise UsageError(f"--ignore {check!r}: no such check; {', '.join(near)}")
+
+
+def _validate(asked: Asked) -> None:
+    check_ignored(asked.ignored)
     for option, given in (("--advertise-addr", asked.advertise_address), ("--data-path-addr", asked.data_path_address)):
         looks_numeric = given and given.replace(".", "").replace(":", "").isdigit() and "." in given
         if looks_numeric:

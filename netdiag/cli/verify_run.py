@@ -1,0 +1,42 @@
+"""The run of ``netdiag verify swarm``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import time
+
+from netdiag.checks.context import Context, Options
+from netdiag.checks.registry import VERIFY, run
+from netdiag.cli.preflight_run import check_ignored
+from netdiag.errors import UsageError
+from netdiag.host import LocalHost
+from netdiag.host.collect import collect
+from netdiag.model.report import Need, Report
+from netdiag.report.assemble import build_report
+
+
+def run_verify(*, peers: tuple[str, ...], ignored: tuple[str, ...], docker_socket: str) -> Report:
+    """Verify this node's membership.
+
+    Raises:
+        UsageError: A peer that is no address, or an unknown check to ignore.
+    """
+    check_ignored(ignored)
+    for peer in peers:
+        try:
+            ipaddress.ip_address(peer)
+        except ValueError as error:
+            raise UsageError(f"--peer {peer!r}: no IP address; give the address from which that host sends") from error
+    started, start_s = dt.datetime.now(dt.UTC), time.monotonic()
+    facts = collect(LocalHost(), now_s=started.timestamp(), docker_socket=docker_socket)
+    # A member's question is whether containers talk; that presupposes joining and names.
+    ctx = Context(facts=facts, options=Options(need=Need.TRAFFIC, peers=peers))
+    words = ["verify swarm", *(f"--peer {peer}" for peer in peers), *(f"--ignore {check}" for check in ignored)]
+    return build_report(
+        command=" ".join(words),
+        host=ctx.host,
+        started=started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        duration_s=round(time.monotonic() - start_s, 3),
+        found=run(VERIFY, ctx, ignored=ignored),
+    )
