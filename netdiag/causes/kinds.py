@@ -58,7 +58,8 @@ AFFECTS = frozenset(
 OBJECT_KINDS: Mapping[str, str] = MappingProxyType(
     {
         "rule": (
-            "a firewall rule: backend, namespace, family, table, chain, number, handle, text, owner, call_site, policy"
+            "a firewall rule: backend, namespace, family, table, chain, number, handle, text, owner, call_site, policy;"
+            " known is false where only its effect was seen"
         ),
         "policy": "the policy of a base chain; the fields of a rule, with policy set and number null",
         "chain": "a firewall chain: backend, namespace, family, table, chain",
@@ -67,30 +68,30 @@ OBJECT_KINDS: Mapping[str, str] = MappingProxyType(
         "route": "a route: destination, table, gateway, device, type, namespace; expected where it is wrong",
         "neighbour": "an ARP or ND entry: address, device, mac; expected where it is wrong",
         "fdb": "a forwarding entry of a VXLAN device: namespace, mac, device, vtep, expected",
-        "device": "a network device: name, namespace, and what is wrong with it",
-        "address": "an address: address, device, host; others that claim it",
-        "feature": "a feature of the kernel: name, option, needed_by",
+        "device": "a network device: name, namespace, and vni, port, mtu_bytes, largest_bytes, peer or feature where they matter",
+        "address": "an address: address, expected, device, option; candidates or others that claim it",
+        "feature": "a feature of the kernel: feature, kernel",
         "sysctl": "a kernel setting: key, value, wanted",
-        "clock": "two clocks: host, peer, offset_s, error_s",
-        "host": "a whole host: name, address; others where they clash",
+        "clock": "two clocks: peer, offset_s, error_s; behind_s_at_least where only a bound is known",
+        "host": "a whole host: name, address; other or addresses where they clash",
         "program": "an XDP program: device, name, id",
         "filter": "a tc filter: device, direction, name, number",
-        "socket": "a listening socket: address, port, protocol, process",
+        "socket": "a listening socket: address, port, protocol, process, pid",
         "process": "a process: name, pid",
-        "token": "a join token, by its digest and never its text: form, digest, expected",
-        "certificate": "a certificate: subject, not_before, not_after",
-        "engine": "a Docker engine: host, version, state",
+        "token": "a join token, never its text: problem, digest, expected",
+        "certificate": "a certificate: of, fault, by_s, not_before, not_after",
+        "engine": "a Docker engine: version, defect, state, node_id, error; versions, conflict",
         "setting": "a setting of a program: program, key, value, file",
         "subnet": "two ranges that overlap: subnet, other, owner",
-        "stage": "a stage of the join: stage, manager, message",
+        "stage": "a stage of the join: stage, problem, manager, node_id, message",
         "peer": "a peer of a protocol: address, state, reason",
-        "node": "a node of a cluster: name, id, address, state",
-        "managers": "the managers of a swarm: reachable, needed, total",
+        "node": "a node of a cluster: name, node_id, address, state; live_node_id",
+        "managers": "the managers of a swarm: reachable, needed, total, before",
         "service": "a service: name, id, virtual_ip",
         "container": "a container: name, id, network, address",
-        "image": "an image: name, id, wanted_by",
+        "image": "an image: image, id, wanted_by",
         "file": "a file or directory: path, what",
-        "network": "a Docker network: name, id, driver, vni",
+        "network": "a Docker network: name, id, driver, vni, device, path_mtu_bytes, needed_bytes",
         "sa": "an IPsec state: source, destination, spi, expected",
         "ipvs": "a virtual server: address, mark, backend",
         "name": "a name that is looked up: name, server, answer",
@@ -101,4 +102,4 @@ OBJECT_KINDS: Mapping[str, str] = MappingProxyType(
         "calico-policy": "a Calico profile or policy: name, endpoint, rule",
     }
 )
-"""Kinds of object with the fields that each one carries, the host apart (it is a field of the cause)."""
+"""Kinds of object with the fields that one may carry, the host apart (it is a field of the cause)."""

@@ -74,6 +74,22 @@ KINDS = (
         refs=("classicswarm#2726", "moby#25112", "moby#24078"),
     ),
     CauseKind(
+        code="swarm.port-taken",
+        title="Another program holds a port that the engine needs",
+        meaning=(
+            "Every node listens on tcp and udp 7946, managers on tcp/2377 as well, and the kernel on the data path port."
+            " The engine joins although 7946 is taken, and then no name of another host resolves."
+        ),
+        object_kinds=("socket",),
+        evidence="The host's socket list shows a listener on the port that is neither the engine nor its VXLAN device.",
+        decoys=(
+            "The engine's own sockets, on a host that is a member or has a join under way.",
+            "A listener on an address that the engine does not use.",
+        ),
+        remedy="Stop the program, or move it to another port; the data path port can be chosen when the swarm is made.",
+        affects=("swarm join", "service names", "overlay data"),
+    ),
+    CauseKind(
         code="swarm.engine-version",
         title="The engine's version has a known defect, or does not fit the others",
         meaning=(
@@ -99,19 +115,6 @@ KINDS = (
         decoys=("The nftables backend in versions that allow it behind their feature flag.",),
         remedy="Take the setting out of /etc/docker/daemon.json and restart the engine.",
         affects=("swarm join", "swarm control"),
-    ),
-    CauseKind(
-        code="swarm.port-taken",
-        title="Another program holds a port that the engine needs",
-        meaning=(
-            "Every node listens on 7946 (tcp and udp) and receives on the data-path port; managers listen on tcp/2377. The"
-            " engine joins although 7946 is taken, and then no name of another host resolves."
-        ),
-        object_kinds=("socket",),
-        evidence="The list of sockets with the process that holds each.",
-        decoys=("The engine itself as a member, and the kernel's own socket of a VXLAN device.",),
-        remedy="Stop the program, or move it to another port.",
-        affects=("swarm join", "service names", "overlay data"),
     ),
     CauseKind(
         code="swarm.advertise-address",

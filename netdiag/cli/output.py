@@ -60,7 +60,12 @@ def emit(report: Report, output: str = "table", *, verbose: bool = False) -> Non
 def _encoded(report: Report, output: str) -> bytes:
     from netdiag.report import document, html, junit
 
-    return {"json": document.encode, "junit": junit.render, "html": html.render}[output](report)
+    encoders: dict[str, Callable[[Report], bytes]] = {
+        "json": document.encode,
+        "junit": junit.render,
+        "html": html.render,
+    }
+    return encoders[output](report)
 
 
 def _print_table(report: Report, *, verbose: bool) -> None:

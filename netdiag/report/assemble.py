@@ -28,13 +28,11 @@ def build_report(
 ) -> Report:
     """Make the report of one command.
 
-    * **States** are weighed against the question: what answers a need with *no* is *fail* only if that need is the
-      question or what the question presupposes (`Need` is in that order), and *warn* otherwise. Findings that answer
-      nothing keep the state that the check gave.
-    * **Answers** (only with a question): *no* if any finding says no; else *unknown* if any says unknown, or if nothing
-      was found out at all; else *yes*.
-    * **Verdict**: *fail* if any finding failed; else *unknown* if the question is answered so, or, without a question,
-      if any finding is unknown (such a command asks for all that it checks); else *warn* if any warns; else *ok*.
+    * **Answers** (only with a question): *no* if any finding says no; else *unknown* if any says unknown, if nothing was
+      found out at all, or if the need before it (join, names, traffic) is not a yes; else *yes*.
+    * **Verdict**: *fail* if any finding failed (a check weighs that against the question itself); else *unknown* if the
+      question is answered so, or, without a question, if any finding is unknown (such a command asks for all that it
+      checks); else *warn* if any warns; else *ok*.
     * **Causes** that name the same object of the same host are told once, the most specific code of a line of parents.
       Ranked by the worst finding that they explain, then by confidence, then by the order of the findings.
     * **Next**: the remedies of what failed, unless only possible; what the findings ask for; then ``next_steps``.
@@ -49,10 +47,9 @@ def build_report(
         question: For a preflight, the need that it asks about.
         next_steps: What to do after everything above is done: the join itself, or the command again.
     """
-    weighed = [_weigh(one, question) for one in found]
-    causes, places = _rank(weighed)
-    findings = tuple(_finding(one, places.get(position)) for position, one in enumerate(weighed))
-    answers = {} if question is None else {need: _answer(weighed, need) for need in Need}
+    causes, places = _rank(found)
+    findings = tuple(_finding(one, places.get(position)) for position, one in enumerate(found))
+    answers = {} if question is None else _answers(found)
     return Report(
         command=command,
         host=host,
@@ -64,22 +61,8 @@ def build_report(
         counts=Counts(**{state.value: sum(one.state is state for one in findings) for state in State}),
         findings=findings,
         causes=causes,
-        next=_steps(weighed, findings, causes, next_steps),
+        next=_steps(found, findings, causes, next_steps),
     )
-
-
-def _weigh(one: Found, question: Need | None) -> Found:
-    """The finding in the state that the command's question gives it."""
-    if question is None or not one.answers:
-        return one
-    # What a question presupposes decides it, too: without joining there is no traffic.
-    asked = tuple(Need)[: tuple(Need).index(question) + 1]
-    decides = any(one.answers.get(need) is Answer.NO for need in asked)
-    if one.state is State.FAIL and not decides:
-        return msgspec.structs.replace(one, state=State.WARN)
-    if one.state is State.WARN and decides:
-        return msgspec.structs.replace(one, state=State.FAIL)
-    return one
 
 
 def _finding(one: Found, cause: int | None) -> Finding:
@@ -95,12 +78,19 @@ def _finding(one: Found, cause: int | None) -> Finding:
     )
 
 
-def _answer(found: Sequence[Found], need: Need) -> Answer:
-    said = {one.answers[need] for one in found if need in one.answers}
-    if Answer.NO in said:
-        return Answer.NO
+def _answers(found: Sequence[Found]) -> dict[Need, Answer]:
+    """Each need presupposes the one before: no name resolves on a node that did not join."""
     known = any(one.state not in {State.UNKNOWN, State.SKIP} for one in found)
-    return Answer.UNKNOWN if Answer.UNKNOWN in said or not known else Answer.YES
+    answers: dict[Need, Answer] = {}
+    before = Answer.YES
+    for need in Need:
+        said = {one.answers[need] for one in found if need in one.answers}
+        if Answer.NO in said:
+            before = Answer.NO
+        elif Answer.UNKNOWN in said or not known or before is not Answer.YES:
+            before = Answer.UNKNOWN
+        answers[need] = before
+    return answers
 
 
 def _verdict(findings: Sequence[Finding], answer: Answer | None) -> State:

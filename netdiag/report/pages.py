@@ -85,9 +85,9 @@ def everything(*, width: int = 80) -> str:
 
 def _cause_page(kind: CauseKind, width: int) -> str:
     told = "  (told, never ranked as a cause)" if kind.info else ""
-    parent = [f"Refines {kind.parent}: {CATALOGUE[kind.parent].title.lower()}."] if kind.parent in CATALOGUE else []
+    parent = [f"Refines {kind.parent}."] if kind.parent else []
     blocks = [
-        f"{kind.code}{told}\n{kind.title}.",
+        f"{kind.code}{told}\n{_wrap(f'{kind.title}.', width)}",
         _wrap(kind.meaning, width),
         *parent,
         _section("Proven by", [kind.evidence], width),

@@ -105,7 +105,7 @@ def render(report: Report, *, width: int = 80, verbose: bool = False, ascii_only
 
 
 def _cause(page: _Page, cause: Cause, number: int, total: int) -> None:
-    page.raw(f"CAUSE {number} of {total}: {cause.code} ({cause.confidence.value})", "bold")
+    page.say(f"CAUSE {number} of {total}: {cause.code} ({cause.confidence.value})", style="bold")
     page.say(f"{cause.title}.", 2)
     thing = wording.described(cause)
     page.say(f"On {cause.host}: {thing}" if cause.host else thing[:1].upper() + thing[1:], 2)

@@ -91,12 +91,14 @@ def _why(report: Report) -> str:
     """The first cause of the worst findings; without one, what was found or why it could not be."""
     worst = [one for one in report.findings if one.state is report.verdict]
     if report.verdict is State.UNKNOWN and report.question is not None:
-        worst = [one for one in worst if one.answers.get(report.question) is Answer.UNKNOWN]
+        needs = list(Need)
+        needed = needs[: needs.index(report.question) + 1]
+        worst = [one for one in worst if any(one.answers.get(need) is Answer.UNKNOWN for need in needed)]
     ranked = sorted(one.cause for one in worst if one.cause is not None)
     if ranked and report.verdict is State.FAIL:
         cause = report.causes[ranked[0]]
         where_ = f" on {one_line(cause.host)}" if cause.host else ""
-        exact = f": {_decision(cause.object)}" if cause.object.get("kind") in {"rule", "policy"} else ""
+        exact = f": {_decision(cause.object)}" if cause.object.get("chain") else ""
         return f"{clause(one_line(cause.title))}{where_}{exact}"
     if not worst:
         return "nothing could be checked"
@@ -131,7 +133,7 @@ def described(cause: Cause) -> str:
     """The object of a cause as a phrase, as exact as its fields allow."""
     thing = cause.object
     kind = str(thing.get("kind", "object"))
-    if kind in {"rule", "policy"}:
+    if kind in {"rule", "policy"} and thing.get("chain"):
         return _rule(thing)
     if kind == "segment" and "from" in thing and "to" in thing:
         rest = _fields(thing, {"kind", "from", "to"})
@@ -139,8 +141,12 @@ def described(cause: Cause) -> str:
     if kind == "sysctl" and "key" in thing:
         wanted = f" (wanted: {thing['wanted']})" if "wanted" in thing else ""
         return one_line(f"{thing['key']} = {thing.get('value')}{wanted}")
-    rest = _fields(thing, {"kind"})
-    return one_line(f"{kind}: {rest}" if rest else kind)
+    named = next((key for key in (kind, "name", "path", "key", "address") if thing.get(key)), None)
+    if named is None:
+        rest = _fields(thing, {"kind"})
+        return one_line(f"{kind}: {rest}" if rest else kind)
+    rest = _fields(thing, {"kind", named})
+    return one_line(f"{kind} {_value(thing[named])}{', ' if rest else ''}{rest}")
 
 
 def _decision(thing: Mapping[str, Any]) -> str:
@@ -152,7 +158,9 @@ def _decision(thing: Mapping[str, Any]) -> str:
 
 
 def _rule(thing: Mapping[str, Any]) -> str:
-    notes = [str(thing[key]) for key in ("backend", "family") if thing.get(key)]
+    notes = [str(thing["backend"])] if thing.get("backend") else []
+    if thing.get("family"):
+        notes.append({"ip": "IPv4", "ip6": "IPv6"}.get(thing["family"], str(thing["family"])))
     if thing.get("namespace") not in {None, "", "host"}:
         notes.append(f"namespace {thing['namespace']}")
     if thing.get("owner"):

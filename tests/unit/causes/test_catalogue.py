@@ -19,7 +19,7 @@ host.xdp-drop host.tc-drop sysctl.arp-ignore
 
 swarm.not-manager swarm.token swarm.already-member swarm.certificate-clock swarm.engine-version swarm.engine-setting
 swarm.advertise-address swarm.address-pool swarm.gossip swarm.quorum swarm.image-missing swarm.image-differs
-swarm.join-stage swarm.proxy swarm.stale-node swarm.stale-state swarm.quorum-risk swarm.not-rebalanced
+swarm.join-stage swarm.proxy swarm.port-taken swarm.stale-node swarm.stale-state swarm.quorum-risk swarm.not-rebalanced
 
 overlay.fdb-missing overlay.fdb-stale overlay.neighbour overlay.vtep-source overlay.vni-conflict overlay.port-mismatch
 overlay.mtu overlay.encryption overlay.ipvs overlay.duplicate-endpoint overlay.address-is-vip
@@ -38,7 +38,7 @@ KINDS = [pytest.param(kind, id=kind.code) for kind in CATALOGUE.values()]
 
 def test_every_code_is_there_and_none_besides():
     assert set(CATALOGUE) == set(CODES)
-    assert len(CODES) == len(set(CODES)) == 92
+    assert len(CODES) == len(set(CODES)) == 93
 
 
 def test_the_two_rows_that_are_only_told():

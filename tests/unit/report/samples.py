@@ -33,6 +33,10 @@ RULE = {
     "call_site": None,
     "policy": None,
 }
+MATCH = (
+    "-p tcp -s 192.0.2.21/32 -d 192.0.2.10/32 --dport 2377"
+    " -m conntrack --ctstate NEW -m comment --comment netdiag -j ACCEPT"
+)
 PAIR = Subject(host=HERE, peer=MANAGER)
 
 
@@ -54,7 +58,7 @@ def _healthy(host):
         ),
         Found(
             check="kernel.ip-vs",
-            state=State.FAIL,
+            state=State.WARN,
             subject=Subject(host=host),
             summary="The kernel lacks ip_vs: virtual IPs and published ports will not work here",
             answers={Need.TRAFFIC: Answer.NO},
@@ -62,7 +66,7 @@ def _healthy(host):
             cause=cause(
                 "kernel.missing-feature",
                 host=host,
-                object={"kind": "feature", "name": "ip_vs", "option": "CONFIG_IP_VS", "needed_by": "virtual IPs"},
+                object={"kind": "feature", "feature": "ip_vs", "kernel": "6.18.0"},
                 confidence=Confidence.PROVEN,
                 explanation="CONFIG_IP_VS is not set and no module of this kernel has it.",
                 affects=["virtual IPs", "published ports"],
@@ -97,14 +101,8 @@ def rejecting_rule(**changes):
                 Remedy(
                     host=MANAGER,
                     summary="accept tcp/2377 from the new node before the rule that rejects it",
-                    commands=(
-                        "iptables -I INPUT 5 -p tcp -s 192.0.2.21/32 -d 192.0.2.10/32 --dport 2377"
-                        " -m conntrack --ctstate NEW -m comment --comment netdiag -j ACCEPT",
-                    ),
-                    undo=(
-                        "iptables -D INPUT -p tcp -s 192.0.2.21/32 -d 192.0.2.10/32 --dport 2377"
-                        " -m conntrack --ctstate NEW -m comment --comment netdiag -j ACCEPT",
-                    ),
+                    commands=(f"iptables -I INPUT 5 {MATCH}",),
+                    undo=(f"iptables -D INPUT {MATCH}",),
                     persist=("service iptables save",),
                     risk=Risk.LOW,
                 )
@@ -165,7 +163,7 @@ def clean() -> Report:
                 summary="tcp/2377 of the manager answers as a swarm manager does",
                 answers={Need.JOIN: Answer.YES},
             ),
-            *[one for one in _healthy("worker-1") if one.state is not State.FAIL],
+            *[one for one in _healthy("worker-1") if one.state is not State.WARN],
         ],
         next_steps=[
             Step(

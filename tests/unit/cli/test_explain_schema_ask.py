@@ -1,0 +1,106 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from netdiag.checks.registry import CHECKS
+from netdiag.cli import COMMANDS, cli
+from netdiag.errors import UsageError
+from netdiag.report import document
+from tests.unit.report.samples import MANAGER, clean, failing
+
+
+def run(*arguments, given=None):
+    return CliRunner().invoke(cli, arguments, input=given, catch_exceptions=True)
+
+
+def test_explain_a_cause():
+    result = run("explain", "firewall.near-miss")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("firewall.near-miss\nA rule was meant to accept this packet")
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_explain_every_check(check):
+    result = run("explain", check)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{check}\n")
+
+
+def test_explain_lists_all():
+    result = run("explain")
+    assert result.exit_code == 0
+    assert "firewall.rule " in result.stdout
+    assert f"{next(iter(CHECKS))} " in result.stdout
+
+
+def test_explain_all():
+    assert run("explain", "--all").stdout.startswith("firewall.rule\n")
+    assert run("explain", "--all", "--markdown").stdout.startswith("<!-- Generated")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["explain", "firewall.rul"], "did you mean firewall.rule"),
+        (["explain", "--markdown"], "--markdown goes with --all"),
+        (["explain", "--all", "x"], "not both"),
+        (["schema", "cause"], "there are facts, report"),
+        (["ask", "/nowhere/report.json"], "cannot read /nowhere/report.json: No such file"),
+        (["ask", "-"], "not a report"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments, message):
+    result = run(*arguments, given="")
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert result.stdout == ""
+
+
+def test_wrong_usage_exits_with_2():
+    done = subprocess.run(
+        [sys.executable, "-c", "from netdiag.cli import main; main()", "explain", "firewall.rul"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["report", "facts"])
+def test_schema(name):
+    result = run("schema", name)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["$id"] == f"netdiag/{name}/1"
+
+
+def test_ask_from_a_file_and_from_standard_input(tmp_path):
+    file = tmp_path / "report.json"
+    file.write_bytes(document.encode(failing()))
+    one, two = run("ask", str(file)), run("ask", "-", given=document.encode(failing()))
+    assert one.exit_code == two.exit_code == 0
+    assert one.stdout == two.stdout
+    assert f"a change needed on {MANAGER}" in one.stdout
+    assert run("ask", "-", "--host", "192.0.2.10", given=document.encode(failing())).stdout == one.stdout
+
+
+def test_ask_of_a_report_that_asks_nothing():
+    result = run("ask", "-", given=document.encode(clean()))
+    assert isinstance(result.exception, UsageError)
+
+
+def test_help_loads_neither_the_renderers_nor_the_catalogue():
+    code = (
+        "import sys\nfrom netdiag.cli import cli\n"
+        "try: cli.main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted(m for m in sys.modules if m.split('.')[0] in ('rich','msgspec') or m.startswith("
+        "('netdiag.causes','netdiag.report'))), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert all(name in done.stdout for name in COMMANDS)
