@@ -8,7 +8,7 @@ import msgspec
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
-from netdiag.model.facts import HOST, Feature, FeatureState
+from netdiag.model.facts import HOST, Feature, FeatureState, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy
 
@@ -20,6 +20,7 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
     without: str
     breaks: tuple[Need, ...] = ()
     encrypted_only: bool = False
+    virtual_addresses_only: bool = False
     module: str = ""
 
 
@@ -35,6 +36,7 @@ REQUIREMENTS = (
         feature="ip_vs",
         without="virtual IPs of services and the routing mesh do not work (tasks.NAME and mode=host do)",
         breaks=(Need.TRAFFIC,),
+        virtual_addresses_only=True,
     ),
     Requirement(feature="xt_addrtype", without="the engine cannot publish ports", breaks=(Need.TRAFFIC,)),
     Requirement(feature="xt_conntrack", without="the engine cannot write its rules", breaks=(Need.TRAFFIC,)),
@@ -78,6 +80,16 @@ def _features(ctx: Context) -> Iterator[Found]:
         )
     if present:
         yield ctx.ok(check, f"the kernel has {', '.join(present)}")
+
+
+def _uses_virtual_addresses(ctx: Context) -> bool:
+    """Whether services go through IPVS here: known on a member, assumed of a swarm that is still to be joined."""
+    engine = ctx.facts.engine.value
+    if engine is None or engine.swarm.state is not SwarmState.ACTIVE:
+        return True
+    if engine.cluster is not None:
+        return any(service.endpoint_mode == "vip" or service.published_ports for service in engine.cluster.services)
+    return any(network.virtual_addresses for network in engine.networks)
 
 
 def _missing(ctx: Context, check: str, need: Requirement, feature: Feature, breaks: tuple[Need, ...]) -> Found:
