@@ -175,6 +175,13 @@ def test_any_limit_is_found_to_the_byte_in_few_rounds(device_mtu: int, limit: in
     assert len(host.rounds) <= 4
 
 
+def test_a_path_that_names_its_mtu_is_believed_and_checked_in_one_more_round() -> None:
+    host = Host(_tcp(), passes=lambda size: size <= 4444)
+    host.says = 4444
+    path = _sizes(host, 9000)
+    assert (path.largest_answered_bytes, path.smallest_lost_bytes, len(host.rounds)) == (4444, 4445, 2)
+
+
 def test_a_mute_peer_costs_one_round_and_means_nothing() -> None:
     host = Host(_tcp())
     host.answers_echo = False
