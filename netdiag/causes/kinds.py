@@ -22,6 +22,7 @@ class CauseKind(msgspec.Struct, frozen=True, kw_only=True):
         remedy: What to do, in words; the commands for a host are made by the check that found the cause.
         affects: What it breaks (members of `AFFECTS`).
         info: Told to the operator, never ranked as a cause.
+        follows: A state that something else brings about (a join that hangs): ranked behind what may be its root.
         refs: Public threads where people met it, as ``repository#number``.
     """
 
@@ -35,6 +36,7 @@ class CauseKind(msgspec.Struct, frozen=True, kw_only=True):
     affects: tuple[str, ...]
     parent: str | None = None
     info: bool = False
+    follows: bool = False
     refs: tuple[str, ...] = ()
 
 

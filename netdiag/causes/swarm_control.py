@@ -235,6 +235,7 @@ KINDS = (
         evidence="The engine's swarm state, its node id and its log show the last stage that ended well.",
         decoys=('"Timeout was reached" by itself: it says nothing about the stage.',),
         remedy="Heal what the named stage needs, then docker swarm leave --force, and join again.",
+        follows=True,
         affects=("swarm join",),
         refs=("moby#36382", "moby#39494", "moby#33058"),
     ),

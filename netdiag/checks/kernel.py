@@ -21,7 +21,7 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
     breaks: tuple[Need, ...] = ()
     encrypted_only: bool = False
     virtual_addresses_only: bool = False
-    module: str = ""
+    affects: tuple[str, ...] = ("overlay data",)
 
 
 _NAMES_AND_TRAFFIC = (Need.NAMES, Need.TRAFFIC)
@@ -37,8 +37,14 @@ REQUIREMENTS = (
         without="virtual IPs of services and the routing mesh do not work (tasks.NAME and mode=host do)",
         breaks=(Need.TRAFFIC,),
         virtual_addresses_only=True,
+        affects=("virtual IPs", "published ports"),
     ),
-    Requirement(feature="xt_addrtype", without="the engine cannot publish ports", breaks=(Need.TRAFFIC,)),
+    Requirement(
+        feature="xt_addrtype",
+        without="the engine cannot publish ports",
+        breaks=(Need.TRAFFIC,),
+        affects=("published ports",),
+    ),
     Requirement(feature="xt_conntrack", without="the engine cannot write its rules", breaks=(Need.TRAFFIC,)),
     Requirement(feature="xt_mark", without="the routing mesh and encrypted networks do not work"),
     Requirement(feature="br_netfilter", without="the engine cannot isolate bridges from each other"),
@@ -109,6 +115,7 @@ def _missing(ctx: Context, check: str, need: Requirement, feature: Feature, brea
             confidence=Confidence.PROVEN,
             explanation=f"The running kernel {release} has no {need.feature}, so {need.without}.",
             evidence=(seen,),
+            affects=need.affects,
         )
         if breaks
         else None,

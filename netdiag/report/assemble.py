@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from netdiag.causes import CATALOGUE
 from netdiag.model.found import Found
 from netdiag.model.report import Answer, Cause, Confidence, Counts, Finding, Need, Report, State, Step
 
@@ -34,7 +35,8 @@ def build_report(
       question is answered so, or, without a question, if any finding is unknown (such a command asks for all that it
       checks); else *warn* if any warns; else *ok*.
     * **Causes** that name the same object of the same host are told once, the most specific code of a line of parents.
-      Ranked by the worst finding that they explain, then by confidence, then by the order of the findings.
+      Ranked by the worst finding that they explain; a state that follows from something else (``follows`` in the
+      catalogue) behind what may be its root; then by confidence, then by the order of the findings.
     * **Next**: the remedies of what failed, unless only possible; what the findings ask for; then ``next_steps``.
       A step is told once, where it comes first.
 
@@ -97,7 +99,8 @@ def _verdict(findings: Sequence[Finding], answer: Answer | None) -> State:
     states = {one.state for one in findings}
     if State.FAIL in states:
         return State.FAIL
-    if answer is Answer.UNKNOWN or (answer is None and State.UNKNOWN in states):
+    open_question = any(one.state is State.UNKNOWN and one.answers for one in findings)
+    if answer is Answer.UNKNOWN or (answer is None and open_question):
         return State.UNKNOWN
     return State.WARN if State.WARN in states else State.OK
 
@@ -125,7 +128,10 @@ def _rank(found: Sequence[Found]) -> tuple[tuple[Cause, ...], dict[int, int]]:
             merged[index] = _merge(merged[index], cause)
             worst[index] = min(worst[index], severity)
         place[position] = index
-    order = sorted(range(len(merged)), key=lambda i: (worst[i], _CONFIDENCES.index(merged[i].confidence), i))
+    order = sorted(
+        range(len(merged)),
+        key=lambda i: (worst[i], CATALOGUE[merged[i].code].follows, _CONFIDENCES.index(merged[i].confidence), i),
+    )
     rank = {index: position for position, index in enumerate(order)}
     return tuple(merged[i] for i in order), {position: rank[index] for position, index in place.items()}
 

@@ -48,7 +48,7 @@ def build(*all_found, question=None, next_steps=()):
         ([], State.OK),
         ([State.OK, State.SKIP], State.OK),
         ([State.OK, State.WARN], State.WARN),
-        ([State.WARN, State.UNKNOWN], State.UNKNOWN),
+        ([State.WARN, State.UNKNOWN], State.WARN),
         ([State.UNKNOWN, State.FAIL, State.WARN], State.FAIL),
     ],
 )
@@ -57,6 +57,17 @@ def test_the_verdict_without_a_question(states, verdict):
     assert report.verdict is verdict
     assert report.answers == {}
     assert report.question is None
+
+
+def test_without_a_question_an_unknown_that_leaves_a_need_open_is_the_verdict():
+    assert build(found(State.WARN), found(State.UNKNOWN, answers={Need.NAMES: Answer.UNKNOWN})).verdict is State.UNKNOWN
+
+
+def test_a_state_that_follows_is_ranked_behind_its_root_however_sure_it_is():
+    pending = made("swarm.join-stage", kind="stage", confidence=Confidence.PROVEN)
+    root = made("underlay.filtered", kind="segment", confidence=Confidence.LIKELY)
+    report = build(found(State.FAIL, cause=pending), found(State.FAIL, cause=root))
+    assert [one.code for one in report.causes] == ["underlay.filtered", "swarm.join-stage"]
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,10 @@ def test_steps_of_one_purpose_share_a_number():
         (report(), "Whether this node will join is not known: nothing could be checked."),
         (report(one(State.FAIL, "the engine is dead")), "This node will not join: the engine is dead."),
         (report(one(State.FAIL, "x is down"), question=None), "Something is broken: x is down."),
-        (report(one(State.UNKNOWN), question=None), "Not everything could be checked: why."),
+        (
+            report(one(State.UNKNOWN, answers={Need.NAMES: Answer.UNKNOWN}), question=None),
+            "Not everything could be checked: why.",
+        ),
         (report(one(State.OK), question=None), "Nothing is broken."),
     ],
     ids=["yes", "cause", "warnings", "one warning", "open", "nothing", "no cause", "broken", "not checked", "fine"],
