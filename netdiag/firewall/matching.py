@@ -25,16 +25,21 @@ class Match(enum.Enum):
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """Which packet of its flow it is: the states that conntrack may give it, and its TCP flags."""
+    """Which packet of its flow it is: the states that conntrack may give it, and its TCP flags.
+
+    Attributes:
+        translated: A rule of the table nat may have given it another destination before.
+    """
 
     states: frozenset[str]
     flags: frozenset[str]
+    translated: bool = False
 
 
 OPENING = Stage(frozenset({"NEW"}), frozenset({"SYN"}))
 """The first packet of a new flow."""
-UNTRACKED_OPENING = Stage(frozenset({"NEW", "UNTRACKED"}), frozenset({"SYN"}))
-"""The same where a rule in the table raw may have taken it from conntrack."""
+UNTRACKED = frozenset({"NEW", "UNTRACKED"})
+"""The states of a first packet that a rule in the table raw may have taken from conntrack."""
 ANSWER = Stage(frozenset({"ESTABLISHED"}), frozenset({"SYN", "ACK"}))
 """What comes back for the first packet."""
 
@@ -172,8 +177,10 @@ def _state(values: tuple[str, ...], _: Packet, stage: Stage) -> Match:
     wanted = frozenset(values[0].upper().split(","))
     if stage.states <= wanted:
         return Match.YES
-    # SNAT and DNAT are true beside the others, and nat is not read here.
-    return Match.MAYBE if wanted & (stage.states | {"SNAT", "DNAT"}) else Match.NO
+    # DNAT is true beside the others; a new packet meets SNAT only behind every rule that is read here.
+    if wanted & stage.states or (stage.translated and "DNAT" in wanted):
+        return Match.MAYBE
+    return Match.NO
 
 
 def _tcp_flags(values: tuple[str, ...], packet: Packet, stage: Stage) -> Match:

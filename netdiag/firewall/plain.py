@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from netdiag.firewall.counters import target_of
-from netdiag.firewall.matching import ANSWER, OPENING, UNTRACKED_OPENING, Match, Stage, match_rule
+from netdiag.firewall.matching import ANSWER, OPENING, UNTRACKED, Match, Stage, match_rule
 from netdiag.firewall.nft_text import NftTable, native_tables
 from netdiag.firewall.owner import owner_of
 from netdiag.firewall.save_text import SavedChain, SavedRule, nft_family, read_save
@@ -155,6 +155,8 @@ def native_stop(rule_sets: Iterable[RuleSet], packet: Packet) -> NftTable | None
 
 def _through_tables(rules: RuleSet, packet: Packet, stage: Stage) -> list[_End]:
     tables = read_save(rules.text).tables
+    if stage is OPENING and _may_translate(rules, tables.get("nat", {}), packet):
+        stage = msgspec.structs.replace(stage, translated=True)
     passed: list[_End] = []
     for table, base in _TRAVERSAL[packet.direction]:
         chains = tables.get(table)
@@ -166,9 +168,18 @@ def _through_tables(rules: RuleSet, packet: Packet, stage: Stage) -> list[_End]:
         passed = [*(end for end in passed if end.outcome is not Outcome.ACCEPT), *ends]
         if all(end.outcome is not Outcome.ACCEPT for end in ends):
             return passed
-        if walk.untracks and stage is OPENING:
-            stage = UNTRACKED_OPENING
+        if walk.untracks and "NEW" in stage.states:
+            stage = msgspec.structs.replace(stage, states=UNTRACKED)
     return passed
+
+
+def _may_translate(rules: RuleSet, nat: dict[str, SavedChain], packet: Packet) -> bool:
+    """Whether a rule may send the packet elsewhere; its target is none that a reading follows."""
+    base = nat.get("PREROUTING" if packet.direction is Direction.IN else "OUTPUT")
+    if base is None:
+        return False
+    walk = _Walk(rules=rules, table="nat", chains=nat, packet=packet, stage=OPENING)
+    return any(end.outcome is Outcome.UNKNOWN for end in walk.base(base))
 
 
 class _Walk:

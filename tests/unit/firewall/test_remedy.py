@@ -1,0 +1,118 @@
+import pytest
+
+from netdiag.firewall.remedy import accept_before, persist_commands
+from netdiag.model.facts import Backend, FirewallSaved, FirewallService, Identity
+from netdiag.model.firewall import FirewallRule
+from tests.unit.firewall.build import syn, vxlan
+
+
+def rule(**fields):
+    return FirewallRule(
+        **{
+            "backend": Backend.IPTABLES_NFT,
+            "family": "ip",
+            "table": "filter",
+            "chain": "INPUT",
+            "number": 5,
+            "text": "-A INPUT -j REJECT",
+            **fields,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "packet", "both", "command", "undo"),
+    [
+        pytest.param(
+            rule(),
+            vxlan(),
+            False,
+            "iptables -I INPUT 5 -s 192.0.2.10 -p udp --dport 4789 -j ACCEPT",
+            "iptables -D INPUT -s 192.0.2.10 -p udp --dport 4789 -j ACCEPT",
+            id="before the rule, for the peer only",
+        ),
+        pytest.param(
+            rule(number=None, policy="DROP"),
+            vxlan(),
+            False,
+            "iptables -A INPUT -s 192.0.2.10 -p udp --dport 4789 -j ACCEPT",
+            "iptables -D INPUT -s 192.0.2.10 -p udp --dport 4789 -j ACCEPT",
+            id="at the end, for a policy",
+        ),
+        pytest.param(
+            rule(chain="OUTPUT"),
+            syn(),
+            False,
+            "iptables -I OUTPUT 5 -d 192.0.2.10 -p tcp --dport 2377 -j ACCEPT",
+            "iptables -D OUTPUT -d 192.0.2.10 -p tcp --dport 2377 -j ACCEPT",
+            id="on the way out",
+        ),
+        pytest.param(
+            rule(backend=Backend.IPTABLES_LEGACY, table="raw", chain="PREROUTING"),
+            vxlan(source=""),
+            False,
+            "iptables-legacy -t raw -I PREROUTING 5 -p udp --dport 4789 -j ACCEPT",
+            "iptables-legacy -t raw -D PREROUTING -p udp --dport 4789 -j ACCEPT",
+            id="legacy, another table, nobody in particular",
+        ),
+        pytest.param(
+            rule(family="ip6"),
+            vxlan(source="2001:db8::1", family=6),
+            True,
+            "ip6tables-nft -I INPUT 5 -s 2001:db8::1 -p udp --dport 4789 -j ACCEPT",
+            "ip6tables-nft -D INPUT -s 2001:db8::1 -p udp --dport 4789 -j ACCEPT",
+            id="IPv6, where both variants hold rules",
+        ),
+        pytest.param(
+            rule(),
+            vxlan(protocol="50", destination_port=None),
+            False,
+            "iptables -I INPUT 5 -s 192.0.2.10 -p 50 -j ACCEPT",
+            "iptables -D INPUT -s 192.0.2.10 -p 50 -j ACCEPT",
+            id="a protocol without ports",
+        ),
+    ],
+)
+def test_the_least_accept_and_its_exact_undo(at, packet, both, command, undo):
+    remedy = accept_before(at, packet, host="host-b", persist=("keep",), both_backends=both)
+    assert (remedy.host, remedy.commands, remedy.undo, remedy.persist) == ("host-b", (command,), (undo,), ("keep",))
+
+
+def saved(name, active=True):
+    return FirewallSaved(services=(FirewallService(name=name, active=active, evidence=""),))
+
+
+RICH = 'firewall-cmd --permanent --add-rich-rule=\'rule family="ipv4" source address="192.0.2.10" '
+
+
+@pytest.mark.parametrize(
+    ("distribution", "services", "packet", "expected"),
+    [
+        pytest.param("debian", None, vxlan(), "netfilter-persistent save", id="debian"),
+        pytest.param("centos", None, vxlan(), "service iptables save", id="centos"),
+        pytest.param("arch", None, vxlan(), None, id="not known"),
+        pytest.param("debian", saved("ufw", active=False), vxlan(), "netfilter-persistent save", id="ufw that is off"),
+        pytest.param(
+            "centos", saved("firewalld"), vxlan(), RICH + 'port port="4789" protocol="udp" accept\'', id="firewalld"
+        ),
+        pytest.param(
+            "centos",
+            saved("firewalld"),
+            vxlan(protocol="50", destination_port=None),
+            RICH + 'protocol value="esp" accept\'',
+            id="firewalld, esp",
+        ),
+        pytest.param("centos", saved("firewalld"), syn(), None, id="firewalld on the way out"),
+        pytest.param("ubuntu", saved("ufw"), vxlan(), "ufw allow from 192.0.2.10 to any port 4789 proto udp", id="ufw"),
+        pytest.param(
+            "ubuntu", saved("ufw"), vxlan(source=""), "ufw allow from any to any port 4789 proto udp", id="ufw, anybody"
+        ),
+    ],
+)
+def test_what_keeps_an_accept(distribution, services, packet, expected):
+    kept = persist_commands(Identity(hostname="b", distribution_id=distribution), services, packet)
+    assert kept == ((expected,) if expected else ())
+
+
+def test_nothing_is_known_of_an_unknown_host():
+    assert persist_commands(None) == ()
