@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
@@ -33,6 +34,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     data_path_address: str = ""
     data_path_port: int | None = None
     images: tuple[str, ...] = ()
+
+
+_DOCKERS_BRIDGE = re.compile(r"docker0|docker_gwbridge|br-[0-9a-f]{12}")
+
+
+def _is_dockers(link: Link) -> bool:
+    """A bridge that the engine made, or a port of some bridge; a plain veth may be this host's only NIC."""
+    return link.master is not None or _DOCKERS_BRIDGE.fullmatch(link.name) is not None
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,13 +100,22 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     def own_addresses(self) -> tuple[str, ...]:
         """The host's own global addresses, without prefix lengths, loopback and Docker's bridges left out."""
         left_out = {
-            link.name for link in self.host_links() if link.loopback or link.kind in ("bridge", "veth", "vxlan")
+            link.name for link in self.host_links() if link.loopback or link.kind == "vxlan" or _is_dockers(link)
         }
         return tuple(
             address.cidr.partition("/")[0]
             for address in (self.facts.addresses.value or {}).get(HOST, ())
             if address.scope == "global" and address.device not in left_out
         )
+
+    def uplinks(self) -> tuple[str, ...]:
+        """Devices that lead to other hosts: those toward the managers, else those with an address of their own."""
+        toward = dict.fromkeys(probe.route.device for probe in self.managers if probe.route and probe.route.device)
+        if toward:
+            return tuple(toward)
+        own = set(self.own_addresses())
+        rows = (self.facts.addresses.value or {}).get(HOST, ())
+        return tuple(dict.fromkeys(row.device for row in rows if row.cidr.partition("/")[0] in own))
 
     # --- answers ---
 

@@ -56,22 +56,9 @@ def _vxlan(ctx: Context) -> Iterator[Found]:
         yield ctx.ok(check, f"no foreign VXLAN device uses udp/{port}")
 
 
-def _uplinks(ctx: Context) -> set[str]:
-    found = {probe.route.device for probe in ctx.managers if probe.route is not None and probe.route.device}
-    if found:
-        return found
-    return {
-        hop.device
-        for route in (ctx.facts.routes.value or {}).get(HOST, ())
-        if route.destination in ("0.0.0.0/0", "::/0")
-        for hop in route.next_hops
-        if hop.device
-    }
-
-
 def _hooks(ctx: Context) -> Iterator[Found]:
     check = "host.early-drop"
-    uplinks, clean = _uplinks(ctx), True
+    uplinks, clean = set(ctx.uplinks()), True
     for link in ctx.host_links():
         if link.name in uplinks and link.xdp_mode:
             clean = False
@@ -100,7 +87,7 @@ def _hooks(ctx: Context) -> Iterator[Found]:
 
 def _offload(ctx: Context) -> Iterator[Found]:
     check = "underlay.checksum-offload"
-    uplinks = _uplinks(ctx)
+    uplinks = set(ctx.uplinks())
     for nic in ctx.facts.nics.value or ():
         if nic.name in uplinks and nic.driver == "vmxnet3" and nic.offloads.get("tx-checksum-ip-generic"):
             off = f"ethtool -K {nic.name} tx-checksum-ip-generic off"

@@ -71,9 +71,10 @@ def _features(ctx: Context) -> Iterator[Found]:
         if feature is None or feature.state is FeatureState.UNKNOWN:
             unsure.append(need)
         elif feature.state is FeatureState.MISSING:
-            yield _missing(
-                ctx, check, need, feature, breaks=() if need.encrypted_only and not encrypted else need.breaks
+            idle = (need.encrypted_only and not encrypted) or (
+                need.virtual_addresses_only and not _uses_virtual_addresses(ctx)
             )
+            yield _missing(ctx, check, need, feature, breaks=() if idle else need.breaks)
         else:
             present.append(need.feature)
     if unsure:

@@ -27,7 +27,7 @@ from netdiag.checks import (
 )
 from netdiag.checks.context import Check, Context
 from netdiag.model.found import Found
-from netdiag.model.report import Answer, State
+from netdiag.model.report import Answer, Need, State
 
 PREFLIGHT: tuple[Check, ...] = (
     *engine.CHECKS,
@@ -81,7 +81,15 @@ def _evaluated(check: Check, ctx: Context) -> Iterator[Found]:
             else:
                 yield ctx.skip(check.id, f"{check.title}: not known", "the engine could not be asked")
             return
-    yield from check.evaluate(ctx)
+    try:
+        yield from check.evaluate(ctx)
+    except Exception as error:  # noqa: BLE001 - a fault in one check must not cost the operator the others
+        yield ctx.unknown(
+            check.id,
+            f"{check.title}: not known",
+            f"the check itself failed on these facts ({type(error).__name__}: {error}); please report it",
+            leaves=tuple(Need),
+        )
 
 
 def _lowered(found: Found) -> Found:

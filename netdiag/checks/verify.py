@@ -12,6 +12,9 @@ from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step,
 from netdiag.swarm.engine_rules import ConflictKind, conflicts
 from netdiag.swarm.quorum import QuorumRisk, quorum_of
 
+SETTLING_S = 60.0
+"""How long gossip may take to know a new node: it rejoins its first contact every 60 s (moby libnetwork networkdb)."""
+
 
 def _cluster(ctx: Context) -> Cluster | None:
     engine = ctx.facts.engine.value
@@ -280,7 +283,16 @@ def _gossip(ctx: Context) -> Iterator[Found]:
         )
         for own in (engine.swarm.node_address, "0.0.0.0", "127.0.0.1"):  # noqa: S104 - read from the node list, not bound
             expected.pop(own, None)
-        missing = [node for address, node in expected.items() if address not in peers]
+        unheard = [node for address, node in expected.items() if address not in peers]
+        fresh = [node for node in unheard if node.created_s is not None and ctx.now_s - node.created_s < SETTLING_S]
+        missing = [node for node in unheard if node not in fresh]
+        if fresh:
+            yield ctx.unknown(
+                check,
+                f"whether gossip on {network.name} reaches {', '.join(node.hostname or node.id for node in fresh)}",
+                f"it joined less than {SETTLING_S:.0f} s ago, and gossip takes a while; ask again",
+                subject=Subject(host=ctx.host, network=network.name),
+            )
         for node in missing:
             yield ctx.problem(
                 check,
@@ -310,7 +322,7 @@ def _gossip(ctx: Context) -> Iterator[Found]:
                     )
                 ],
             )
-        if expected and not missing:
+        if expected and not unheard:
             yield ctx.ok(check, f"gossip on {network.name} knows every Ready node")
 
 

@@ -95,7 +95,7 @@ def swarm(
     Example:
       netdiag preflight swarm --manager 192.0.2.10 --token-file worker.token
     """
-    from netdiag.cli.preflight_run import Asked, run_preflight, save_bundle
+    from netdiag.cli.preflight_run import Asked, run_preflight
     from netdiag.cli.token_input import read_token
 
     asked = Asked(
@@ -115,6 +115,8 @@ def swarm(
     with Progress("asking this host and the managers"):
         done = run_preflight(asked)
     if save is not None:
-        save_bundle(save, asked, done)
+        from netdiag.cli.bundle import save_preflight
+
+        save_preflight(save, asked, done)
     emit(done.report, output, verbose=verbose)
     sys.exit(done.report.exit_code())
