@@ -33,7 +33,7 @@ format: venv ## lay the code out
 	$(BIN)/ruff check --fix .
 
 test: lab-tools ## all tests, those with real engines included (root)
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup --floor
 
 test-unit: venv ## the tests that need neither root nor engines
 	$(BIN)/pytest -n $(JOBS) -m 'not lab'
