@@ -103,7 +103,7 @@ class Feature(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Kernel(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Kernel features by their name in `netdiag.facts.features`: vxlan, bridge, veth, ip_vs, xt_addrtype …"""
+    """Kernel features by their name in `netdiag.facts.features`: vxlan, bridge, veth, ip_vs, xt_addrtype and so on."""
 
     features: dict[str, Feature]
     taints: str = ""

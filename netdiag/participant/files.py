@@ -19,14 +19,18 @@ def file(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """One regular file's text.
 
     Parameters: ``path``; ``netns`` (optional; for /proc/net and /proc/sys/net, while /sys belongs to whoever mounted it
-    and is refused); ``limit_bytes``. Data: ``text`` (UTF-8, what is none is replaced), ``truncated``, ``mtime_s``.
-    Errors: missing, permission, unsupported (not a regular file), timeout.
+    and is refused); ``limit_bytes``; ``binary``. Data: ``text`` (UTF-8, what is none is replaced), or ``bytes`` when
+    ``binary`` is true; ``truncated``, ``mtime_s``. Errors: missing, permission, unsupported (not a regular
+    file), timeout.
     """
     path = str(params["path"])
     limit = int(params.get("limit_bytes") or LIMIT_BYTES)
     netns = namespace_of(params)
     _refuse_sysfs(path, netns)
-    return in_netns(netns, lambda: _read(path, limit, deadline), deadline)
+    answer = in_netns(netns, lambda: _read(path, limit, deadline), deadline)
+    if not params.get("binary"):
+        answer["text"] = answer.pop("bytes").decode("utf-8", "replace")
+    return answer
 
 
 def files(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
@@ -62,7 +66,7 @@ def _read_all(patterns: List[str], limit: int, deadline: Deadline) -> Dict[str, 
             except VerbError as error:
                 errors[shown] = {"kind": error.kind, "text": error.text}
                 continue
-            texts[shown] = answer["text"]
+            texts[shown] = answer["bytes"].decode("utf-8", "replace")
             if answer["truncated"]:
                 truncated.append(shown)
     return {"files": texts, "errors": errors, "truncated": truncated}
@@ -101,7 +105,7 @@ def _read(path: str, limit: int, deadline: Deadline) -> Dict[str, Any]:
         os.close(descriptor)
     data = b"".join(chunks)
     return {
-        "text": data[:limit].decode("utf-8", "replace"),
+        "bytes": data[:limit],
         "truncated": len(data) > limit,
         "mtime_s": status.st_mtime,
     }

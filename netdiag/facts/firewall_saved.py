@@ -1,0 +1,102 @@
+"""Rules that a boot or a reload would install, and the programs that own rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from netdiag.facts.context import Context, absence, files_request, texts
+from netdiag.model.facts import FirewallSaved, FirewallService, SavedRules, Section
+from netdiag.model.wire import Answer, Gather, Request
+
+_SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "firewalld",
+        (
+            "/etc/firewalld/firewalld.conf",
+            "/etc/firewalld/zones/*.xml",
+            "/etc/firewalld/policies/*.xml",
+            "/etc/firewalld/services/*.xml",
+            "/etc/firewalld/ipsets/*.xml",
+            "/etc/firewalld/direct.xml",
+        ),
+    ),
+    ("iptables.service", ("/etc/sysconfig/iptables", "/etc/sysconfig/ip6tables")),
+    ("netfilter-persistent", ("/etc/iptables/rules.v4", "/etc/iptables/rules.v6", "/etc/iptables/ipsets")),
+    (
+        "nftables.service",
+        ("/etc/nftables.conf", "/etc/nftables.d/*.nft", "/etc/sysconfig/nftables.conf", "/etc/nftables/*.nft"),
+    ),
+    ("ufw", ("/etc/ufw/ufw.conf", "/etc/default/ufw", "/etc/ufw/*.rules")),
+)
+_ROLES = ("firewalld", "ufw", "nftables", "iptables", "netfilter-persistent", "fail2ban", "csf", "shorewall")
+_PID_FILES = {"firewalld": "/run/firewalld.pid", "fail2ban": "/run/fail2ban/fail2ban.pid"}
+_INSTALLED = {
+    "firewalld": "/usr/lib/firewalld/zones/public.xml",
+    "ufw": "/etc/ufw/ufw.conf",
+    "nftables": "/etc/nftables.conf",
+    "fail2ban": "/etc/fail2ban/fail2ban.conf",
+    "csf": "/etc/csf/csf.conf",
+    "shorewall": "/etc/shorewall/shorewall.conf",
+}
+
+
+def gather_firewall_saved(_context: Context) -> Gather[Section[FirewallSaved]]:
+    """Saved rules by the mechanism that would install them, and what is installed or active now."""
+    globs = [_tolerant(path) for _, paths in _SOURCES for path in paths]
+    existence = [_tolerant(path) for path in (*_PID_FILES.values(), *_INSTALLED.values())]
+    saved, there, active = yield [
+        files_request(globs, timeout_s=3.0),
+        # Only whether they exist: a limit of one byte reads next to nothing.
+        files_request(existence, limit_bytes=1),
+        Request("command", {"argv": ["systemctl", "is-active", *_ROLES]}, 2.0),
+    ]
+    if saved.data is None:
+        return Section(absent=absence(saved))
+    found = texts(saved)
+    rules = [
+        SavedRules(source=source, path=path, text=text)
+        for source, patterns in _SOURCES
+        for path, text in sorted(found.items())
+        if any(_belongs(path, pattern) for pattern in patterns)
+    ]
+    services = _services(texts(there), _states(active), found)
+    return Section(value=FirewallSaved(rules=tuple(rules), services=services))
+
+
+def _tolerant(path: str) -> str:
+    """The path as a pattern: a file that is not there is then no error."""
+    return path if "*" in path else f"{path[:-1]}[{path[-1]}]"
+
+
+def _belongs(path: str, pattern: str) -> bool:
+    start, star, end = pattern.partition("*")
+    return path.startswith(start) and path.endswith(end) and "/" not in path[len(start) :] if star else path == pattern
+
+
+def _states(answer: Answer) -> dict[str, str]:
+    """What systemctl says of each service, in the order of the question; nothing where systemd does not run."""
+    if answer.data is None:
+        return {}
+    words = answer.data["stdout"].split()
+    return dict(zip(_ROLES, words, strict=True)) if len(words) == len(_ROLES) else {}
+
+
+def _services(
+    there: Mapping[str, str], states: Mapping[str, str], saved: Mapping[str, str]
+) -> tuple[FirewallService, ...]:
+    services: list[FirewallService] = []
+    for name in _ROLES:
+        state, pid_file = states.get(name), _PID_FILES.get(name, "")
+        installed = _INSTALLED.get(name, "") in there
+        if pid_file and pid_file in there:
+            services.append(FirewallService(name=name, active=True, evidence=f"{pid_file} is there"))
+        elif name == "ufw" and installed:
+            enabled = "enabled=yes" in saved.get("/etc/ufw/ufw.conf", "").lower().replace(" ", "")
+            text = f"/etc/ufw/ufw.conf says ENABLED={'yes' if enabled else 'no'}"
+            services.append(FirewallService(name=name, active=enabled, evidence=text))
+        elif state == "active":
+            services.append(FirewallService(name=name, active=True, evidence=f"systemctl is-active {name}: {state}"))
+        elif installed:
+            known = f"systemctl is-active {name}: {state}" if state else f"{_INSTALLED[name]} is there, systemd is not"
+            services.append(FirewallService(name=name, active=False if state else None, evidence=known))
+    return tuple(services)
