@@ -22,6 +22,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         managers: As typed: ``ADDR``, ``ADDR:PORT`` or ``[V6]:PORT``.
         peers: Addresses of other hosts whose packets should be let in (a manager asks for those that will join).
         initialise: The question is about ``swarm init``, not about joining.
+        probed: Whether probes could have been sent; not so for a bundle of facts alone.
     """
 
     need: Need = Need.JOIN
@@ -30,6 +31,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     token: Token | TokenProblem | None = None
     manager_role: bool = False
     initialise: bool = False
+    probed: bool = True
     advertise_address: str = ""
     data_path_address: str = ""
     data_path_port: int | None = None

@@ -115,8 +115,10 @@ def swarm(
     with Progress("asking this host and the managers"):
         done = run_preflight(asked)
     if save is not None:
-        from netdiag.cli.bundle import save_preflight
+        from pathlib import Path
 
-        save_preflight(save, asked, done)
+        from netdiag.host.bundles import write_bundle
+
+        write_bundle(Path(save), done.bundle)
     emit(done.report, output, verbose=verbose)
     sys.exit(done.report.exit_code())

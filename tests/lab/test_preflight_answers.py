@@ -130,6 +130,7 @@ def test_pool_overlap(named):
 
 
 def test_same_hostname(joining):
+    joining.reset_swarm()  # an engine tells its swarm a new hostname only then
     manager, worker = hosts(joining)
     said = preflight(worker, manager.address, expect=0)
     assert said.states("host.name") == {"warn"}
