@@ -7,8 +7,9 @@ one lives and its one-line help. A new command is one module in this package and
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import click
 
@@ -70,9 +71,31 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point of ``netdiag``: what netdiag raises on purpose becomes one line and exit code 2."""
+    """Entry point of ``netdiag``: what goes wrong on purpose becomes one line, and an exit code that says what kind.
+
+    0 and 1 are answers, 2 is wrong usage, 3 is "not known" (a fault of netdiag itself included), 130 an interruption.
+    """
     try:
-        cli.main(standalone_mode=True)
+        sys.exit(cli.main(standalone_mode=False))
     except NetdiagError as error:
-        click.echo(f"netdiag: {error}", err=True)
-        sys.exit(2)
+        _end(str(error), 2)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "netdiag"
+        _end(f"{error.format_message().rstrip('.')} (see {path} --help)", 2)
+    except click.ClickException as error:
+        _end(error.format_message(), 2)
+    except (click.Abort, KeyboardInterrupt):
+        _end("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read the output (head, less) has seen enough; Python must not complain about it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("NETDIAG_DEBUG"):
+            raise
+        _end(f"a fault of netdiag itself: {type(error).__name__}: {error} (NETDIAG_DEBUG=1 shows where)", 3)
+
+
+def _end(line: str, code: int) -> NoReturn:
+    click.echo(f"netdiag: {' '.join(line.split())}", err=True)
+    sys.exit(code)
