@@ -11,6 +11,7 @@ from netdiag.model.wire import Gather, Request
 
 LINES = 20000
 KEPT = 2000
+_SPAN_S = 3600.0
 TOKEN_PREFIX = "SWMTKN-"  # noqa: S105 - what all begin with
 """Join tokens begin so; a line that holds one is never kept."""
 _PATHS = (
@@ -32,29 +33,33 @@ _ENGINE = re.compile(r"\bdockerd\b|\blevel=")
 
 def gather_engine_log(context: Context) -> Gather[Section[EngineLog]]:
     """The lines that the caller's ``keep`` wants, newest last, at most `KEPT`."""
-    (journal,) = yield [_JOURNAL]
+    journal, clock = yield [_JOURNAL, Request("clock", {}, 1.0)]
+    # Whole minutes, so that a bundle (where the clock's answer is another section's, milliseconds apart) says the same.
+    now_s = clock.data["unix_ns"] // 60_000_000_000 * 60 if clock.data is not None else 0
     if journal.data is not None and journal.data["code"] == 0 and journal.data["stdout"].strip():
-        return Section(value=_log("journalctl -u docker", journal.data["stdout"], context))
+        return Section(value=_log("journalctl -u docker", journal.data["stdout"], context, 0))
     (answer,) = yield [files_request([f"{path[:-1]}[{path[-1]}]" for path in _PATHS], limit_bytes=16 << 20)]
     found = texts(answer)
     for path in _PATHS:
         # The system's common log counts only where the engine has written into it.
         if path in found and (path not in _PATHS[3:] or "dockerd" in found[path]):
-            return Section(value=_log(path, found[path], context))
+            return Section(value=_log(path, found[path], context, now_s - _SPAN_S))
     if journal.data is not None and journal.data["code"] == 0:
         return Section(value=EngineLog(source="journalctl -u docker"))
     reason = absence(journal) if journal.data is None else missing("journalctl -u docker: " + journal.data["stderr"])
     return Section(absent=reason)
 
 
-def _log(source: str, text: str, context: Context) -> EngineLog:
+def _log(source: str, text: str, context: Context, since_s: float) -> EngineLog:
     kept: list[LogLine] = []
     for line in text.splitlines():
         if TOKEN_PREFIX in line or not context.options.keep(line):
             continue
         if source.startswith("/") and not _ENGINE.search(line):
             continue
-        kept.append(LogLine(unix_s=_time(line), text=line))
+        unix_s = _time(line)
+        if unix_s is None or unix_s >= since_s:
+            kept.append(LogLine(unix_s=unix_s, text=line))
     return EngineLog(source=source, lines=tuple(kept[-KEPT:]))
 
 
