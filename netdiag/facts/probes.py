@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import base64
-import errno
 import math
 from collections.abc import Callable
 from typing import Any
 
 from netdiag.facts import sizes as planner
+from netdiag.facts.probe_answers import ca_probe, error_text, hello_probe, path_sizes, size_probes, tcp_probe, tls_probe
 from netdiag.facts.rounds import together
 from netdiag.facts.route_lookup import Lookup, gather_lookup, gather_neighbour_unanswered, gather_route
-from netdiag.model.facts import AbsenceKind
 from netdiag.model.probes import (
-    CaOutcome,
     CaProbe,
     HelloProbe,
-    IcmpError,
     ManagerProbe,
     PathSizes,
-    SizeOutcome,
     SizeProbe,
     TcpOutcome,
     TcpProbe,
-    TlsOutcome,
     TlsProbe,
 )
-from netdiag.model.wire import Answer, Gather, Request
+from netdiag.model.wire import Gather, Request
 
 __all__ = [
     "first_packets",
@@ -47,16 +42,12 @@ ECHO_ATTEMPTS = 2
 HELLO_LIMIT_BYTES = 15000
 _REFINING_ROUNDS = 4
 
-_TOO_BIG = {(3, 4), (2, 0)}
-"""ICMP "fragmentation needed" (RFC 792) and ICMPv6 "packet too big" (RFC 4443)."""
-_NEIGHBOUR_GONE = {("icmp", 3, 1), ("icmp6", 1, 3)}
-
 
 def gather_resolve(name: str, *, timeout_s: float = 2.0) -> Gather[tuple[tuple[str, ...], str]]:
     """The addresses of a name, and why there are none ("" when there are)."""
     (answer,) = yield [Request("resolve", {"name": name}, timeout_s)]
     if answer.data is None:
-        return (), _error_text(answer)
+        return (), error_text(answer)
     return tuple(answer.data["addresses"]), ""
 
 
@@ -64,7 +55,7 @@ def gather_tcp(address: str, port: int, *, source: str = "", wait_s: float = WAI
     """One connection attempt; None when it was not made. Silence that is this host's own ARP or ND is told apart."""
     lookup = yield from gather_lookup(address)
     (answer,) = yield [_tcp_request(address, port, source, wait_s)]
-    return (yield from _judged_silence(_tcp_probe(address, port, answer, wait_s), lookup))
+    return (yield from _judged_silence(tcp_probe(address, port, answer, wait_s), lookup))
 
 
 def gather_sizes(
@@ -72,7 +63,7 @@ def gather_sizes(
 ) -> Gather[PathSizes | None]:
     """Which packet sizes reach ``peer`` with DF set, to the byte; None when no echo could be sent at all."""
     (answer,) = yield [_echo_request(peer, planner.first_sizes(device_mtu_bytes), wait_s)]
-    return (yield from _refined(peer, device, device_mtu_bytes, _size_probes(answer), wait_s))
+    return (yield from _refined(peer, device, device_mtu_bytes, size_probes(answer), wait_s))
 
 
 def gather_manager(
@@ -110,11 +101,11 @@ def gather_manager(
     if wants_sizes:
         requests.append(_echo_request(address, planner.first_sizes(mtu_bytes), min(ECHO_WAIT_S, wait_s)))
     tcp_answer, *echo_answers = yield requests
-    tcp = _tcp_probe(address, port, tcp_answer, wait_s)
-    first = _size_probes(echo_answers[0]) if echo_answers else None
+    tcp = tcp_probe(address, port, tcp_answer, wait_s)
+    first = size_probes(echo_answers[0]) if echo_answers else None
     if tcp is None or tcp.outcome is not TcpOutcome.CONNECTED:
         tcp = yield from _judged_silence(tcp, lookup)
-        sizes = _path_sizes(address, device, mtu_bytes, first) if first else None
+        sizes = path_sizes(address, device, mtu_bytes, first) if first else None
         return ManagerProbe(given=given, address=address, port=port, route=lookup.route, tcp=tcp, sizes=sizes)
     (tls, ca, hello), sizes = yield from together(
         [
@@ -157,57 +148,6 @@ def _tcp_request(address: str, port: int, source: str, wait_s: float) -> Request
     return Request("tcp-connect", params, wait_s)
 
 
-def _tcp_probe(address: str, port: int, answer: Answer, wait_s: float) -> TcpProbe | None:
-    data = answer.data
-    if data is None:
-        outcome = _OUTCOME_OF_ERROR.get(answer.error.kind) if answer.error else None
-        if outcome is None:
-            return None
-        return TcpProbe(address=address, port=port, outcome=outcome, waited_s=wait_s, error=_error_text(answer))
-    outcome, icmp = _tcp_outcome(data, address)
-    decided = not data["timed_out"]
-    return TcpProbe(
-        address=address,
-        port=port,
-        outcome=outcome,
-        source=data["source"],
-        icmp=icmp,
-        connect_us=data["elapsed_us"] if decided else None,
-        waited_s=data["elapsed_us"] / 1e6,
-        error=data["error"],
-    )
-
-
-_OUTCOME_OF_ERROR = {AbsenceKind.TIMEOUT: TcpOutcome.SILENT, AbsenceKind.PERMISSION: TcpOutcome.LOCAL_DENIED}
-
-
-def _tcp_outcome(data: dict[str, Any], address: str) -> tuple[TcpOutcome, IcmpError | None]:
-    if data["connected"]:
-        return TcpOutcome.CONNECTED, None
-    for row in data["icmp"]:
-        if row["origin"] == "local":
-            continue
-        # A neighbour that answers no ARP makes the kernel send itself a "host unreachable".
-        mine = row["offender"] == data["source"] != address
-        if mine and (row["origin"], row["type"], row["code"]) in _NEIGHBOUR_GONE:
-            return TcpOutcome.NO_ROUTE, None
-        return TcpOutcome.ICMP, _icmp_error(row)
-    if data["timed_out"] or data["errno"] == errno.ETIMEDOUT:
-        return TcpOutcome.SILENT, None
-    if data["errno"] in {errno.ECONNREFUSED, errno.ECONNRESET}:
-        return TcpOutcome.RESET, None
-    if data["errno"] in {errno.EPERM, errno.EACCES}:
-        return TcpOutcome.LOCAL_DENIED, None
-    return TcpOutcome.NO_ROUTE, None
-
-
-def _icmp_error(row: dict[str, Any]) -> IcmpError:
-    too_big = (row["type"], row["code"]) in _TOO_BIG
-    return IcmpError(
-        type=row["type"], code=row["code"], sender=row["offender"], mtu_bytes=row["info"] if too_big else None
-    )
-
-
 def _judged_silence(probe: TcpProbe | None, lookup: Lookup) -> Gather[TcpProbe | None]:
     """Tell a peer's silence from a neighbour's: the kernel gives up on ARP only after 3 s, later than we do."""
     if probe is None or probe.outcome is not TcpOutcome.SILENT or not lookup.device_index:
@@ -241,59 +181,7 @@ def _conversation(
         padded_bytes = min(device_mtu_bytes, HELLO_LIMIT_BYTES)
         requests += [Request("tls-hello", {**where, "pad_bytes": pad}, HELLO_WAIT_S) for pad in (0, padded_bytes)]
     tls_answer, *hello_answers = yield requests
-    return _tls_probe(tls_answer), _ca_probe(tls_answer, parse_ca), _hello_probe(hello_answers)
-
-
-_TLS_OUTCOMES = {
-    "not-tls": TlsOutcome.NOT_TLS,
-    "alert": TlsOutcome.ALERT,
-    "tls": TlsOutcome.ALERT,
-    "timeout": TlsOutcome.SILENT,
-    "closed": TlsOutcome.CLOSED,
-    "refused": TlsOutcome.CLOSED,
-}
-
-
-def _tls_probe(answer: Answer) -> TlsProbe | None:
-    data = answer.data
-    if data is None:
-        timed_out = answer.error is not None and answer.error.kind is AbsenceKind.TIMEOUT
-        return TlsProbe(outcome=TlsOutcome.SILENT, error=_error_text(answer)) if timed_out else None
-    if data["stage"] in {"read", "done"}:
-        return TlsProbe(
-            outcome=TlsOutcome.HANDSHAKE,
-            version=data["version"],
-            alpn=data["alpn"],
-            leaf_der=data["leaf_der"],
-            handshake_us=data["handshake_us"],
-        )
-    outcome = _TLS_OUTCOMES[data["reason"]]
-    first_bytes = data["first_bytes"] if outcome is TlsOutcome.NOT_TLS else b""
-    return TlsProbe(outcome=outcome, first_bytes=first_bytes, error=data["error"])
-
-
-def _ca_probe(answer: Answer, parse_ca: Callable[[bytes], CaProbe]) -> CaProbe | None:
-    """What came of the call; None when the handshake did not get there."""
-    data = answer.data
-    if data is None or data["stage"] not in {"read", "done"}:
-        return None
-    if data["read"] and data["alpn"] == "h2":
-        return parse_ca(data["read"])
-    if data["reason"] == "timeout":
-        return CaProbe(outcome=CaOutcome.SILENT)
-    return CaProbe(outcome=CaOutcome.NOT_GRPC, message=data["error"])
-
-
-def _hello_probe(answers: list[Answer]) -> HelloProbe | None:
-    if len(answers) != 2 or answers[0].data is None or answers[1].data is None:
-        return None
-    small, padded = answers[0].data, answers[1].data
-    return HelloProbe(
-        small_answered=small["answered"],
-        padded_answered=padded["answered"],
-        padded_bytes=padded["hello_bytes"],
-        largest_segment_bytes=padded["maxseg_bytes"],
-    )
+    return tls_probe(tls_answer), ca_probe(tls_answer, parse_ca), hello_probe(hello_answers)
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------
@@ -301,31 +189,6 @@ def _hello_probe(answers: list[Answer]) -> HelloProbe | None:
 
 def _echo_request(address: str, sizes: list[int], wait_s: float) -> Request:
     return Request("echo-sizes", {"address": address, "sizes": sizes, "attempts": ECHO_ATTEMPTS}, wait_s)
-
-
-_SIZE_OUTCOMES = {"answered": SizeOutcome.ANSWERED, "silent": SizeOutcome.SILENT, "local": SizeOutcome.LOCAL}
-
-
-def _size_probes(answer: Answer) -> list[SizeProbe] | None:
-    """One probe per size; None when no echo was sent."""
-    if answer.data is None:
-        return None
-    return [_size_probe(row) for row in answer.data["sizes"]]
-
-
-def _size_probe(row: dict[str, Any]) -> SizeProbe:
-    icmp = _icmp_error(row["icmp"]) if row["icmp"] else None
-    outcome = _SIZE_OUTCOMES.get(row["outcome"], SizeOutcome.SILENT)
-    if icmp is not None and icmp.mtu_bytes is not None:
-        outcome = SizeOutcome.TOO_BIG
-    return SizeProbe(
-        size_bytes=row["size"],
-        outcome=outcome,
-        attempts=row["attempts"],
-        mtu_bytes=icmp.mtu_bytes if icmp else None,
-        sender=icmp.sender if icmp else "",
-        rtt_us=row["rtt_us"],
-    )
 
 
 def _refined(
@@ -336,7 +199,7 @@ def _refined(
         return None
     probes = list(first)
     for _ in range(_REFINING_ROUNDS):
-        path = _path_sizes(peer, device, device_mtu_bytes, probes)
+        path = path_sizes(peer, device, device_mtu_bytes, probes)
         if not path.control_answered or path.largest_answered_bytes is None or path.smallest_lost_bytes is None:
             return path
         said = {probe.mtu_bytes for probe in probes if probe.mtu_bytes is not None}
@@ -344,34 +207,8 @@ def _refined(
         if not asked:
             return path
         (answer,) = yield [_echo_request(peer, asked, wait_s)]
-        more = _size_probes(answer)
+        more = size_probes(answer)
         if more is None:
             return path
         probes += more
-    return _path_sizes(peer, device, device_mtu_bytes, probes)
-
-
-def _path_sizes(peer: str, device: str, device_mtu_bytes: int, probes: list[SizeProbe]) -> PathSizes:
-    answered = [probe.size_bytes for probe in probes if probe.outcome is SizeOutcome.ANSWERED]
-    largest = max(answered, default=None)
-    # What was lost below a size that passed was lost by chance.
-    lost = [
-        probe.size_bytes
-        for probe in probes
-        if probe.outcome is not SizeOutcome.ANSWERED and (largest is None or probe.size_bytes > largest)
-    ]
-    control = min(probes, key=lambda probe: probe.size_bytes, default=None)
-    return PathSizes(
-        peer=peer,
-        device=device,
-        device_mtu_bytes=device_mtu_bytes,
-        control_answered=control is not None and control.outcome is SizeOutcome.ANSWERED,
-        sizes=tuple(sorted(probes, key=lambda probe: probe.size_bytes)),
-        largest_answered_bytes=largest,
-        smallest_lost_bytes=min(lost, default=None),
-        icmp_came=any(probe.outcome is SizeOutcome.TOO_BIG for probe in probes),
-    )
-
-
-def _error_text(answer: Answer) -> str:
-    return answer.error.text if answer.error is not None else ""
+    return path_sizes(peer, device, device_mtu_bytes, probes)

@@ -42,7 +42,8 @@ READ_ONLY_COMMANDS = (
     (("journalctl", "-u", "docker.service"), LEADING, ""),
     (("systemctl", "is-active"), LEADING, ""),
     (("systemctl", "is-enabled"), LEADING, ""),
-    (("ufw", "status"), LEADING, ""),
+    # ufw lists chains with iptables, which loads the tables that are not there.
+    (("ufw", "status"), LEADING, "ip_tables or nf_tables"),
     (("firewall-cmd", "--state"), EXACT, ""),
     (("firewall-cmd", "--get-default-zone"), EXACT, ""),
     (("firewall-cmd", "--get-active-zones"), EXACT, ""),

@@ -51,16 +51,21 @@ def _check(protocol: int, kind: int, params: Dict[str, Any]) -> None:
         raise VerbError(WITHHELD, "netlink protocol {}: asking could load a kernel module".format(protocol))
 
 
+def _body(params: Dict[str, Any]) -> bytes:
+    """What follows the header. To a message with less than struct rtgenmsg rtnetlink gives no answer at all."""
+    return as_bytes(params.get("body")) or b"\0" * 4
+
+
 def netlink_dump(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """A whole dump, repeated until the kernel says that nothing changed meanwhile.
 
     Parameters: ``protocol`` (0 is NETLINK_ROUTE), ``type`` (RTM_GETLINK 18, RTM_GETROUTE 26 …), ``body`` (base64 of
-    what follows the header, e.g. struct rtmsg), ``netns``, ``strict`` (NETLINK_GET_STRICT_CHK: the kernel honours the
-    body's filters), ``may_load``. Data: ``messages`` (bytes: all messages one after the other, header included, without
-    the final DONE), ``interrupted`` (the table kept changing: some entries may be missing or twice). Errors:
-    unsupported, withheld, permission, missing (namespace), timeout, failed.
+    what follows the header, e.g. struct rtmsg; default: any family), ``netns``, ``strict`` (NETLINK_GET_STRICT_CHK: the
+    kernel honours the body's filters), ``may_load``. Data: ``messages`` (bytes: all messages one after the other,
+    header included, without the final DONE), ``interrupted`` (the table kept changing: some entries may be missing or
+    twice). Errors: unsupported, withheld, permission, missing (namespace), timeout, failed.
     """
-    protocol, kind, body = int(params.get("protocol") or 0), int(params["type"]), as_bytes(params.get("body"))
+    protocol, kind, body = int(params.get("protocol") or 0), int(params["type"]), _body(params)
     _check(protocol, kind, params)
     tried = "netlink dump, protocol {} type {}".format(protocol, kind)
     strict = bool(params.get("strict"))
@@ -91,7 +96,7 @@ def netlink_get(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     Parameters as for ``netlink-dump``. Data: ``messages`` (bytes, as above), ``errno`` (0, or the kernel's answer:
     ENETUNREACH to a lookup is an answer, not a failure) and ``text`` (that errno in words).
     """
-    protocol, kind, body = int(params.get("protocol") or 0), int(params["type"]), as_bytes(params.get("body"))
+    protocol, kind, body = int(params.get("protocol") or 0), int(params["type"]), _body(params)
     _check(protocol, kind, params)
     tried = "netlink request, protocol {} type {}".format(protocol, kind)
 

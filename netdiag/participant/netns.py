@@ -78,10 +78,15 @@ def enter(path: str) -> None:
 
 def in_scratch_netns(function: Callable[[], T], deadline: Deadline) -> T:
     """Run ``function`` in a new, empty network namespace that dies with its thread."""
+    tried = "create a scratch network namespace"
+    own = os.stat(OWN_NET).st_ino
 
     def body() -> T:
         if _libc.unshare(CLONE_NEWNET) != 0:
-            raise from_errno(ctypes.get_errno(), "create a scratch network namespace")
+            raise from_errno(ctypes.get_errno(), tried)
+        # Whatever the caller is about to create must never land in a namespace that lives on.
+        if os.stat(OWN_NET).st_ino == own:
+            raise VerbError(FAILED, tried + ": the thread is where it was after unshare")
         return function()
 
     return call_within(body, deadline, "in a scratch network namespace")

@@ -42,10 +42,10 @@ def tls_exchange(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     Parameters: ``address``, ``port``, ``source``, ``netns`` as for ``tcp-connect``; ``alpn`` (list); ``send`` (base64);
     ``until``: "h2-end-stream" (acknowledges SETTINGS and PING, stops when stream 1 ends or at GOAWAY) or "close";
     ``limit_bytes``. Data: ``tcp`` (the report of ``tcp-connect``); ``stage``, the last one reached: connect, handshake,
-    read, done; ``reason``: "" when done, else timeout, closed, not-tls, alert, tls (with ``error``), limit; ``error``
-    (text); ``version``, ``alpn``, ``leaf_der`` (bytes), ``handshake_us``; ``first_bytes`` (bytes: what the peer sent
-    first, at most 64); ``alert`` (code of an unencrypted alert, or None); ``read`` (bytes, decrypted); ``ended``: how
-    the answer ended (end-stream, rst-stream, goaway, close or "").
+    read, done; ``reason``: "" when done, else refused (see ``tcp``), timeout, closed, not-tls, alert, tls (with
+    ``error``), limit; ``error`` (text); ``version``, ``alpn``, ``leaf_der`` (bytes), ``handshake_us``; ``first_bytes``
+    (bytes: what the peer sent first, at most 64); ``alert`` (code of an unencrypted alert, or None); ``read`` (bytes,
+    decrypted); ``ended``: how the answer ended (end-stream, rst-stream, goaway, close or "").
     """
     return in_netns(namespace_of(params), lambda: _exchange(params, deadline), Deadline(deadline.left() + 0.2))
 

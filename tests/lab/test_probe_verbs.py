@@ -1,5 +1,6 @@
 """The probe verbs against real kernels: three network namespaces in a row, and real iptables that drops and rejects."""
 
+import contextlib
 import datetime as dt
 import os
 import shutil
@@ -7,12 +8,17 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from netdiag.facts import probes
+from netdiag.host import LocalHost, drive
+from netdiag.model.probes import CaOutcome, CaProbe, ManagerProbe, RouteChoice, TcpOutcome, TlsOutcome
+from netdiag.model.wire import Answer, Request
 from netdiag.participant import run
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.netns import in_netns
@@ -166,18 +172,15 @@ def _listen(net: Net, address: str) -> socket.socket:
 def _serve(net: Net, handle: Callable[[socket.socket], None], address: str = SERVER) -> tuple[socket.socket, int]:
     listener = _listen(net, address)
 
+    def one(peer: socket.socket) -> None:
+        with peer, contextlib.suppress(OSError):
+            peer.settimeout(3)
+            handle(peer)
+
     def loop() -> None:
-        while True:
-            try:
-                peer, _ = listener.accept()
-            except OSError:
-                return
-            with peer:
-                peer.settimeout(3)
-                try:
-                    handle(peer)
-                except OSError:
-                    continue
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
 
     threading.Thread(target=loop, daemon=True).start()
     return listener, listener.getsockname()[1]
@@ -265,7 +268,7 @@ def test_a_drop_is_silence_for_as_long_as_asked(net: Net, rule: Callable[..., No
     answer = net.ask("tcp-connect", timeout_s=1.2, address=SERVER, port=2377)
     assert answer["timed_out"]
     assert (answer["connected"], answer["errno"], answer["icmp"]) == (False, 0, [])
-    assert 1_200_000 <= answer["elapsed_us"] < 1_400_000
+    assert 1_200_000 <= answer["elapsed_us"] < 1_800_000
     assert answer["syns"] == 2
 
 
@@ -442,3 +445,77 @@ def test_a_padded_hello_is_understood_where_the_path_carries_it(net: Net, tls_se
     finally:
         net.host_exec("router", "ip", "link", "set", "eth1", "mtu", "1400")
     assert (padded["answered"], padded["hello_bytes"], padded["first_bytes"][0]) == (True, 3000, 22)
+
+
+# --- whole readings --------------------------------------------------------------------------------------------------
+
+
+class Inside:
+    """This machine as a carrier, inside one of the namespaces."""
+
+    def __init__(self, netns: str) -> None:
+        self._netns = netns
+        self._local = LocalHost()
+
+    def ask(self, requests: Sequence[Request]) -> Sequence[Answer]:
+        return self._local.ask(
+            [Request(item.verb, {**item.params, "netns": self._netns}, item.timeout_s) for item in requests]
+        )
+
+
+def _manager(net: Net, port: int, address: str = SERVER) -> tuple[ManagerProbe, float]:
+    def parse(read: bytes) -> CaProbe:
+        return CaProbe(outcome=CaOutcome.ANSWERED, root_pem=read)
+
+    start_s = time.monotonic()
+    gather = probes.gather_manager(address, address, port, ca_request=b"you", parse_ca=parse)
+    return drive(gather, Inside(net.paths["client"])), time.monotonic() - start_s
+
+
+def test_a_manager_behind_a_drop_costs_two_seconds(net: Net, rule: Callable[..., None]) -> None:
+    rule("server", "INPUT", "-p", "tcp", "--dport", "2377", "-j", "DROP")
+    probe, took_s = _manager(net, 2377)
+    assert probe.tcp is not None
+    assert (probe.tcp.outcome, probe.tls) == (TcpOutcome.SILENT, None)
+    assert took_s < 2.2
+
+
+def test_a_manager_behind_a_drop_of_everything_costs_two_seconds(net: Net, rule: Callable[..., None]) -> None:
+    rule("server", "INPUT", "-j", "DROP")
+    probe, took_s = _manager(net, 2377)
+    assert probe.tcp is not None
+    assert probe.sizes is not None
+    assert (probe.tcp.outcome, probe.sizes.control_answered) == (TcpOutcome.SILENT, False)
+    assert took_s < 2.2
+
+
+def test_a_neighbour_that_is_not_there_is_told_from_a_silent_peer(net: Net) -> None:
+    probe, took_s = _manager(net, 2377, "10.77.1.98")
+    assert probe.tcp is not None
+    assert probe.tcp.outcome is TcpOutcome.NO_ROUTE
+    assert "10.77.1.98 on eth0 does not answer ARP" in probe.tcp.error
+    assert took_s < 2.2
+
+
+@pytest.mark.parametrize("mute", [False, True])
+def test_a_manager_over_a_smaller_path_is_measured_to_the_byte(
+    net: Net, rule: Callable[..., None], tls_server: int, mute: bool
+) -> None:
+    net.host_exec("router", "ip", "link", "set", "eth1", "mtu", "1387")
+    net.host_exec("client", "ip", "route", "flush", "cache")
+    if mute:
+        rule("router", "OUTPUT", "-p", "icmp", "--icmp-type", "fragmentation-needed", "-j", "DROP")
+    try:
+        probe, took_s = _manager(net, tls_server)
+    finally:
+        net.host_exec("router", "ip", "link", "set", "eth1", "mtu", "1400")
+    assert probe.route == RouteChoice(source=CLIENT, device="eth0", gateway=ROUTER, mtu_bytes=1500)
+    assert probe.tls is not None
+    assert probe.tls.outcome is TlsOutcome.HANDSHAKE
+    assert probe.sizes is not None
+    assert (probe.sizes.largest_answered_bytes, probe.sizes.smallest_lost_bytes) == (1387, 1388)
+    assert probe.sizes.icmp_came is not mute
+    assert probe.hello is not None
+    assert probe.hello.small_answered
+    assert probe.hello.padded_answered is not mute
+    assert took_s < 3.0
