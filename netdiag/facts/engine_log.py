@@ -15,7 +15,7 @@ LINES = 20000
 KEPT = 2000
 TAIL_BYTES = 8 << 20
 SPAN_S = 3600.0
-"""How far back from its newest line a log file is read; the journal does that by itself."""
+"""How far back a log file is read; the journal does that by itself."""
 TOKEN_PREFIX = "SWMTKN-"  # noqa: S105 - what all begin with
 """Join tokens begin so; a line that holds one is never kept."""
 _PATHS = (
@@ -38,14 +38,16 @@ _ENGINE = re.compile(r"\bdockerd\b|\blevel=")
 
 def gather_engine_log(context: Context) -> Gather[Section[EngineLog]]:
     """The lines that the caller's ``keep`` wants, newest last, at most `KEPT`."""
-    (journal,) = yield [_JOURNAL]
+    journal, clock = yield [_JOURNAL, Request("clock", {}, 1.0)]
+    # Whole minutes, so that a bundle (where the clock's answer is another section's, milliseconds apart) says the same.
+    now_s = clock.data["unix_ns"] // 60_000_000_000 * 60 if clock.data is not None else 0
     if journal.data is not None and journal.data["code"] == 0 and journal.data["stdout"].strip():
-        return Section(value=_log("journalctl -u docker", journal.data["stdout"], context))
+        return Section(value=_log("journalctl -u docker", journal.data["stdout"], context, 0))
     answers = yield [Request("file-tail", {"path": path, "limit_bytes": TAIL_BYTES}, 2.0) for path in _PATHS]
     for path, answer in zip(_PATHS, answers, strict=True):
         # The system's common log counts only where the engine has written into it.
         if answer.data is not None and (path not in _COMMON or "dockerd" in answer.data["text"]):
-            return Section(value=_log(path, answer.data["text"], context))
+            return Section(value=_log(path, answer.data["text"], context, now_s - SPAN_S))
     if journal.data is not None and journal.data["code"] == 0:
         return Section(value=EngineLog(source="journalctl -u docker"))
     denied = next((one for one in answers if one.error and one.error.kind is AbsenceKind.PERMISSION), None)
@@ -62,14 +64,13 @@ def interesting(text: str, keep: Callable[[str], bool]) -> Iterator[str]:
             yield redacted(line)
 
 
-def _log(source: str, text: str, context: Context) -> EngineLog:
+def _log(source: str, text: str, context: Context, since_s: float) -> EngineLog:
     lines = [
         LogLine(unix_s=_time(line), text=line)
         for line in interesting(text, context.options.keep)
         if not source.startswith("/") or _ENGINE.search(line)
     ]
-    newest_s = max((line.unix_s for line in lines if line.unix_s is not None), default=0.0)
-    recent = [line for line in lines if line.unix_s is None or newest_s - line.unix_s <= SPAN_S]
+    recent = [line for line in lines if line.unix_s is None or line.unix_s >= since_s]
     return EngineLog(source=source, lines=tuple(recent[-KEPT:]))
 
 

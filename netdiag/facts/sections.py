@@ -62,7 +62,7 @@ SECTIONS: dict[str, SectionReader] = {
         SectionReader("neighbours", "RTM_GETNEIGH in every namespace", gather_neighbours, 5.0, _LINKS),
         SectionReader("fdb", "RTM_GETNEIGH for AF_BRIDGE", gather_fdb, 5.0, _LINKS),
         SectionReader("tc", "RTM_GETQDISC, RTM_GETTFILTER", gather_tc, 5.0, _LINKS),
-        SectionReader("sysctls", "/proc/sys/net in every namespace", gather_sysctls, 5.0, _NAMESPACES),
+        SectionReader("sysctls", "/proc/sys/net in every namespace", gather_sysctls, 5.0, _LINKS),
         SectionReader(
             "firewall", "iptables-save, nft list ruleset, ipset save", gather_firewall, 15.0, ("namespaces", "kernel")
         ),

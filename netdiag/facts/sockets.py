@@ -18,7 +18,7 @@ _UNCONNECTED = 0x07
 def gather_sockets(context: Context) -> Gather[Section[dict[str, tuple[Socket, ...]]]]:
     """Per namespace: TCP listeners and UDP sockets that are bound and unconnected, with process where that is allowed.
 
-    A socket of the kernel (VXLAN's udp/4789) is in no table of /proc/net: look at the VXLAN devices for it.
+    A socket of the kernel (VXLAN's udp/4789) has no process.
     """
     (owners,) = yield [Request("process-sockets", {}, 3.0)]
     held = owners.data["sockets"] if owners.data is not None else {}
@@ -48,7 +48,6 @@ def decode(table: str, text: str, held: Mapping[str, Sequence[object]]) -> list[
             address, _, port = words[1].partition(":")
             if int(words[3], 16) != wanted:
                 continue
-            transmit, _, receive = words[4].partition(":")
             inode = int(words[9])
             owner = held.get(str(inode))
             rows.append(
@@ -59,9 +58,8 @@ def decode(table: str, text: str, held: Mapping[str, Sequence[object]]) -> list[
                     inode=inode,
                     pid=int(str(owner[0])) if owner else None,
                     process=str(owner[1]) if owner else "",
-                    # A listener's receive queue holds connections to accept, its send queue's place is the backlog.
-                    queue=int(receive, 16),
-                    backlog=int(transmit, 16) if wanted == _LISTEN and int(transmit, 16) else None,
+                    # A listener's receive queue counts connections that wait for accept(); its limit is not shown.
+                    queue=int(words[4].partition(":")[2], 16),
                 )
             )
         except (IndexError, ValueError, struct.error):

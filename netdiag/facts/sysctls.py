@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from netdiag.facts.context import Context, absence, each_namespace, texts, within
-from netdiag.model.facts import Absence, Namespace, Section
+from netdiag.model.facts import HOST, Absence, Namespace, Section
 from netdiag.model.wire import Answer, Gather, Request
 
 _ROOT = "/proc/sys/"
@@ -26,12 +26,22 @@ _GLOBS = (
     _ROOT + "net/netfilter/nf_conntrack_tcp_be_liberal",
     _ROOT + "net/netfilter/nf_log/2",
 )
+# There may be hundreds of containers: only what changes whether their packets pass, by name, for patterns cost time.
+_INSIDE = (_ROOT + "net/ipv4/ip_forward", _ROOT + "net/ipv4/ip_no_pmtu_disc", _ROOT + "net/ipv4/tcp_mtu_probing")
+_INSIDE_DEVICE = ("rp_filter", "arp_ignore", "proxy_arp", "route_localnet")
 
 
 def gather_sysctls(context: Context) -> Gather[Section[dict[str, dict[str, str]]]]:
     """Values by path below /proc/sys, with slashes: a device's name may hold dots (eth0.100)."""
 
     def ask(namespace: Namespace) -> list[Request]:
+        if namespace.id != HOST:
+            devices = ["all", *(link.name for link in context.links.get(namespace.id, ()) if not link.loopback)]
+            globs = [
+                *_INSIDE,
+                *(f"{_ROOT}net/ipv4/conf/{device}/{name}" for device in devices for name in _INSIDE_DEVICE),
+            ]
+            return [Request("files", within(namespace, {"globs": globs}), 3.0)]
         # Patterns with wildcards only: a sysctl that this kernel does not have is not an error.
         return [Request("files", within(namespace, {"globs": [_optional(path) for path in _GLOBS]}), 3.0)]
 

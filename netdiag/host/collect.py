@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +22,27 @@ DEADLINE_S = 25.0
 """The longest that collecting takes, whatever hangs."""
 GRACE_S = 0.6
 """How much longer than its requests a section may take: they should have ended by themselves."""
+
+
+_ETCD_VARIABLES = (
+    "ETCD_AUTHORITY",
+    "ETCD_ENDPOINTS",
+    "ETCD_SCHEME",
+    "ETCD_CA_CERT_FILE",
+    "ETCD_CERT_FILE",
+    "ETCD_KEY_FILE",
+)
+
+
+def local_options(*, docker_socket: str | None = None, load_modules: bool = False) -> Options:
+    """Options with what this process's environment says: DOCKER_HOST (unix sockets only) and ETCD_*, no password."""
+    host = os.environ.get("DOCKER_HOST", "")
+    etcd = {name: re.sub(r"//[^/@]*@", "//", os.environ[name]) for name in _ETCD_VARIABLES if os.environ.get(name)}
+    return Options(
+        docker_socket=docker_socket or (host if host.startswith("unix://") else None),
+        load_modules=load_modules,
+        etcd=etcd,
+    )
 
 
 def collect(
