@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
+import re
 from collections.abc import Iterator
 
 from netdiag.causes import cause
-from netdiag.checks.context import Check, Context
-from netdiag.model.facts import HOST
+from netdiag.checks.context import Check, Context, behind_nat, host_of, same_address
+from netdiag.model.facts import HOST, Address
 from netdiag.model.found import Found
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step, Subject
 
@@ -15,21 +15,21 @@ from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk
 _DEFAULT_NAMES = frozenset({"localhost", "debian", "ubuntu", "centos", "fedora", "rocky", "raspberrypi", "vm", "host"})
 
 
-def _local_addresses(ctx: Context) -> dict[str, str]:
-    """Every address of the host's own namespace, with its device."""
-    return {
-        address.cidr.partition("/")[0]: address.device for address in (ctx.facts.addresses.value or {}).get(HOST, ())
-    }
-
-
 def _advertised(ctx: Context, given: str) -> tuple[str, str]:
     """The address that ``--advertise-addr`` means (a device stands for its first address), and its device."""
-    local = _local_addresses(ctx)
-    host = given.rpartition(":")[0] if given.count(":") == 1 else given.strip("[]")
+    local, host = ctx.local_addresses(), host_of(given)
+    named = [one.cidr.partition("/")[0] for one in _addresses_of(ctx, host) if one.scope == "global"]
+    if named:
+        # As the engine does it, IPv4 before IPv6.
+        return min(named, key=lambda address: ":" in address), host
     for address, device in local.items():
-        if device == host:
+        if same_address(address, host):
             return address, device
-    return host, local.get(host, "")
+    return host, ""
+
+
+def _addresses_of(ctx: Context, device: str) -> list[Address]:
+    return [one for one in (ctx.facts.addresses.value or {}).get(HOST, ()) if one.device == device]
 
 
 def _advertise(ctx: Context) -> Iterator[Found]:
@@ -43,24 +43,34 @@ def _advertise(ctx: Context) -> Iterator[Found]:
         address, device = _advertised(ctx, given)
         if not device:
             data_only = option == "--data-path-addr"
+            # A manager is dialled back at it while it joins; a worker joins and is cut off afterwards.
+            needs = (Need.TRAFFIC,) if data_only else (Need.NAMES, Need.TRAFFIC)
+            if ctx.options.manager_role and not data_only:
+                needs = (Need.JOIN, *needs)
+            mapped = behind_nat(address)
             yield ctx.problem(
                 check,
-                f"{option} {given} is no address of this host",
-                # A manager is dialled back at it while it joins; a worker joins and is cut off afterwards.
-                breaks=(
-                    (Need.JOIN, Need.NAMES, Need.TRAFFIC)
-                    if ctx.options.manager_role and not data_only
-                    else ((Need.TRAFFIC,) if data_only else (Need.NAMES, Need.TRAFFIC))
-                ),
+                f"{option} {given} is no address of this host"
+                + (": it works only where something maps it to this host, one to one" if mapped else ""),
+                breaks=() if mapped else needs,
+                leaves=needs if mapped else (),
                 cause=_wrong(
-                    ctx, option, address, "it is no address of this host, so what peers send to it never arrives"
+                    ctx,
+                    option,
+                    address,
+                    "it is no address of this host, so what peers send to it does not arrive"
+                    + (", unless something maps it to this host" if mapped else ""),
+                    Confidence.POSSIBLE if mapped else Confidence.LIKELY,
                 ),
             )
+            continue
+        if option == "--advertise-addr" and ctx.options.data_path_address:
+            yield ctx.ok(check, f"{option} {given} is {address} on {device}; VXLAN uses --data-path-addr")
             continue
         differing = [
             probe
             for probe in ctx.managers
-            if probe.route is not None and probe.route.source and probe.route.source != address
+            if probe.route is not None and probe.route.source and not same_address(probe.route.source, address)
         ]
         if differing:
             chosen = differing[0].route
@@ -81,13 +91,13 @@ def _advertise(ctx: Context) -> Iterator[Found]:
             yield ctx.ok(check, f"{option} {given} is {address} on {device}, which routing uses too")
 
 
-def _wrong(ctx: Context, option: str, address: str, why: str) -> Cause:
+def _wrong(ctx: Context, option: str, address: str, why: str, confidence: Confidence = Confidence.LIKELY) -> Cause:
     better = next((probe.route.source for probe in ctx.managers if probe.route and probe.route.source), "")
     return cause(
         "swarm.advertise-address",
         host=ctx.host,
         object={"kind": "address", "option": option, "address": address, "expected": better},
-        confidence=Confidence.LIKELY,
+        confidence=confidence,
         explanation=f"{option} {address}: {why}.",
         remedy=(
             Remedy(
@@ -106,6 +116,9 @@ def _source(ctx: Context) -> Iterator[Found]:
     check = "swarm.address.source"
     if ctx.options.initialise:
         yield from _for_init(ctx, check)
+        return
+    if ctx.options.advertise_address:
+        # What the node will be known by was said, and is judged by its own check.
         return
     sources: dict[str, list[str]] = {}
     for probe in ctx.managers:
@@ -134,7 +147,7 @@ def _source(ctx: Context) -> Iterator[Found]:
 
 
 def _for_init(ctx: Context, check: str) -> Iterator[Found]:
-    candidates = [address for address in ctx.own_addresses() if ipaddress.ip_address(address).version == 4]
+    candidates = _candidates(ctx)
     if ctx.options.advertise_address or len(candidates) == 1:
         yield ctx.ok(check, f"the swarm will know this node as {ctx.options.advertise_address or candidates[0]}")
     elif not candidates:
@@ -161,6 +174,18 @@ def _for_init(ctx: Context, check: str) -> Iterator[Found]:
                 ),
             ),
         )
+
+
+def _candidates(ctx: Context) -> list[str]:
+    """The addresses between which ``swarm init`` chooses (moby ``daemon/cluster/listen_addr_linux.go``).
+
+    Those of plain devices first, of the others only where no plain device has one; IPv4 before IPv6.
+    """
+    own = ctx.local_addresses()
+    plain = {link.name for link in ctx.host_links() if not link.kind and not link.loopback and link.up}
+    everything = list(ctx.own_addresses())
+    chosen = [address for address in everything if own.get(address) in plain] or everything
+    return [address for address in chosen if ":" not in address] or chosen
 
 
 def _name(ctx: Context) -> Iterator[Found]:
@@ -195,7 +220,7 @@ def _name(ctx: Context) -> Iterator[Found]:
 
 def _same_name(ctx: Context, name: str, other: str, confidence: Confidence) -> Cause:
     source = next((probe.route.source for probe in ctx.managers if probe.route and probe.route.source), "")
-    suffix = source.rpartition(".")[2] or "1"
+    suffix = re.split(r"[.:]", source)[-1] or "1"
     return cause(
         "host.name-duplicate",
         host=ctx.host,
@@ -249,6 +274,7 @@ CHECKS = (
         remedy="Join with the address of this host that routing uses toward the managers.",
         evaluate=_advertise,
         needs=("addresses",),
+        leaves=(Need.NAMES, Need.TRAFFIC),
     ),
     Check(
         id="swarm.address.source",

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from netdiag.model.facts import HOST, Facts, Link
+from netdiag.model.facts import HOST, Backend, Facts, Link, RuleSet
 from netdiag.model.found import Found
 from netdiag.model.probes import ManagerProbe, Observations
 from netdiag.model.report import Answer, Cause, Evidence, Need, State, Step, Subject
 from netdiag.swarm.ports import DEFAULT_DATA_PATH_PORT
 from netdiag.swarm.token import Token, TokenProblem
+
+_DOCKER_BRIDGE = re.compile(r"docker0|docker_gwbridge|br-[0-9a-f]{12}")
+
+
+def same_address(one: str, other: str) -> bool:
+    """Whether two texts are one address, however they are written (IPv6 has many spellings)."""
+    try:
+        return ipaddress.ip_address(one) == ipaddress.ip_address(other)
+    except ValueError:
+        return one == other
+
+
+def behind_nat(address: str) -> bool:
+    """Whether an address that this host does not have may be mapped to it: a public one, as clouds do it."""
+    try:
+        return ipaddress.ip_address(address).is_global
+    except ValueError:
+        return False
+
+
+def host_of(authority: str) -> str:
+    """The address in ``ADDR``, ``ADDR:PORT``, ``[V6]`` or ``[V6]:PORT``."""
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    return authority.rpartition(":")[0] if authority.count(":") == 1 else authority
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,14 +62,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     data_path_address: str = ""
     data_path_port: int | None = None
     images: tuple[str, ...] = ()
-
-
-_DOCKERS_BRIDGE = re.compile(r"docker0|docker_gwbridge|br-[0-9a-f]{12}")
-
-
-def _is_dockers(link: Link) -> bool:
-    """A bridge that the engine made, or a port of some bridge; a plain veth may be this host's only NIC."""
-    return link.master is not None or _DOCKERS_BRIDGE.fullmatch(link.name) is not None
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,9 +118,16 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         return (self.facts.links.value or {}).get(HOST, ())
 
     def own_addresses(self) -> tuple[str, ...]:
-        """The host's own global addresses, without prefix lengths, loopback and Docker's bridges left out."""
-        left_out = {
-            link.name for link in self.host_links() if link.loopback or link.kind == "vxlan" or _is_dockers(link)
+        """The host's own global addresses, without prefix lengths, loopback and Docker's bridges left out.
+
+        A bridge or a veth may be the uplink itself (a virtualisation host, a container that runs an engine).
+        """
+        engine = self.facts.engine.value
+        bridges = {network.bridge for network in engine.networks if network.bridge} if engine is not None else set()
+        left_out = bridges | {
+            link.name
+            for link in self.host_links()
+            if link.loopback or link.kind == "vxlan" or _DOCKER_BRIDGE.fullmatch(link.name)
         }
         return tuple(
             address.cidr.partition("/")[0]
@@ -118,6 +143,21 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         own = set(self.own_addresses())
         rows = (self.facts.addresses.value or {}).get(HOST, ())
         return tuple(dict.fromkeys(row.device for row in rows if row.cidr.partition("/")[0] in own))
+
+    def local_addresses(self) -> dict[str, str]:
+        """Every address of the host's own namespace, with its device."""
+        return {
+            address.cidr.partition("/")[0]: address.device
+            for address in (self.facts.addresses.value or {}).get(HOST, ())
+        }
+
+    def rule_sets(self) -> tuple[RuleSet, ...]:
+        """The running rules of the host's own namespace; empty when they could not be read."""
+        return (self.facts.firewall.value or {}).get(HOST, ())
+
+    def both_backends(self) -> bool:
+        """Whether both iptables variants show rules here, so that plain ``iptables`` may mean either."""
+        return {Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY} <= {rules.backend for rules in self.rule_sets()}
 
     # --- answers ---
 
@@ -135,6 +175,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         summary: str,
         *,
         breaks: Iterable[Need] = (),
+        leaves: Iterable[Need] = (),
         always_fails: bool = False,
         subject: Subject | None = None,
         evidence: Iterable[Evidence] = (),
@@ -146,6 +187,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         Args:
             breaks: The questions that it makes a no. What a question presupposes counts: who asks for traffic is told
                 no when joining breaks.
+            leaves: The questions that it leaves open: the other side, or what was not seen, decides them.
             always_fails: The operator asked for exactly this, so it fails whatever the question.
         """
         broken = tuple(breaks)
@@ -158,7 +200,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             subject=subject or self.subject,
             summary=summary,
             evidence=tuple(evidence),
-            answers=dict.fromkeys(broken, Answer.NO),
+            answers={**dict.fromkeys(leaves, Answer.UNKNOWN), **dict.fromkeys(broken, Answer.NO)},
             cause=cause,
             next=tuple(next_steps),
         )
@@ -200,6 +242,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: Stable and dotted; every finding of the check carries it.
         needs: Sections of the facts without which it says nothing but *unknown*.
+        leaves: The questions that stay open without those sections.
         remedy: What to do when it fails, in words; the commands themselves come with the cause.
     """
 
@@ -209,3 +252,4 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
     evaluate: Evaluate
     needs: tuple[str, ...] = ()
+    leaves: tuple[Need, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from netdiag.causes import cause
@@ -10,6 +11,9 @@ from netdiag.model.facts import HOST
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Step
 from netdiag.swarm.ports import DEFAULT_DATA_PATH_PORT
+
+_OVERLAY_DEVICE = re.compile(r"vxlan[0-9]+$|vx-[0-9a-f]{6}-")
+"""The overlay driver's own devices, in a sandbox that no network was found for (a VNI counts in the host's namespace)."""
 
 FIRST_VNI = 4096
 """The VNI of the ingress network; the next networks get the next numbers (moby ``drivers/overlay/ovmanager``)."""
@@ -24,16 +28,24 @@ def _vxlan(ctx: Context) -> Iterator[Found]:
         if namespace.startswith("overlay:"):
             continue
         for link in links:
-            if link.vxlan is None or link.vxlan.port != port:
+            if (
+                link.vxlan is None
+                or link.vxlan.port != port
+                or (namespace != HOST and _OVERLAY_DEVICE.match(link.name))
+            ):
                 continue
             clean = False
-            collides = link.vxlan.vni >= FIRST_VNI
+            # Metadata mode takes every VNI of the port to itself: another device's socket cannot be bound beside it.
+            takes_all = link.vxlan.external and namespace == HOST
+            collides = takes_all or link.vxlan.vni >= FIRST_VNI
+            certain = takes_all or link.vxlan.vni == FIRST_VNI or link.vxlan.vni in _known_vnis(ctx)
+            what = "it takes the whole port" if takes_all else f"with VNI {link.vxlan.vni}"
             where = link.name if namespace == HOST else f"{link.name} in {namespace}"
             yield ctx.problem(
                 check,
-                f"{where} is a VXLAN device on udp/{port} too, with VNI {link.vxlan.vni}"
-                + (": an overlay network of that VNI cannot be made here" if collides else ""),
-                breaks=(Need.TRAFFIC,) if link.vxlan.vni == FIRST_VNI else (),
+                f"{where} is a VXLAN device on udp/{port} too, {what}"
+                + (": an overlay network there cannot be made on this host" if collides else ""),
+                breaks=(Need.TRAFFIC,) if certain and namespace == HOST else (),
                 evidence=[
                     Evidence("device", f"{where}: vxlan id {link.vxlan.vni} dstport {port}", {"namespace": namespace})
                 ],
@@ -47,7 +59,7 @@ def _vxlan(ctx: Context) -> Iterator[Found]:
                         "vni": link.vxlan.vni,
                         "port": port,
                     },
-                    confidence=Confidence.LIKELY,
+                    confidence=Confidence.LIKELY if certain and namespace == HOST else Confidence.POSSIBLE,
                 )
                 if collides
                 else None,
@@ -56,9 +68,21 @@ def _vxlan(ctx: Context) -> Iterator[Found]:
         yield ctx.ok(check, f"no foreign VXLAN device uses udp/{port}")
 
 
+def _known_vnis(ctx: Context) -> set[int]:
+    engine = ctx.facts.engine.value
+    return {vni for network in engine.networks for vni in network.vnis} if engine is not None else set()
+
+
+def _uplinks(ctx: Context) -> set[str]:
+    """The devices that lead to other hosts, with the ports of a bond or bridge among them."""
+    found = set(ctx.uplinks())
+    masters = {link.index for link in ctx.host_links() if link.name in found}
+    return found | {link.name for link in ctx.host_links() if link.master in masters and not link.kind}
+
+
 def _hooks(ctx: Context) -> Iterator[Found]:
     check = "host.early-drop"
-    uplinks, clean = set(ctx.uplinks()), True
+    uplinks, clean = _uplinks(ctx), True
     for link in ctx.host_links():
         if link.name in uplinks and link.xdp_mode:
             clean = False
@@ -81,13 +105,26 @@ def _hooks(ctx: Context) -> Iterator[Found]:
                     Step(host=ctx.host, command=f"tc -s filter show dev {one.device} ingress", why="shows its drops")
                 ],
             )
-    if clean and ctx.facts.links.value is not None:
-        yield ctx.ok(check, "nothing on the uplinks can drop before the firewall")
+    if not clean or ctx.facts.links.value is None:
+        return
+    if not uplinks:
+        yield ctx.unknown(
+            check, "whether something drops before the firewall", "which device leads to the others is not known"
+        )
+    elif ctx.facts.tc.value is None:
+        absent = ctx.facts.tc.absent
+        yield ctx.unknown(
+            check,
+            "no XDP program is on the uplinks; whether a tc filter is",
+            f"tc: {absent.text if absent is not None else 'not collected'}",
+        )
+    else:
+        yield ctx.ok(check, f"nothing on {', '.join(sorted(uplinks))} can drop before the firewall")
 
 
 def _offload(ctx: Context) -> Iterator[Found]:
     check = "underlay.checksum-offload"
-    uplinks = set(ctx.uplinks())
+    uplinks = _uplinks(ctx)
     for nic in ctx.facts.nics.value or ():
         if nic.name in uplinks and nic.driver == "vmxnet3" and nic.offloads.get("tx-checksum-ip-generic"):
             off = f"ethtool -K {nic.name} tx-checksum-ip-generic off"
@@ -148,6 +185,7 @@ CHECKS = (
         remedy="Give one of the two another port or VNI (Calico: VXLANPort, VXLANVNI).",
         evaluate=_vxlan,
         needs=("links",),
+        leaves=(Need.TRAFFIC,),
     ),
     Check(
         id="host.early-drop",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Iterator
 
 from netdiag.causes import cause
-from netdiag.checks.context import Check, Context
-from netdiag.model.facts import AbsenceKind, FeatureState
+from netdiag.checks.context import Check, Context, host_of
+from netdiag.model.facts import Absence, AbsenceKind, Engine, FeatureState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step
-from netdiag.swarm.engine_rules import Condition, Effect, defects_of
-from netdiag.swarm.engine_version import parse_engine_version
+from netdiag.swarm.engine_rules import Condition, Defect, Effect, defects_of
+from netdiag.swarm.engine_version import EngineVersion, parse_engine_version
 from netdiag.swarm.ports import DEFAULT_DATA_PATH_PORT
 
 _ALL = (Need.JOIN, Need.NAMES, Need.TRAFFIC)
@@ -22,8 +24,7 @@ def _reachable(ctx: Context) -> Iterator[Found]:
     if section.value is not None:
         yield ctx.ok(check, f"Docker engine {section.value.version} answers")
         return
-    absent = section.absent
-    assert absent is not None  # noqa: S101 - a section has a value or the reason why not
+    absent = section.absent or Absence(kind=AbsenceKind.NOT_PROBED, text="not collected")
     if absent.kind is AbsenceKind.MISSING:
         yield ctx.problem(
             check,
@@ -34,11 +35,16 @@ def _reachable(ctx: Context) -> Iterator[Found]:
             ],
         )
         return
-    steps = []
     if absent.kind is AbsenceKind.PERMISSION:
         steps = [
             Step(
                 host=ctx.host, command="sudo netdiag preflight swarm …", why="the engine's socket is open to root only"
+            )
+        ]
+    else:
+        steps = [
+            Step(
+                host=ctx.host, command="systemctl status docker", why="shows whether the engine runs, hangs or has died"
             )
         ]
     yield ctx.unknown(check, "the Docker engine could not be asked", absent.text, leaves=_ALL, next_steps=steps)
@@ -64,7 +70,22 @@ def _conditions(ctx: Context) -> set[Condition]:
     return found
 
 
-_BREAKS = {Effect.REFUSES_SWARM: _ALL, Effect.LOSES_TRAFFIC: (Need.TRAFFIC,), Effect.CRASHES: ()}
+# Defects that strike always where their conditions hold; the others strike at some event (a reload, a task that moves),
+# so they answer no question.
+_ALWAYS = frozenset({"encryption-port", "encryption-needs-u32"})
+_NFTABLES_FLAG = "nftables-backend-flag"
+
+
+def _breaks(defect: Defect) -> tuple[Need, ...]:
+    if defect.effect is Effect.REFUSES_SWARM:
+        return _ALL
+    return (Need.TRAFFIC,) if defect.id in _ALWAYS else ()
+
+
+def _confidence(defect: Defect) -> Confidence:
+    if defect.effect is Effect.REFUSES_SWARM:
+        return Confidence.PROVEN
+    return Confidence.LIKELY if defect.id in _ALWAYS else Confidence.POSSIBLE
 
 
 def _version(ctx: Context) -> Iterator[Found]:
@@ -78,22 +99,49 @@ def _version(ctx: Context) -> Iterator[Found]:
         return
     defects = defects_of(version, _conditions(ctx))
     for defect in defects:
+        if defect.id == _NFTABLES_FLAG:
+            yield _needs_flag(ctx, check, engine, defect)
+            continue
         yield ctx.problem(
             check,
             f"engine {engine.version}: {defect.what}",
-            breaks=_BREAKS[defect.effect],
+            breaks=_breaks(defect),
             evidence=[Evidence("engine", f"version {engine.version}; {', '.join(defect.refs)}", {"defect": defect.id})],
             cause=cause(
                 "swarm.engine-version",
                 host=ctx.host,
                 object={"kind": "engine", "version": engine.version, "defect": defect.id},
-                confidence=Confidence.PROVEN if defect.effect is Effect.REFUSES_SWARM else Confidence.POSSIBLE,
+                confidence=_confidence(defect),
                 explanation=f"{defect.what[:1].upper()}{defect.what[1:]}.",
                 remedy=(Remedy(host=ctx.host, summary=defect.advice, commands=(), risk=Risk.DISRUPTIVE),),
             ),
         )
     if not defects:
         yield ctx.ok(check, f"engine {engine.version}: no defect known that would matter here")
+
+
+def _needs_flag(ctx: Context, check: str, engine: Engine, defect: Defect) -> Found:
+    # The engine says which backend it uses, not which feature flags it was given.
+    return ctx.unknown(
+        check,
+        f"engine {engine.version}: {defect.what}; whether it is set",
+        "the engine does not say which feature flags it has",
+        leaves=_ALL,
+        evidence=[
+            Evidence(
+                "engine",
+                f"firewall backend: {engine.firewall_backend}; {', '.join(defect.refs)}",
+                {"defect": defect.id},
+            )
+        ],
+        next_steps=[
+            Step(
+                host=ctx.host,
+                command="grep swarm-nftables /etc/docker/daemon.json",
+                why=f"if it is not there: {defect.advice}",
+            )
+        ],
+    )
 
 
 def _live_restore(ctx: Context) -> Iterator[Found]:
@@ -125,7 +173,10 @@ def _live_restore(ctx: Context) -> Iterator[Found]:
             remedy=(
                 Remedy(
                     host=ctx.host,
-                    summary="switch live-restore off; the engine reads it again without a restart",
+                    summary=(
+                        "switch live-restore off; the engine reads it again without a restart (if it is not in that file,"
+                        " take --live-restore out of the engine's command line and restart it)"
+                    ),
                     commands=(off, "systemctl reload docker"),
                     undo=(on, "systemctl reload docker"),
                 ),
@@ -155,18 +206,47 @@ def _rootless(ctx: Context) -> Iterator[Found]:
     )
 
 
+_CREDENTIALS = re.compile(r"//[^/@]*@")
+
+
+def _joins_by_proxy(version: EngineVersion, *, manager: bool) -> bool:
+    """Whether this version sends the swarm's gRPC to a proxy of its environment.
+
+    gRPC's client took proxies up in 17.07 (moby#34825). swarmkit #2419 keeps agents from it (in 17.12 for certain),
+    #2802 managers that join (moby#36951, 18.09.4).
+    """
+    return EngineVersion(17, 7) <= version < (EngineVersion(18, 9, 4) if manager else EngineVersion(17, 12))
+
+
+def _exempt(address: str, no_proxy: str) -> bool:
+    """Whether NO_PROXY covers an address: itself, with a port, a network, or everything (golang.org/x/net/http/httpproxy)."""
+    for part in (one.strip() for one in no_proxy.split(",")):
+        if part == "*" or host_of(part) == address:
+            return True
+        try:
+            if "/" in part and ipaddress.ip_address(address) in ipaddress.ip_network(part, strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
 def _proxy(ctx: Context) -> Iterator[Found]:
     check = "swarm.engine.proxy"
     engine = ctx.facts.engine.value
     if engine is None:
         return
-    proxy = engine.https_proxy or engine.http_proxy
+    key = "HTTPS_PROXY" if engine.https_proxy else "HTTP_PROXY"
+    proxy = _CREDENTIALS.sub("//…@", engine.https_proxy or engine.http_proxy)
     if not proxy:
         yield ctx.ok(check, "the engine has no proxy that could carry tcp/2377")
         return
-    exempt = {part.strip() for part in engine.no_proxy.split(",")}
+    version = parse_engine_version(engine.version)
+    if version is not None and not _joins_by_proxy(version, manager=ctx.options.manager_role):
+        yield ctx.ok(check, f"the engine has a proxy, and {engine.version} never joins through it")
+        return
     uncovered = [
-        probe.address for probe in ctx.managers if probe.address and probe.address not in exempt and "*" not in exempt
+        probe.address for probe in ctx.managers if probe.address and not _exempt(probe.address, engine.no_proxy)
     ]
     if not uncovered and ctx.managers:
         yield ctx.ok(check, "the engine has a proxy, and its NO_PROXY names every manager")
@@ -181,7 +261,7 @@ def _proxy(ctx: Context) -> Iterator[Found]:
             object={
                 "kind": "setting",
                 "program": "docker",
-                "key": "HTTPS_PROXY",
+                "key": key,
                 "value": proxy,
                 "no_proxy": engine.no_proxy,
             },
@@ -229,8 +309,9 @@ CHECKS = (
         id="swarm.engine.proxy",
         title="No proxy carries tcp/2377",
         explains=(
-            "The engine's gRPC client honours HTTPS_PROXY of its environment (moby#34825): a proxy that does not know the"
-            " manager makes the join time out although the path is open."
+            "From 17.07 on the engine's gRPC client honoured the proxy of its environment (moby#34825): a proxy that does"
+            " not know the manager makes the join time out although the path is open. Workers have ignored it since 17.12,"
+            " joining managers since 18.09.4 (moby#36951)."
         ),
         remedy="Add the managers' addresses to NO_PROXY of the engine's service and restart it.",
         evaluate=_proxy,

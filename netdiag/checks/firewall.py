@@ -6,20 +6,19 @@ from collections.abc import Iterator
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
-from netdiag.checks.reach import packet_to
+from netdiag.checks.own_rules import packet_to
+from netdiag.firewall.nft_text import native_tables
 from netdiag.firewall.plain import Outcome, Reading, read_plainly
 from netdiag.firewall.remedy import accept_before, persist_commands
-from netdiag.firewall.save_text import read_save
+from netdiag.firewall.save_text import nft_family, read_save
 from netdiag.model.facts import HOST, Backend, RuleSet
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.found import Found
 from netdiag.model.probes import TcpOutcome
 from netdiag.model.report import Confidence, Evidence, Need, Subject
-from netdiag.swarm.ports import Listener, PortUse, Protocol, ports_of_swarm
+from netdiag.swarm.ports import Listener, Plane, PortUse, Protocol, ports_of_swarm
 
-
-def _rule_sets(ctx: Context) -> tuple[RuleSet, ...]:
-    return (ctx.facts.firewall.value or {}).get(HOST, ())
+_IPTABLES = (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY)
 
 
 def _holds_rules(rules: RuleSet) -> bool:
@@ -32,10 +31,10 @@ def _holds_rules(rules: RuleSet) -> bool:
 
 def _backends(ctx: Context) -> Iterator[Found]:
     check = "firewall.backends"
-    if ctx.facts.firewall.value is None:
+    if HOST not in (ctx.facts.firewall.value or {}):
         return
     used = {
-        backend: [rules for rules in _rule_sets(ctx) if rules.backend is backend and _holds_rules(rules)]
+        backend: [rules for rules in ctx.rule_sets() if rules.backend is backend and _holds_rules(rules)]
         for backend in (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY)
     }
     if all(used.values()):
@@ -65,7 +64,10 @@ def _services(ctx: Context) -> Iterator[Found]:
     if saved is None:
         return
     active = [service for service in saved.services if service.active]
-    if not active:
+    unsure = [service.name for service in saved.services if service.active is None]
+    if unsure:
+        yield ctx.unknown(check, f"whether {', '.join(unsure)} is active", "nothing that could be read tells")
+    elif not active:
         yield ctx.ok(check, "neither firewalld nor ufw is active")
     for service in active:
         opener = {
@@ -81,13 +83,13 @@ def _services(ctx: Context) -> Iterator[Found]:
 
 def _outbound(ctx: Context) -> Iterator[Found]:
     check = "firewall.outbound"
-    if ctx.facts.firewall.value is None:
+    if HOST not in (ctx.facts.firewall.value or {}):
         return
     for probe in ctx.managers:
         if not probe.address or probe.tcp is None or probe.tcp.outcome is TcpOutcome.CONNECTED:
             # A connection that came about says more than any reading; one that failed is explained where it failed.
             continue
-        reading = read_plainly(_rule_sets(ctx), packet_to(probe))
+        reading = read_plainly(ctx.rule_sets(), packet_to(probe))
         subject = Subject(host=ctx.host, peer=probe.given)
         what = f"tcp/{probe.port} from here to {probe.given}"
         if reading.outcome is Outcome.ACCEPT:
@@ -111,18 +113,19 @@ def _inbound_uses(ctx: Context) -> Iterator[PortUse]:
             yield use
 
 
-def _sources(ctx: Context) -> Iterator[tuple[str, str]]:
-    """Who will send to this host: address and the device that leads there, as far as they are known."""
+def _sources(ctx: Context) -> Iterator[tuple[str, str, str]]:
+    """Who will send to this host: its address, the device that leads there and our address on it, as far as known."""
     known = False
     for probe in ctx.managers:
         if probe.address:
             known = True
-            yield probe.address, probe.route.device if probe.route is not None else ""
+            route = probe.route
+            yield probe.address, route.device if route else "", route.source if route else ""
     for peer in ctx.options.peers:
         known = True
-        yield peer, _only_uplink(ctx)
+        yield peer, _only_uplink(ctx), ""
     if not known:
-        yield "", _only_uplink(ctx)
+        yield "", _only_uplink(ctx), ""
 
 
 def _only_uplink(ctx: Context) -> str:
@@ -132,33 +135,38 @@ def _only_uplink(ctx: Context) -> str:
 
 def _inbound(ctx: Context) -> Iterator[Found]:
     check = "firewall.inbound"
-    if ctx.facts.firewall.value is None:
+    if HOST not in (ctx.facts.firewall.value or {}):
         return
     stopped: dict[FirewallRule | None, list[tuple[PortUse, Packet, Reading]]] = {}
+    undecided: dict[str, list[tuple[PortUse, str]]] = {}
     open_ports: list[str] = []
-    for source, device in _sources(ctx):
+    for source, device, own in _sources(ctx):
         for use in _inbound_uses(ctx):
             packet = Packet(
                 direction=Direction.IN,
                 protocol="50" if use.protocol is Protocol.ESP else use.protocol.value,
                 family=6 if ":" in source else 4,
                 source=source,
+                destination=own,
                 destination_port=use.port,
                 device=device,
             )
-            reading = read_plainly(_rule_sets(ctx), packet)
+            reading = read_plainly(ctx.rule_sets(), packet)
             who = source or "any host"
             if reading.outcome is Outcome.ACCEPT:
                 open_ports.append(f"{use.label()} from {who}")
             elif reading.outcome is Outcome.UNKNOWN:
-                yield ctx.unknown(
-                    check,
-                    f"whether this host's rules let {use.label()} in from {who}",
-                    _undecided(reading),
-                    leaves=() if Need.JOIN in use.needs else use.needs,
-                )
+                undecided.setdefault(_undecided(reading), []).append((use, who))
             else:
                 stopped.setdefault(reading.rule, []).append((use, packet, reading))
+    for reason, uses in undecided.items():
+        labels = ", ".join(dict.fromkeys(use.label() for use, _ in uses))
+        yield ctx.unknown(
+            check,
+            f"whether this host's rules let {labels} in from {', '.join(dict.fromkeys(who for _, who in uses))}",
+            reason,
+            leaves=[need for use, _ in uses for need in use.needs if need is not Need.JOIN],
+        )
     for rule, losses in stopped.items():
         yield _stopped(ctx, check, rule, losses)
     if open_ports:
@@ -173,23 +181,40 @@ def _stopped(
     sources = list(dict.fromkeys(packet.source or "any host" for _, packet, _ in losses))
     engine = ctx.facts.engine.value
     serves_joining = engine is not None and engine.swarm.is_manager
-    breaks = {
+    touched = {
         need
         for use, _, _ in losses
         for need in use.needs
         if need is not Need.JOIN or serves_joining or ctx.options.manager_role
     }
+    # Gossip goes between one pair of sockets and ESP between one pair of addresses: what this host sends first opens the
+    # way back in conntrack. VXLAN leaves from a port that differs by flow, so its answers are new flows.
+    breaks = {
+        need
+        for use, _, _ in losses
+        for need in use.needs
+        if need in touched and (use.plane is Plane.CONTROL or (use.plane is Plane.DATA and use.port is not None))
+    }
     seen = Evidence("rule", f"{rule.place()} ({rule.backend.value}): {rule.text}", rule.as_object())
-    persist = persist_commands(ctx.facts.identity.value)
+    identity, saved = ctx.facts.identity.value, ctx.facts.firewall_saved.value
     remedies = {
         remedy.commands: remedy
         for _, packet, _ in losses
-        for remedy in (accept_before(rule, packet, host=ctx.host, persist=persist),)
+        for remedy in (
+            accept_before(
+                rule,
+                packet,
+                host=ctx.host,
+                persist=persist_commands(identity, saved, packet),
+                both_backends=ctx.both_backends(),
+            ),
+        )
     }
     return ctx.problem(
         check,
         f"this host's {rule.place()} keeps {', '.join(labels)} out (from {', '.join(sources)})",
         breaks=breaks,
+        leaves=touched - breaks,
         evidence=[seen],
         cause=cause(
             "firewall.policy" if rule.number is None else "firewall.rule",
@@ -204,7 +229,7 @@ def _stopped(
             affects=tuple(
                 {Need.JOIN: "swarm join", Need.NAMES: "service names", Need.TRAFFIC: "overlay data"}[need]
                 for need in (Need.JOIN, Need.NAMES, Need.TRAFFIC)
-                if need in breaks
+                if need in touched
             ),
             remedy=tuple(remedies.values()),
         ),
@@ -214,18 +239,37 @@ def _stopped(
 def _readable(ctx: Context) -> Iterator[Found]:
     check = "firewall.readable"
     section = ctx.facts.firewall
-    if section.value is not None:
+    if section.value is not None and HOST in section.value:
+        read = [(rules, read_save(rules.text)) for rules in ctx.rule_sets() if rules.backend in _IPTABLES]
         count = sum(
-            len(chain.rules)
-            for rules in _rule_sets(ctx)
-            for chains in read_save(rules.text).tables.values()
-            for chain in chains.values()
+            len(chain.rules) for _, saved in read for chains in saved.tables.values() for chain in chains.values()
         )
-        yield ctx.ok(check, f"this host's rules were read ({count} iptables rules)")
+        odd = [
+            Evidence("rule", f"{rules.backend.value}, line {problem.line_number}: {problem.text}", {})
+            for rules, saved in read
+            for problem in saved.problems
+        ]
+        written = [
+            (nft_family(rules.family), name)
+            for rules, saved in read
+            if rules.backend is Backend.IPTABLES_NFT
+            for name in saved.tables
+        ]
+        native = [
+            f"{table.family} {table.name}"
+            for rules in ctx.rule_sets()
+            if rules.backend is Backend.NFT_NATIVE
+            for table in native_tables(rules.text, written)
+        ]
+        beside = f", nft tables of their own: {', '.join(native)}" if native else ""
+        yield ctx.ok(check, f"this host's rules were read ({count} iptables rules{beside})", evidence=odd)
         return
-    assert section.absent is not None  # noqa: S101 - a section has a value or the reason why not
+    absent = section.absent or section.partial.get(HOST)
     yield ctx.unknown(
-        check, "this host's firewall could not be read", section.absent.text, leaves=(Need.NAMES, Need.TRAFFIC)
+        check,
+        "this host's firewall could not be read",
+        absent.text if absent is not None else "not collected",
+        leaves=(Need.NAMES, Need.TRAFFIC),
     )
 
 
@@ -267,7 +311,8 @@ CHECKS = (
         explains=(
             "A plain reading of the rules for what peers will send to this host: gossip (tcp and udp 7946), the data path"
             " (udp 4789), and on managers tcp 2377. A stock stateful INPUT (established, icmp, ssh, reject) lets a node"
-            " join and then loses all names and traffic. What the reading does not understand it calls unknown."
+            " join, and names may resolve because the node's own gossip opens the way back, and then all traffic between"
+            " containers is lost. What the reading does not understand it calls unknown."
         ),
         remedy="Add an accept, scoped to the peers, in front of the rule that stops it.",
         evaluate=_inbound,

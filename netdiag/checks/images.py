@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from netdiag.causes import cause
@@ -18,6 +19,14 @@ _ARCHITECTURES = {
     "ppc64le": "ppc64le",
     "s390x": "s390x",
 }
+
+
+# As the engine abbreviates ids; anything shorter is a name ("cafe" is one).
+_ID = re.compile(r"(?:sha256:)?[0-9a-f]{12,64}")
+
+
+def _absent(error: str) -> bool:
+    return any(words in error.lower() for words in ("not found", "manifest unknown", "name unknown", "does not exist"))
 
 
 def full_name(image: str) -> str:
@@ -42,8 +51,11 @@ def _images(ctx: Context) -> Iterator[Found]:
     asked = {one.image: one for one in (ctx.observed.registry if ctx.observed is not None else ())}
     for name in ctx.options.images:
         subject = Subject(host=ctx.host, image=name)
-        if _short(full_name(name)) in present or any(
-            image.id.startswith((name, f"sha256:{name}")) for image in engine.images
+        if _short(full_name(name)) in present or (
+            _ID.fullmatch(name)
+            and any(
+                image.id.removeprefix("sha256:").startswith(name.removeprefix("sha256:")) for image in engine.images
+            )
         ):
             yield ctx.ok(check, f"the image {name} is on this host", subject=subject)
             continue
@@ -55,7 +67,7 @@ def _images(ctx: Context) -> Iterator[Found]:
             )
             continue
         wanted = _ARCHITECTURES.get(engine.architecture, engine.architecture)
-        fits = not registry.architectures or wanted in registry.architectures
+        fits = not registry.architectures or not wanted or wanted in registry.architectures
         if registry.obtainable and fits:
             yield ctx.ok(check, f"the image {name} is not here yet, and the registry offers it", subject=subject)
             continue
@@ -75,7 +87,8 @@ def _images(ctx: Context) -> Iterator[Found]:
                 "swarm.image-missing",
                 host=ctx.host,
                 object={"kind": "image", "image": name},
-                confidence=Confidence.PROVEN,
+                # A registry that says no, or none that answers now, may say yes to the credentials of a service.
+                confidence=Confidence.PROVEN if registry.obtainable or _absent(registry.error) else Confidence.LIKELY,
                 explanation=f"{name} is not among this engine's images, and {why}.",
                 evidence=(seen,),
                 remedy=(

@@ -8,7 +8,7 @@ import msgspec
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
-from netdiag.model.facts import HOST, Feature, FeatureState, SwarmState
+from netdiag.model.facts import HOST, AbsenceKind, Feature, FeatureState, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy
 
@@ -127,11 +127,22 @@ def _forwarding(ctx: Context) -> Iterator[Found]:
     check = "sysctl.ip-forward"
     value = (ctx.facts.sysctls.value or {}).get(HOST, {}).get("net.ipv4.ip_forward")
     if value is None:
-        yield ctx.unknown(check, "whether this host forwards IPv4", "net.ipv4.ip_forward could not be read")
+        yield ctx.unknown(
+            check, "whether this host forwards IPv4", "net.ipv4.ip_forward could not be read", leaves=(Need.TRAFFIC,)
+        )
     elif value == "1":
         yield ctx.ok(check, "IPv4 forwarding is on")
     elif ctx.facts.engine.value is None:
-        yield ctx.ok(check, "IPv4 forwarding is off; the engine switches it on when it starts")
+        absent = ctx.facts.engine.absent
+        if absent is not None and absent.kind is AbsenceKind.MISSING:
+            yield ctx.ok(check, "IPv4 forwarding is off; the engine switches it on when it starts")
+        else:
+            yield ctx.unknown(
+                check,
+                "IPv4 forwarding is off; whether the engine should have switched it on",
+                "the engine could not be asked whether it runs",
+                leaves=(Need.TRAFFIC,),
+            )
     else:
         yield ctx.problem(
             check,
@@ -155,6 +166,10 @@ def _forwarding(ctx: Context) -> Iterator[Found]:
         )
 
 
+def _number(text: str | None) -> int:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else 0
+
+
 def _reverse_path(ctx: Context) -> Iterator[Found]:
     check = "sysctl.rp-filter"
     values = (ctx.facts.sysctls.value or {}).get(HOST, {})
@@ -167,12 +182,16 @@ def _reverse_path(ctx: Context) -> Iterator[Found]:
         for hop in route.next_hops
     }
     if everywhere is None or not everywhere.isdigit():
+        yield ctx.unknown(
+            check, "whether reverse-path filtering is strict", "net.ipv4.conf.all.rp_filter could not be read"
+        )
         return
     # The kernel uses the larger of the two (Documentation/networking/ip-sysctl.rst): 1 strict, 2 loose.
     strict = sorted(
         device
         for device in uplinks | defaults
-        if device and max(int(everywhere), int(values.get(f"net.ipv4.conf.{device}.rp_filter") or 0)) == 1
+        if device
+        and max(int(everywhere), _number(values.get(f"net.ipv4.conf.{device.replace('.', '/')}.rp_filter"))) == 1
     )
     if strict and len(uplinks | defaults) > 1:
         yield ctx.problem(
@@ -198,6 +217,7 @@ CHECKS = (
         remedy="Install the package with the kernel's extra modules, or a kernel that has the feature.",
         evaluate=_features,
         needs=("kernel",),
+        leaves=_NAMES_AND_TRAFFIC,
     ),
     Check(
         id="sysctl.ip-forward",
@@ -206,6 +226,7 @@ CHECKS = (
         remedy="sysctl -w net.ipv4.ip_forward=1, and keep it in /etc/sysctl.d.",
         evaluate=_forwarding,
         needs=("sysctls",),
+        leaves=(Need.TRAFFIC,),
     ),
     Check(
         id="sysctl.rp-filter",

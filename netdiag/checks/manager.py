@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 
 from netdiag.causes import cause
@@ -46,6 +47,17 @@ def _given(ctx: Context) -> Iterator[Found]:
                 )
             ],
         )
+    else:
+        probed = {probe.given for probe in ctx.managers}
+        for given in ctx.options.managers:
+            if given not in probed:
+                yield ctx.unknown(
+                    check,
+                    f"nothing was asked of {given}",
+                    "its probes were not sent, or did not end in time",
+                    leaves=_JOIN,
+                    subject=Subject(host=ctx.host, peer=given),
+                )
 
 
 def _tcp(ctx: Context) -> Iterator[Found]:
@@ -60,7 +72,13 @@ def _tcp(ctx: Context) -> Iterator[Found]:
                 subject=subject,
             )
         elif probe.tcp is None:
-            yield ctx.skip(check, f"tcp/{probe.port} to {probe.given} was not tried", "not probed", subject=subject)
+            yield ctx.unknown(
+                check,
+                f"whether tcp/{probe.port} to {probe.given} connects",
+                "no connection was tried",
+                leaves=_JOIN,
+                subject=subject,
+            )
         elif probe.tcp.outcome is TcpOutcome.CONNECTED:
             took = f" in {probe.tcp.connect_us / 1000:.1f} ms" if probe.tcp.connect_us is not None else ""
             yield ctx.ok(check, f"tcp/{probe.port} to {probe.given} connects{took}", subject=subject)
@@ -91,7 +109,15 @@ def _tls(ctx: Context) -> Iterator[Found]:
     for probe in ctx.managers:
         subject = _subject(ctx, probe)
         if probe.tls is None:
-            if probe.tcp is not None:
+            if probe.tcp is not None and probe.tcp.outcome is TcpOutcome.CONNECTED:
+                yield ctx.unknown(
+                    check,
+                    f"whether {probe.given} speaks TLS",
+                    "it connects, and the handshake was not made",
+                    leaves=_JOIN,
+                    subject=subject,
+                )
+            elif probe.tcp is not None:
                 yield ctx.skip(
                     check, f"TLS with {probe.given} was not tried", "there was no connection", subject=subject
                 )
@@ -136,7 +162,13 @@ def _tls(ctx: Context) -> Iterator[Found]:
                     breaks=_JOIN,
                     subject=subject,
                     evidence=[seen],
-                    cause=_not_manager(probe, what, Confidence.LIKELY, seen),
+                    # A device on the path may cut a connection, too; an alert is spoken by the server.
+                    cause=_not_manager(
+                        probe,
+                        what,
+                        Confidence.LIKELY if probe.tls.outcome is TlsOutcome.ALERT else Confidence.POSSIBLE,
+                        seen,
+                    ),
                 )
 
 
@@ -177,11 +209,19 @@ def _identity(ctx: Context) -> Iterator[Found]:
                     ],
                 )
             continue
-        name = (
-            f"{leaf.common_name or 'no name'} ({leaf.role or leaf.organization or 'no role'})"
-            if leaf
-            else "none that can be read"
-        )
+        if leaf is None:
+            if answered:
+                yield ctx.ok(check, f"{probe.given} hands out a swarm's root CA, as managers do", subject=subject)
+            else:
+                yield ctx.unknown(
+                    check,
+                    f"whether {probe.given} is a manager",
+                    "it speaks TLS, and its certificate could not be read",
+                    leaves=_JOIN,
+                    subject=subject,
+                )
+            continue
+        name = f"{leaf.common_name or 'no name'} ({leaf.role or leaf.organization or 'no role'})"
         seen = Evidence("certificate", f"its certificate: {name}", {})
         yield ctx.problem(
             check,
@@ -197,6 +237,10 @@ def _identity(ctx: Context) -> Iterator[Found]:
                 seen,
             ),
         )
+
+
+def _utc(unix_s: float) -> str:
+    return dt.datetime.fromtimestamp(unix_s, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _first(der: bytes) -> Certificate | None:
@@ -220,7 +264,8 @@ def _certificates(ctx: Context) -> Iterator[Found]:
         for name, one, found in bad:
             seen = Evidence(
                 "certificate",
-                f"{name} is valid from {one.not_before_s:.0f} to {one.not_after_s:.0f}; this clock shows {ctx.now_s:.0f}",
+                f"{name} is valid from {_utc(one.not_before_s)} to {_utc(one.not_after_s)};"
+                f" this clock shows {_utc(ctx.now_s)}",
                 {"not_before_s": one.not_before_s, "not_after_s": one.not_after_s, "now_s": ctx.now_s},
             )
             yield ctx.problem(
@@ -259,7 +304,7 @@ def _certificates(ctx: Context) -> Iterator[Found]:
                 cause=cause(
                     "host.clock",
                     host=ctx.host,
-                    object={"kind": "clock", "behind_s_at_least": round(behind_s)},
+                    object={"kind": "clock", "peer": probe.given, "behind_s_at_least": round(behind_s)},
                     confidence=Confidence.LIKELY,
                 ),
             )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netdiag.causes import cause
-from netdiag.checks.context import Check, Context
+from netdiag.checks.context import Check, Context, host_of, same_address
 from netdiag.model.facts import Engine, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step
 from netdiag.swarm.certificate import Certificate, Unreadable, parse_certificates
+from netdiag.swarm.join_messages import JoinProblem
 from netdiag.swarm.join_stage import StageReport, classify_log, redacted, stage_of
 
 _CHECK = "swarm.member.state"
@@ -22,8 +23,8 @@ def is_member_of_asked_swarm(ctx: Context) -> bool | None:
         return False
     if not ctx.managers:
         return None
-    known = {address.rpartition(":")[0].strip("[]") for address in engine.swarm.remote_managers}
-    if any(probe.address in known for probe in ctx.managers):
+    known = [host_of(address) for address in engine.swarm.remote_managers]
+    if any(same_address(probe.address, address) for probe in ctx.managers for address in known):
         return True
     clusters = {
         one.organization
@@ -33,8 +34,8 @@ def is_member_of_asked_swarm(ctx: Context) -> bool | None:
     }
     if engine.swarm.cluster_id and clusters:
         return engine.swarm.cluster_id in clusters
-    # A member knows its managers, so one that is not among them belongs to another swarm, or moved.
-    return False if known else None
+    # A manager that this member does not know by that address may be another swarm's, or the same by another address.
+    return None
 
 
 def _parsed(leaf_der: bytes) -> tuple[Certificate, ...]:
@@ -80,7 +81,9 @@ def _state(ctx: Context) -> Iterator[Found]:
 def _evidence(engine: Engine) -> Evidence:
     swarm = engine.swarm
     text = f"docker info: Swarm: {swarm.state.value}" + (f", node {swarm.node_id}" if swarm.node_id else "")
-    return Evidence("engine", text, {"state": swarm.state.value, "node_id": swarm.node_id, "error": swarm.error})
+    return Evidence(
+        "engine", text, {"state": swarm.state.value, "node_id": swarm.node_id, "error": redacted(swarm.error)}
+    )
 
 
 def _member(ctx: Context, engine: Engine, *remedies: Remedy, msg: str | None = None) -> Cause:
@@ -117,28 +120,39 @@ def _active(ctx: Context, engine: Engine) -> Found:
         commands=("docker swarm leave --force" if engine.swarm.is_manager else "docker swarm leave",),
         risk=Risk.DISRUPTIVE,
     )
+    asked = ", ".join(probe.given for probe in ctx.managers)
+    unsure = f"; whether {asked} manages this one cannot be told from here" if same is None and asked else ""
     which = "another swarm" if same is False else "a swarm"
     return ctx.problem(
         _CHECK,
-        f"this engine is already a member of {which}" + (f", managed by {managers}" if managers else ""),
+        f"this engine is already a member of {which}" + (f", managed by {managers}" if managers else "") + unsure,
         breaks=(Need.JOIN,),
         evidence=[_evidence(engine)],
-        cause=_member(ctx, engine, leave),
+        # Nobody is told to leave what may be the very swarm that was meant.
+        cause=_member(ctx, engine, *(() if unsure else (leave,))),
+        next_steps=[
+            Step(
+                host=ctx.managers[0].given,
+                command="docker node ls",
+                why=f"if it lists {engine.swarm.node_id}, this engine is in that swarm already; else leave the old one first",
+            )
+        ]
+        if unsure
+        else (),
     )
 
 
 def _latest_join(ctx: Context) -> tuple[StageReport, tuple[Evidence, ...]]:
     engine, log = ctx.facts.engine.value, ctx.facts.engine_log.value
     assert engine is not None  # noqa: S101 - asked only when there is one
-    classes, evidence = [], []
-    for line in log.lines if log else ():
-        found = classify_log(line.text)
-        if found is not None:
-            classes.append(found)
-            evidence.append(
-                Evidence("log", redacted(line.text)[:300], {"unix_s": line.unix_s, "stage": found.stage.value})
-            )
-    stage = stage_of(engine.swarm.state, engine.swarm.node_id, engine.swarm.error, classes)
+    lines = [(line, found) for line in (log.lines if log else ()) if (found := classify_log(line.text)) is not None]
+    stage = stage_of(engine.swarm.state, engine.swarm.node_id, engine.swarm.error, [found for _, found in lines])
+    # Only the lines that say so are evidence: the log holds more of swarm than this join.
+    evidence = [
+        Evidence("log", redacted(line.text)[:300], {"unix_s": line.unix_s, "stage": found.stage.value})
+        for line, found in lines
+        if found.problem is stage.problem
+    ]
     return stage, tuple(evidence[-2:])
 
 
@@ -172,7 +186,7 @@ def _pending(ctx: Context, engine: Engine) -> Found:
                 "manager": ", ".join(engine.swarm.remote_managers),
                 "message": stage.explanation,
             },
-            confidence=Confidence.PROVEN if log or engine.swarm.node_id else Confidence.LIKELY,
+            confidence=Confidence.PROVEN if stage.problem is not None or engine.swarm.node_id else Confidence.LIKELY,
             explanation=(
                 "An earlier join did not end and continues in the background. "
                 f"{stage.explanation[:1].upper()}{stage.explanation[1:]}."
@@ -185,16 +199,18 @@ def _pending(ctx: Context, engine: Engine) -> Found:
 
 def _error(ctx: Context, engine: Engine) -> Found:
     found = classify_log(engine.swarm.error)
-    expired = "certificate" in engine.swarm.error.lower()
+    expired = found is not None and found.problem in (JoinProblem.CLOCK, JoinProblem.CERTIFICATE_EXPIRED)
+    error = redacted(engine.swarm.error)
     leave = Remedy(
         host=ctx.host,
-        summary="leave, which clears the engine's swarm state, then join anew",
+        summary=("if this host's clock is right: " if expired else "")
+        + "leave, which clears the engine's swarm state, then join anew",
         commands=("docker swarm leave --force",),
         risk=Risk.DISRUPTIVE,
     )
     return ctx.problem(
         _CHECK,
-        f"this engine's swarm membership failed: {engine.swarm.error or 'no reason given'}",
+        f"this engine's swarm membership failed: {error or 'no reason given'}",
         breaks=(Need.JOIN,),
         evidence=[_evidence(engine)],
         cause=cause(
@@ -203,13 +219,16 @@ def _error(ctx: Context, engine: Engine) -> Found:
             object={
                 "kind": "certificate" if expired else "engine",
                 "state": "error",
-                "error": redacted(engine.swarm.error),
+                "error": error,
             },
             confidence=Confidence.LIKELY,
             explanation=found.meaning if found else None,
             evidence=(_evidence(engine),),
             remedy=(leave,),
         ),
+        next_steps=[Step(host=ctx.host, command="date -u", why="a clock that is off looks like an expired certificate")]
+        if expired
+        else (),
     )
 
 

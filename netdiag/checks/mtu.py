@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
 from netdiag.model.found import Found
-from netdiag.model.probes import HelloProbe, ManagerProbe, PathSizes
+from netdiag.model.probes import HelloProbe, ManagerProbe, PathSizes, SizeOutcome
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Subject
 
 OVERLAY_OUTER_BYTES = 1500
 """Largest outer packet of an overlay with the default MTU: 1450 inside plus 50 of VXLAN over IPv4 (moby
 ``drivers/overlay``; the driver does not look at the device's MTU)."""
+
+_OPTIONS_BYTES = 12
+"""Of TCP's timestamps, which a segment's size does not show."""
+_LEAST_BYTES = 1280
 
 
 def _path(ctx: Context) -> Iterator[Found]:
@@ -37,30 +41,43 @@ def _path(ctx: Context) -> Iterator[Found]:
 
 
 def _swallowed(sizes: PathSizes) -> bool:
-    """Something that the device may send is lost, and nothing on the path says so."""
-    return (
-        sizes.smallest_lost_bytes is not None
-        and sizes.smallest_lost_bytes <= sizes.device_mtu_bytes
-        and not sizes.icmp_came
-    )
+    """Something that the device may send is lost, and neither a router nor this host's own routes say so."""
+    lost = sizes.smallest_lost_bytes
+    if lost is None or lost > sizes.device_mtu_bytes:
+        return False
+    if any(one.size_bytes == lost and one.outcome is SizeOutcome.LOCAL for one in sizes.sizes):
+        return False
+    # Routers answer some of many errors only; what one of them named counts, if it explains the loss.
+    named = [one.mtu_bytes for one in sizes.sizes if one.outcome is SizeOutcome.TOO_BIG and one.mtu_bytes]
+    return min(named) >= lost if named else not sizes.icmp_came
+
+
+def _tcp_bytes(probe: ManagerProbe) -> int:
+    """The largest TCP packet that is known to have arrived: a full segment of the padded hello; 0 when none did.
+
+    Headers without options, so up to 12 bytes less than what was sent.
+    """
+    if probe.hello is None or not probe.hello.padded_answered:
+        return 0
+    return probe.hello.largest_segment_bytes + (60 if ":" in probe.address else 40)
 
 
 def _from_sweep(ctx: Context, check: str, probe: ManagerProbe, sizes: PathSizes, subject: Subject) -> Found:
     largest = sizes.largest_answered_bytes or 0
     seen = Evidence("probe", _sweep_text(sizes), {"device_mtu_bytes": sizes.device_mtu_bytes, "largest_bytes": largest})
+    evidence = (seen, *_hello_seen(probe.hello))
+    by_tcp = _tcp_bytes(probe)
     if _swallowed(sizes):
-        hello = probe.hello
-        if hello is not None and hello.small_answered and hello.padded_answered:
-            return _only_this_side(ctx, check, probe, sizes, seen, subject)
-        return _black_hole(ctx, check, probe, largest, sizes.device_mtu_bytes, (seen, *_hello_seen(hello)), subject)
-    if largest < OVERLAY_OUTER_BYTES:
-        return _too_small(ctx, check, probe, sizes, largest, seen, subject)
-    return ctx.ok(
-        check,
-        f"packets of {largest} bytes pass to {probe.given}, all that {sizes.device or 'the device'} sends",
-        subject=subject,
-        evidence=[seen],
-    )
+        if not by_tcp:
+            return _black_hole(ctx, check, probe, largest, sizes.device_mtu_bytes, evidence, subject)
+        if by_tcp <= largest:
+            return _only_this_side(ctx, check, probe, sizes, evidence, subject)
+    # A full segment that arrived says more than an echo of that size that did not: some devices drop large pings.
+    passes = max(largest, by_tcp)
+    if passes < OVERLAY_OUTER_BYTES - (_OPTIONS_BYTES if by_tcp > largest else 0):
+        return _too_small(ctx, check, probe, sizes, passes, seen, subject)
+    beyond = "" if largest >= sizes.device_mtu_bytes else f" ({sizes.device} may send {sizes.device_mtu_bytes})"
+    return ctx.ok(check, f"packets of {passes} bytes pass to {probe.given}{beyond}", subject=subject, evidence=evidence)
 
 
 def _sweep_text(sizes: PathSizes) -> str:
@@ -86,12 +103,17 @@ def _hello_seen(hello: HelloProbe | None) -> tuple[Evidence, ...]:
     return (Evidence("probe", text, {"largest_segment_bytes": hello.largest_segment_bytes}),)
 
 
-def _lower(ctx: Context, device: str, mtu_bytes: int, was: int) -> Remedy:
-    return Remedy(
-        host=ctx.host,
-        summary=f"lower {device} to what the path carries (or raise the path)",
-        commands=(f"ip link set dev {device} mtu {mtu_bytes}",),
-        undo=(f"ip link set dev {device} mtu {was}",),
+def _lower(ctx: Context, device: str, mtu_bytes: int, was: int) -> tuple[Remedy, ...]:
+    # Below 1280 a device loses IPv6 altogether; such a path is to be repaired, not followed.
+    if not device or mtu_bytes < _LEAST_BYTES:
+        return ()
+    return (
+        Remedy(
+            host=ctx.host,
+            summary=f"lower {device} to what the path carries (or raise the path)",
+            commands=(f"ip link set dev {device} mtu {mtu_bytes}",),
+            undo=(f"ip link set dev {device} mtu {was}",),
+        ),
     )
 
 
@@ -104,11 +126,16 @@ def _black_hole(
     evidence: tuple[Evidence, ...],
     subject: Subject,
 ) -> Found:
-    device = probe.route.device if probe.route else ""
+    device = (probe.sizes.device if probe.sizes else "") or (probe.route.device if probe.route else "")
+    hello = probe.hello
+    # Pings may be filtered by size. What a real connection lost is lost; pings alone make it likely.
+    by_tcp = hello is not None and hello.small_answered and not hello.padded_answered
+    promised = (
+        f"{device or 'this host'} sends up to {device_mtu} bytes" if device_mtu else "full segments do not arrive"
+    )
     return ctx.problem(
         check,
-        f"large packets to {probe.given} vanish: {device} sends up to {device_mtu} bytes, the path carries {largest or 'less'},"
-        " and nothing says so",
+        f"large packets to {probe.given} vanish: {promised}, the path carries {largest or 'less'}, and nothing says so",
         breaks=(Need.JOIN, Need.TRAFFIC),
         subject=subject,
         evidence=evidence,
@@ -118,20 +145,25 @@ def _black_hole(
             object={
                 "kind": "device",
                 "name": device,
-                "mtu_bytes": device_mtu,
+                "mtu_bytes": device_mtu or None,
                 "largest_bytes": largest or None,
                 "peer": probe.given,
             },
-            confidence=Confidence.PROVEN,
+            confidence=Confidence.PROVEN if by_tcp else Confidence.LIKELY,
             evidence=evidence,
             affects=("swarm join", "overlay data"),
-            remedy=(_lower(ctx, device, largest, device_mtu),) if largest else (),
+            remedy=_lower(ctx, device, largest, device_mtu),
         ),
     )
 
 
 def _only_this_side(
-    ctx: Context, check: str, probe: ManagerProbe, sizes: PathSizes, seen: Evidence, subject: Subject
+    ctx: Context,
+    check: str,
+    probe: ManagerProbe,
+    sizes: PathSizes,
+    evidence: tuple[Evidence, ...],
+    subject: Subject,
 ) -> Found:
     # TCP agreed on smaller segments, so joining works; what does not agree on sizes (UDP, VXLAN) is lost.
     largest = sizes.largest_answered_bytes or 0
@@ -142,8 +174,8 @@ def _only_this_side(
         " affected, because it agreed on smaller segments",
         breaks=breaks,
         subject=subject,
-        evidence=[seen, *_hello_seen(probe.hello)],
-        cause=_mtu_cause(ctx, probe, sizes, largest, seen),
+        evidence=evidence,
+        cause=_mtu_cause(ctx, probe, sizes, largest, evidence),
     )
 
 
@@ -182,7 +214,9 @@ def _too_small(
     )
 
 
-def _mtu_cause(ctx: Context, probe: ManagerProbe, sizes: PathSizes, largest: int, seen: Evidence) -> Cause:
+def _mtu_cause(
+    ctx: Context, probe: ManagerProbe, sizes: PathSizes, largest: int, evidence: tuple[Evidence, ...]
+) -> Cause:
     return cause(
         "underlay.mtu",
         host=ctx.host,
@@ -194,8 +228,8 @@ def _mtu_cause(ctx: Context, probe: ManagerProbe, sizes: PathSizes, largest: int
             "peer": probe.given,
         },
         confidence=Confidence.LIKELY,
-        evidence=(seen,),
-        remedy=(_lower(ctx, sizes.device, largest, sizes.device_mtu_bytes),),
+        evidence=evidence,
+        remedy=_lower(ctx, sizes.device, largest, sizes.device_mtu_bytes),
     )
 
 
@@ -203,9 +237,9 @@ def _from_hello(ctx: Context, check: str, probe: ManagerProbe, hello: HelloProbe
     evidence = _hello_seen(hello)
     device_mtu = probe.sizes.device_mtu_bytes if probe.sizes else (probe.route.mtu_bytes or 0 if probe.route else 0)
     if not hello.padded_answered:
+        # Which size passes is not known: the remedy would need it.
         return _black_hole(ctx, check, probe, 0, device_mtu, evidence, subject)
-    carried = hello.largest_segment_bytes + 40
-    if carried >= OVERLAY_OUTER_BYTES - 12:
+    if _tcp_bytes(probe) >= OVERLAY_OUTER_BYTES - _OPTIONS_BYTES:
         return ctx.ok(
             check,
             f"full segments of {hello.largest_segment_bytes} bytes pass to {probe.given} (it does not answer ping)",

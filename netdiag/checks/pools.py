@@ -10,7 +10,16 @@ from netdiag.checks.context import Check, Context
 from netdiag.model.facts import HOST, Engine, Route
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk
-from netdiag.swarm.pools import HostPrefix, Overlap, Pool, PoolKind, Severity, overlaps, swarm_pools
+from netdiag.swarm.pools import (
+    HostPrefix,
+    Overlap,
+    Pool,
+    PoolKind,
+    Severity,
+    overlaps,
+    pool_overlaps,
+    swarm_pools,
+)
 
 
 def _host_prefixes(ctx: Context) -> Iterator[HostPrefix]:
@@ -52,10 +61,22 @@ def _networks(engine: Engine) -> Iterator[Pool]:
             yield Pool(kind=kind, prefix=prefix, label=f"{network.name} ({subnet})", owner=owner)
 
 
+def _local_pools(engine: Engine) -> Iterator[Pool]:
+    for text in engine.default_address_pools:
+        try:
+            prefix = ipaddress.ip_network(text.partition(" ")[0], strict=False)
+        except ValueError:
+            continue
+        yield Pool(kind=PoolKind.LOCAL_POOL, prefix=prefix, label=f"default-address-pools {text}")
+
+
 def _swarm_pools(ctx: Context, engine: Engine | None) -> tuple[tuple[Pool, ...], bool]:
     """The swarm's pools, and whether they are known or only the default that is assumed."""
     if engine is not None and engine.swarm.is_manager:
-        return swarm_pools(engine.swarm.default_address_pools, engine.swarm.subnet_size), True
+        try:
+            return swarm_pools(engine.swarm.default_address_pools, engine.swarm.subnet_size), True
+        except ValueError:
+            return (), True
     first = ipaddress.IPv4Network("10.0.0.0/8").subnets(new_prefix=24)
     assumed = tuple(
         Pool(kind=PoolKind.OVERLAY, prefix=prefix, label=f"{name} of a swarm with the default pool")
@@ -69,21 +90,32 @@ def _overlap(ctx: Context) -> Iterator[Found]:
     engine = ctx.facts.engine.value
     pools, known = _swarm_pools(ctx, engine)
     existing = tuple(_networks(engine)) if engine is not None else ()
+    local = tuple(_local_pools(engine)) if engine is not None else ()
     named = {pool.prefix for pool in existing}
     # An existing network's own subnet says more than the pool it was cut from.
-    found = list(overlaps((*existing, *(pool for pool in pools if pool.prefix not in named)), _host_prefixes(ctx)))
+    claims = (*existing, *(pool for pool in (*pools, *local) if pool.prefix not in named))
+    # Where networks are known, bridges are compared with them; assumed ones are compared with routes, bridges' among them.
+    bridges = {pool.owner for pool in existing if pool.kind is PoolKind.BRIDGE}
+    found = [
+        *pool_overlaps(existing),
+        *(
+            one
+            for one in overlaps(claims, _host_prefixes(ctx))
+            if one.pool.kind is not PoolKind.LOCAL_POOL or one.other.owner not in bridges
+        ),
+    ]
     serious = [one for one in found if one.severity is Severity.NOW]
     told: set[tuple[str, str]] = set()
     for one in serious:
-        key = (one.pool.label, one.other.label)
+        key = (one.pool.label, str(one.other.prefix))
         if key in told:
             continue
         told.add(key)
         sure = one.pool in existing or known
         yield _collision(ctx, check, one, Confidence.LIKELY if sure else Confidence.POSSIBLE)
     if not serious:
-        later = [one.other.label for one in found]
-        note = f"; {', '.join(later[:3])} lie in the pool, far from what is given out first" if later else ""
+        later = list(dict.fromkeys(one.other.label for one in found))
+        note = f"; {', '.join(later[:3])} lie in a pool, and nothing is cut from there yet" if later else ""
         yield ctx.ok(check, f"no route of this host collides with what the swarm gives out{note}")
 
 
@@ -134,5 +166,6 @@ CHECKS = (
         remedy="Choose another pool at 'docker swarm init', or other subnets for the networks.",
         evaluate=_overlap,
         needs=("routes",),
+        leaves=(Need.TRAFFIC,),
     ),
 )

@@ -34,6 +34,14 @@ def _free(ctx: Context) -> Iterator[Found]:
             yield ctx.ok(check, f"{use.label()} is free on this host")
             continue
         holder = foreign[0]
+        if engine is None and not holder.process:
+            yield ctx.unknown(
+                check,
+                f"whether {use.label()} is free: a socket has it whose process cannot be seen",
+                "it may be the engine's own; run netdiag as root",
+                leaves=(Need.JOIN,) if use.plane is Plane.CONTROL else use.needs,
+            )
+            continue
         who = f"{holder.process} (pid {holder.pid})" if holder.process else "a socket whose process cannot be seen"
         seen = Evidence(
             "socket", f"{use.label()} on {holder.address}: {who}", {"pid": holder.pid, "process": holder.process}
@@ -85,5 +93,6 @@ CHECKS = (
         remedy="Stop the program that holds the port, or move it.",
         evaluate=_free,
         needs=("sockets",),
+        leaves=(Need.NAMES, Need.TRAFFIC),
     ),
 )

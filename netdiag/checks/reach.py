@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from netdiag.causes import cause
-from netdiag.checks.context import Context
+from netdiag.checks.context import Context, same_address
+from netdiag.checks.own_rules import is_own, local_rule, packet_to
 from netdiag.firewall.plain import Outcome, read_plainly
-from netdiag.firewall.remedy import accept_before, persist_commands
-from netdiag.model.facts import HOST
-from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.found import Found
 from netdiag.model.probes import IcmpError, ManagerProbe, TcpOutcome, TcpProbe
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step, Subject
 
 _JOIN = (Need.JOIN,)
 
-# RFC 792 and RFC 1812 §5.2.7.1, RFC 4443: code -> what it says. Prohibitions come from packet filters only; Linux never
-# answers a TCP segment with "port unreachable" except by a REJECT rule (net/ipv4/tcp_ipv4.c sends a RST instead).
+# RFC 792 and RFC 1812 §5.2.7.1, RFC 4443: code -> what it says. Prohibitions come from packet filters (and from routes of
+# the type "prohibit" on a router); Linux never answers a TCP segment with "port unreachable" except by a REJECT rule
+# (net/ipv4/tcp_ipv4.c sends a RST instead).
 _PROHIBITED = {
     (3, 3): "port unreachable",
     (3, 9): "network prohibited",
@@ -60,40 +59,55 @@ def _seen(probe: ManagerProbe, tcp: TcpProbe) -> str:
         case TcpOutcome.RESET:
             return f"{where}: RST"
         case TcpOutcome.ICMP if tcp.icmp is not None:
-            said = _PROHIBITED.get(_key(tcp.icmp)) or _UNREACHABLE.get(_key(tcp.icmp)) or "unreachable"
-            return f"{where}: ICMP {said} (type {tcp.icmp.type}, code {tcp.icmp.code}) from {tcp.icmp.sender}"
+            return (
+                f"{where}: ICMP {_said(tcp.icmp)} (type {tcp.icmp.type}, code {tcp.icmp.code}) from {tcp.icmp.sender}"
+            )
         case _:
             return f"{where}: {tcp.error or tcp.outcome.value}"
+
+
+def _prohibited(ctx: Context, probe: ManagerProbe, icmp: IcmpError) -> bool:
+    # No host says of itself that it cannot be reached; a REJECT rule there does (--reject-with icmp-host-unreachable).
+    by_end = same_address(icmp.sender, probe.address) or is_own(ctx, probe, icmp.sender)
+    return _key(icmp) in _PROHIBITED or (by_end and _key(icmp) in _UNREACHABLE)
+
+
+def _said(icmp: IcmpError) -> str:
+    return _PROHIBITED.get(_key(icmp)) or _UNREACHABLE.get(_key(icmp)) or "unreachable"
 
 
 def _key(icmp: IcmpError) -> tuple[int, int]:
     return (icmp.type, icmp.code)
 
 
-def _explain(ctx: Context, probe: ManagerProbe, tcp: TcpProbe, seen: Evidence) -> tuple[Cause, str]:
+def _explain(ctx: Context, probe: ManagerProbe, tcp: TcpProbe, seen: Evidence) -> tuple[Cause | None, str]:
     port = f"tcp/{probe.port}"
     local = local_rule(ctx, probe)
     if local is not None:
-        return local, f"{port} to {probe.given}: this host's own firewall drops it"
+        return local, f"{port} to {probe.given}: this host's own firewall stops it"
     match tcp.outcome:
         case TcpOutcome.RESET:
-            return _refused(probe, seen), f"{probe.given} refuses {port}: nobody listens there"
-        case TcpOutcome.ICMP if tcp.icmp is not None and _key(tcp.icmp) in _PROHIBITED:
-            by = "it" if tcp.icmp.sender == probe.address else f"{tcp.icmp.sender}, on the way,"
-            return _rejected(
-                ctx, probe, tcp.icmp, seen
-            ), f"{port} to {probe.given} is rejected: {by} answers with a prohibition"
+            return _refused(probe, seen), f"{probe.given} refuses {port}: nobody listens there, as far as can be told"
+        case TcpOutcome.ICMP if tcp.icmp is not None and _prohibited(ctx, probe, tcp.icmp):
+            by = f"{tcp.icmp.sender}, on the way,"
+            if same_address(tcp.icmp.sender, probe.address):
+                by = "it"
+            elif is_own(ctx, probe, tcp.icmp.sender):
+                by = "this host itself"
+            return (
+                _rejected(ctx, probe, tcp.icmp, seen),
+                f"{port} to {probe.given} is rejected: {by} answers with a prohibition",
+            )
         case TcpOutcome.ICMP if tcp.icmp is not None:
-            said = _UNREACHABLE.get(_key(tcp.icmp), "unreachable")
-            return _no_route(
-                tcp.icmp.sender, probe, seen, Confidence.LIKELY
-            ), f"{tcp.icmp.sender} says of {probe.given}: {said}"
+            return _beyond(probe, tcp.icmp, seen), f"{tcp.icmp.sender} says of {probe.given}: {_said(tcp.icmp)}"
         case TcpOutcome.NO_ROUTE:
             return _local_path(ctx, probe, seen)
         case TcpOutcome.LOCAL_DENIED:
+            # A route of the type "prohibit" does this, or a security module or BPF program, for which no rule is found.
+            no_route = probe.route is not None and probe.route.absent is not None
             return (
-                _no_route(ctx.host, probe, seen, Confidence.LIKELY),
-                f"this host's own kernel refuses to send to {probe.given}: {tcp.error}",
+                _no_route(ctx.host, probe, seen, Confidence.PROVEN) if no_route else None,
+                f"this host's own kernel refuses to send to {probe.given}: {tcp.error or 'permission denied'}",
             )
         case _:
             return _silent(
@@ -104,82 +118,38 @@ def _explain(ctx: Context, probe: ManagerProbe, tcp: TcpProbe, seen: Evidence) -
 # --- this host ---
 
 
-def local_rule(ctx: Context, probe: ManagerProbe) -> Cause | None:
-    """The local rule that loses the SYN or its answer: proven by its counter, else likely by a plain reading."""
-    for moved in ctx.observed.moved if ctx.observed is not None else ():
-        if (moved.address, moved.port) == (probe.address, probe.port):
-            return _local_cause(ctx, probe, moved.rule, Confidence.PROVEN, moved.packets)
-    rules = (ctx.facts.firewall.value or {}).get(HOST, ())
-    reading = read_plainly(rules, packet_to(probe))
-    if reading.outcome in (Outcome.DROP, Outcome.REJECT) and reading.rule is not None:
-        return _local_cause(ctx, probe, reading.rule, Confidence.LIKELY, None)
-    return None
-
-
-def packet_to(probe: ManagerProbe) -> Packet:
-    """The SYN to a manager, as this host's OUTPUT sees it."""
+def _local_path(ctx: Context, probe: ManagerProbe, seen: Evidence) -> tuple[Cause, str]:
     route = probe.route
-    return Packet(
-        direction=Direction.OUT,
-        protocol="tcp",
-        family=6 if ":" in probe.address else 4,
-        source=route.source if route else "",
-        destination=probe.address,
-        destination_port=probe.port,
-        device=route.device if route else "",
-    )
-
-
-def _local_cause(
-    ctx: Context, probe: ManagerProbe, rule: FirewallRule, confidence: Confidence, packets: int | None
-) -> Cause:
-    counted = f"; its counter moved by {packets}, once for every SYN that was sent" if packets is not None else ""
-    seen = Evidence("rule", f"{rule.place()} ({rule.backend.value}): {rule.text}{counted}", rule.as_object())
-    inbound = rule.chain.startswith(("INPUT", "PREROUTING"))
-    packet = packet_to(probe)
-    if inbound:
-        # What is lost is the manager's answer.
-        packet = Packet(
-            direction=Direction.IN,
-            protocol="tcp",
-            family=packet.family,
-            source=probe.address,
-            source_port=probe.port,
-            device=packet.device,
+    if route is None:
+        return _no_route(ctx.host, probe, seen, Confidence.LIKELY), f"this host does not reach {probe.given}"
+    if route.absent is not None:
+        return _no_route(ctx.host, probe, seen, Confidence.PROVEN), f"this host has no route to {probe.given}"
+    link = next((one for one in ctx.host_links() if one.name == route.device), None)
+    if link is not None and (not link.up or link.operstate in ("down", "lowerlayerdown")):
+        state = Evidence("device", f"{link.name}: {'up' if link.up else 'down'}, {link.operstate}", {})
+        found = cause(
+            "underlay.link-down",
+            host=ctx.host,
+            object={"kind": "device", "name": link.name},
+            confidence=Confidence.PROVEN,
+            evidence=(seen, state),
+            affects=("swarm join",),
         )
-    return cause(
-        "firewall.policy" if rule.number is None else "firewall.rule",
+        return found, f"{probe.given} cannot be reached: {link.name} is down"
+    next_hop = route.gateway or probe.address
+    found = cause(
+        "underlay.neighbour",
         host=ctx.host,
-        object=rule.as_object(),
-        confidence=confidence,
+        object={"kind": "neighbour", "address": next_hop, "device": route.device},
+        confidence=Confidence.LIKELY,
         explanation=(
-            f"This host's own {rule.place()} {'loses the answers of' if inbound else 'drops what it sends to'} the manager"
-            f" on tcp/{probe.port}."
+            f"{next_hop} does not answer ARP (or neighbour discovery) on {route.device}: it is down, on another"
+            " network, or its link is cut."
         ),
         evidence=(seen,),
         affects=("swarm join",),
-        remedy=(accept_before(rule, packet, host=ctx.host, persist=persist_commands(ctx.facts.identity.value)),),
     )
-
-
-def _local_path(ctx: Context, probe: ManagerProbe, seen: Evidence) -> tuple[Cause, str]:
-    route = probe.route
-    if route is not None and route.absent is None:
-        next_hop = route.gateway or probe.address
-        found = cause(
-            "underlay.neighbour",
-            host=ctx.host,
-            object={"kind": "neighbour", "address": next_hop, "device": route.device},
-            confidence=Confidence.LIKELY,
-            explanation=(
-                f"{next_hop} does not answer ARP (or neighbour discovery) on {route.device}: it is down, on another"
-                " network, or its link is cut."
-            ),
-            evidence=(seen,),
-            affects=("swarm join",),
-        )
-        return found, f"{probe.given} cannot be reached: {next_hop} does not answer on {route.device}"
-    return _no_route(ctx.host, probe, seen, Confidence.PROVEN), f"this host has no route to {probe.given}"
+    return found, f"{probe.given} cannot be reached: {next_hop} does not answer on {route.device}"
 
 
 def _no_route(host: str, probe: ManagerProbe, seen: Evidence, confidence: Confidence) -> Cause:
@@ -206,6 +176,24 @@ def _no_route(host: str, probe: ManagerProbe, seen: Evidence, confidence: Confid
 
 
 # --- the other side ---
+
+
+def _beyond(probe: ManagerProbe, icmp: IcmpError, seen: Evidence) -> Cause:
+    """A router on the way says that it cannot reach the manager."""
+    if _key(icmp) not in ((3, 1), (1, 3)):
+        return _no_route(icmp.sender, probe, seen, Confidence.LIKELY)
+    return cause(
+        "underlay.neighbour",
+        host=icmp.sender,
+        object={"kind": "neighbour", "address": probe.address, "device": ""},
+        confidence=Confidence.LIKELY,
+        explanation=(
+            f"The router {icmp.sender} says that the host {probe.address} is unreachable: it is down or has another address"
+            " (the router gets no answer to ARP or neighbour discovery), or a route there says unreachable."
+        ),
+        evidence=(seen,),
+        affects=("swarm join",),
+    )
 
 
 def _refused(probe: ManagerProbe, seen: Evidence) -> Cause:
@@ -249,41 +237,47 @@ def _opening(ctx: Context, probe: ManagerProbe, host: str) -> Remedy:
 
 
 def _rejected(ctx: Context, probe: ManagerProbe, icmp: IcmpError, seen: Evidence) -> Cause:
-    host = probe.given if icmp.sender == probe.address else icmp.sender
+    at_end, own = same_address(icmp.sender, probe.address), is_own(ctx, probe, icmp.sender)
+    host = probe.given if at_end else (ctx.host if own else icmp.sender)
+    where = "on that host" if at_end or not own else "here, as root"
     return cause(
         "firewall.rule",
         host=host,
         object={
             "kind": "rule",
             "known": False,
-            "hook": "input" if icmp.sender == probe.address else "forward",
-            "reject_with": _PROHIBITED[_key(icmp)],
+            "hook": "input" if at_end else ("output" if own else "forward"),
+            "reject_with": _said(icmp),
             "protocol": "tcp",
             "port": probe.port,
         },
         confidence=Confidence.LIKELY,
         explanation=(
-            f'{icmp.sender} answers with ICMP "{_PROHIBITED[_key(icmp)]}", which for a TCP connection only a packet filter'
-            f" sends: a REJECT rule there stops tcp/{probe.port}. Which rule it is can be seen on that host only."
+            f'{icmp.sender} answers with ICMP "{_said(icmp)}", which for a TCP connection only a packet filter sends'
+            f"{'' if at_end or own else ' (or a router with a route that prohibits)'}: a REJECT rule there stops"
+            f" tcp/{probe.port}. Which rule it is can be seen {where} only."
         ),
         evidence=(seen,),
         affects=("swarm join",),
-        remedy=(_opening(ctx, probe, host),) if icmp.sender == probe.address else (),
+        remedy=(_opening(ctx, probe, host),) if at_end else (),
     )
 
 
 def _silent(ctx: Context, probe: ManagerProbe, seen: Evidence) -> Cause:
+    asked = probe.sizes is not None
     alive = probe.sizes is not None and probe.sizes.control_answered
-    echo = Evidence(
-        "probe", f"ICMP echo to {probe.address}: {'answered' if alive else 'no answer'}", {"answered": alive}
-    )
-    explanation = (
-        f"{probe.address} answers ping, so it is up and the path works; only tcp/{probe.port} gets no answer. A filter"
-        " drops it silently: most often the firewall of the manager itself, else a security group or a firewall between."
-        if alive
-        else f"Nothing comes back from {probe.address}, neither to tcp/{probe.port} nor to ping: a filter drops both, or the"
-        " host is down or has another address."
-    )
+    said = ("answered" if alive else "no answer") if asked else "not tried"
+    echo = Evidence("probe", f"ICMP echo to {probe.address}: {said}", {"answered": alive} if asked else {})
+    if alive:
+        explanation = (
+            f"{probe.address} answers ping, so it is up and the path works; only tcp/{probe.port} gets no answer. A filter"
+            " drops it silently: most often the firewall of the manager itself, else a security group or a firewall between."
+        )
+    else:
+        neither = f", neither to tcp/{probe.port} nor to ping" if asked else f" to tcp/{probe.port}"
+        explanation = f"Nothing comes back from {probe.address}{neither}: a filter drops it, or the host is down or has another address."
+    if read_plainly(ctx.rule_sets(), packet_to(probe)).outcome is Outcome.UNKNOWN or ctx.facts.firewall.value is None:
+        explanation += " This host's own rules could not be read to the end, so they are not ruled out."
     return cause(
         "underlay.filtered",
         host=None,
@@ -302,7 +296,9 @@ def _silent(ctx: Context, probe: ManagerProbe, seen: Evidence) -> Cause:
     )
 
 
-def _next(ctx: Context, probe: ManagerProbe, found: Cause) -> list[Step]:
+def _next(ctx: Context, probe: ManagerProbe, found: Cause | None) -> list[Step]:
+    if found is None:
+        return [Step(host=ctx.host, command="bpftool cgroup tree", why="shows programs that may refuse to connect")]
     if found.code not in ("firewall.rule", "underlay.filtered", "swarm.not-manager") or found.host == ctx.host:
         return []
     source = _source(ctx, probe)

@@ -14,6 +14,7 @@ from netdiag.checks import (
     devices,
     engine,
     firewall,
+    gossip,
     images,
     kernel,
     manager,
@@ -24,6 +25,7 @@ from netdiag.checks import (
     role,
     token,
     verify,
+    workload,
 )
 from netdiag.checks.context import Check, Context
 from netdiag.model.found import Found
@@ -49,6 +51,8 @@ PREFLIGHT: tuple[Check, ...] = (
 VERIFY: tuple[Check, ...] = (
     next(check for check in engine.CHECKS if check.id == "swarm.engine.reachable"),
     *verify.CHECKS,
+    *gossip.CHECKS,
+    *workload.CHECKS,
     *firewall.CHECKS,
     *kernel.CHECKS,
     *devices.CHECKS,
@@ -56,6 +60,9 @@ VERIFY: tuple[Check, ...] = (
 """What is asked of a host that has joined."""
 
 CHECKS: Mapping[str, Check] = {check.id: check for check in (*PREFLIGHT, *VERIFY)}
+
+_TOLD_ONCE = {"engine": "the engine could not be asked", "firewall": "this host's firewall could not be read"}
+"""Sections whose absence has a check of its own, which says why and what stays open."""
 
 
 def run(checks: Iterable[Check], ctx: Context, *, ignored: Iterable[str] = ()) -> tuple[Found, ...]:
@@ -74,12 +81,13 @@ def run(checks: Iterable[Check], ctx: Context, *, ignored: Iterable[str] = ()) -
 def _evaluated(check: Check, ctx: Context) -> Iterator[Found]:
     for name in check.needs:
         section = getattr(ctx.facts, name)
-        if section.value is None and section.absent is not None:
-            # Why the engine could not be asked is told once, by its own check.
-            if name != "engine":
-                yield ctx.unknown(check.id, f"{check.title}: not known", f"{name}: {section.absent.text}")
+        if section.value is None:
+            told = _TOLD_ONCE.get(name)
+            if told is not None:
+                yield ctx.skip(check.id, f"{check.title}: not known", told)
             else:
-                yield ctx.skip(check.id, f"{check.title}: not known", "the engine could not be asked")
+                why = section.absent.text if section.absent is not None else "not collected"
+                yield ctx.unknown(check.id, f"{check.title}: not known", f"{name}: {why}", leaves=check.leaves)
             return
     try:
         yield from check.evaluate(ctx)

@@ -8,9 +8,14 @@ from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
 from netdiag.checks.membership import is_member_of_asked_swarm
 from netdiag.model.found import Found
-from netdiag.model.probes import TcpOutcome
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step, Subject
-from netdiag.swarm.ports import Listener, ports_of_swarm
+from netdiag.swarm.ports import (
+    DATA_PATH_PORT_MAX,
+    DATA_PATH_PORT_MIN,
+    Listener,
+    is_data_path_port,
+    ports_of_swarm,
+)
 from netdiag.swarm.quorum import QuorumRisk, after_joining, quorum_of
 
 
@@ -19,7 +24,9 @@ def _quorum(ctx: Context) -> Iterator[Found]:
     if not ctx.options.manager_role or ctx.options.initialise:
         return
     engine = ctx.facts.engine.value
-    rows = engine.cluster.nodes if engine is not None and engine.cluster is not None else ()
+    # A list of another swarm says nothing about the one that is meant.
+    known = engine is not None and engine.cluster is not None and is_member_of_asked_swarm(ctx) is not False
+    rows = engine.cluster.nodes if known and engine is not None and engine.cluster is not None else ()
     managers = [node for node in rows if node.role == "manager"]
     if not managers:
         where = ctx.managers[0].given if ctx.managers else "a manager"
@@ -63,13 +70,39 @@ def _quorum(ctx: Context) -> Iterator[Found]:
                 ),
             ),
         )
+    elif after.risk is QuorumRisk.LOST:
+        yield ctx.problem(
+            check,
+            f"{reachable} of {len(managers)} managers answer; with one more {after.needed} are needed, and no join gets through",
+            breaks=(Need.JOIN,),
+            cause=cause(
+                "swarm.quorum",
+                host=ctx.host,
+                object={
+                    "kind": "managers",
+                    "reachable": reachable,
+                    "needed": after.needed,
+                    "total": after.managers,
+                    "before": len(managers),
+                },
+                confidence=Confidence.LIKELY,
+            ),
+        )
     else:
-        yield ctx.ok(check, f"{after.managers} managers, of which {after.needed} must answer")
+        even = "; an even number tolerates no more losses than one less" if after.managers % 2 == 0 else ""
+        yield ctx.ok(check, f"{after.managers} managers, of which {after.needed} must answer{even}")
 
 
 def _init(ctx: Context) -> Iterator[Found]:
     check = "swarm.init.final"
     if not ctx.options.initialise:
+        return
+    if not is_data_path_port(ctx.data_path_port):
+        yield ctx.problem(
+            check,
+            f"--data-path-port {ctx.data_path_port}: the engine takes {DATA_PATH_PORT_MIN} to {DATA_PATH_PORT_MAX} only",
+            breaks=(Need.JOIN,),
+        )
         return
     yield ctx.ok(
         check,
@@ -88,11 +121,10 @@ def _peers(ctx: Context) -> Iterator[Found]:
     if ctx.options.initialise or is_member_of_asked_swarm(ctx):
         return
     for probe in ctx.managers:
-        if probe.tcp is None or probe.tcp.outcome is not TcpOutcome.CONNECTED:
-            continue
         uses = [use for use in ports_of_swarm(data_path_port=ctx.data_path_port) if use.listener is Listener.EVERY_NODE]
         labels = ", ".join(use.label() for use in uses)
-        source = probe.tcp.source or "this host's address"
+        chosen = probe.tcp.source if probe.tcp is not None else ""
+        source = chosen or (probe.route.source if probe.route is not None else "") or "THIS-HOSTS-ADDRESS"
         yield ctx.unknown(
             check,
             f"whether {labels} pass between this host and {probe.given}, both ways",

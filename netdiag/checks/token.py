@@ -56,9 +56,14 @@ def _syntax(ctx: Context) -> Iterator[Found]:
         yield ctx.problem(
             check, text, breaks=_ALL, cause=_token_cause(ctx, "secret-too-large", f"{text}.", Confidence.PROVEN)
         )
+    elif token.fips:
+        yield ctx.problem(
+            check,
+            "the token is well-formed and demands an engine in FIPS mode; any other is refused",
+            evidence=[Evidence("token", "SWMTKN-2-1: the swarm takes FIPS nodes only", {"fips": True})],
+        )
     else:
-        fips = ", and demands FIPS mode" if token.fips else ""
-        yield ctx.ok(check, f"the token is well-formed (version {token.version}{fips})")
+        yield ctx.ok(check, f"the token is well-formed (version {token.version})")
 
 
 def _authority(ctx: Context) -> Iterator[Found]:
@@ -70,7 +75,7 @@ def _authority(ctx: Context) -> Iterator[Found]:
         return
     for probe in ctx.managers:
         subject = Subject(host=ctx.host, peer=probe.given)
-        if probe.ca is None or probe.ca.outcome is not CaOutcome.ANSWERED:
+        if probe.ca is None or probe.ca.outcome is not CaOutcome.ANSWERED or not probe.ca.root_pem:
             yield ctx.skip(
                 check,
                 f"the token was not compared with the root CA of {probe.given}",

@@ -1,22 +1,20 @@
-"""A swarm that this host has joined: its nodes, peers, images and tasks."""
+"""A swarm that this host has joined: this node's membership, the other nodes, the managers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from netdiag.causes import cause
-from netdiag.checks.context import Check, Context
-from netdiag.model.facts import HOST, Cluster, SwarmNode, SwarmState
+from netdiag.checks.context import Check, Context, behind_nat, host_of, same_address
+from netdiag.model.facts import Cluster, SwarmMembership, SwarmNode, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step, Subject
 from netdiag.swarm.engine_rules import ConflictKind, conflicts
 from netdiag.swarm.quorum import QuorumRisk, quorum_of
 
-SETTLING_S = 60.0
-"""How long gossip may take to know a new node: it rejoins its first contact every 60 s (moby libnetwork networkdb)."""
 
-
-def _cluster(ctx: Context) -> Cluster | None:
+def cluster_of(ctx: Context) -> Cluster | None:
+    """What this engine knows of the whole swarm; None on a worker."""
     engine = ctx.facts.engine.value
     return engine.cluster if engine is not None else None
 
@@ -39,37 +37,45 @@ def _member(ctx: Context) -> Iterator[Found]:
         return
     role = "a manager" if swarm.is_manager else "a worker"
     yield ctx.ok(check, f"this engine is {role}, node {swarm.node_id} at {swarm.node_address}")
-    local = {address.cidr.partition("/")[0] for address in (ctx.facts.addresses.value or {}).get(HOST, ())}
-    if local and swarm.node_address and swarm.node_address not in local:
+    local = ctx.local_addresses()
+    if local and swarm.node_address and not any(same_address(swarm.node_address, one) for one in local):
+        mapped = behind_nat(swarm.node_address)
+        needs = (Need.NAMES, Need.TRAFFIC)
         yield ctx.problem(
             check,
-            f"the swarm knows this node as {swarm.node_address}, which is no address of this host",
-            breaks=(Need.NAMES, Need.TRAFFIC),
+            f"the swarm knows this node as {swarm.node_address}, which is no address of this host"
+            + (": it works only where something maps it to this host, one to one" if mapped else ""),
+            breaks=() if mapped else needs,
+            leaves=needs if mapped else (),
             cause=cause(
                 "swarm.advertise-address",
                 host=ctx.host,
                 object={"kind": "address", "address": swarm.node_address, "expected": ", ".join(ctx.own_addresses())},
-                confidence=Confidence.PROVEN,
+                confidence=Confidence.POSSIBLE if mapped else Confidence.PROVEN,
                 explanation="The address is fixed when a node joins; it changed since (DHCP, a new NIC), or was wrong from the start.",
-                remedy=(
-                    Remedy(
-                        host=ctx.host,
-                        summary="leave, and join again with the right address",
-                        commands=("docker swarm leave", "docker swarm join --advertise-addr ADDRESS …"),
-                        risk=Risk.DISRUPTIVE,
-                    ),
-                ),
+                remedy=(_join_anew(ctx, swarm),),
             ),
         )
 
 
+def _join_anew(ctx: Context, swarm: SwarmMembership) -> Remedy:
+    if swarm.is_manager and swarm.managers == 1:
+        summary = "the only manager keeps its swarm when it makes it anew from its own state"
+        commands: tuple[str, ...] = ("docker swarm init --force-new-cluster --advertise-addr ADDRESS",)
+    else:
+        summary = "leave, and join again with the right address"
+        first = (f"docker node demote {swarm.node_id}",) if swarm.is_manager else ()
+        commands = (*first, "docker swarm leave", "docker swarm join --advertise-addr ADDRESS …")
+    return Remedy(host=ctx.host, summary=summary, commands=commands, risk=Risk.DISRUPTIVE)
+
+
 def _rows(ctx: Context, check: str) -> Cluster | Found:
-    cluster = _cluster(ctx)
+    cluster = cluster_of(ctx)
     if cluster is not None:
         return cluster
     engine = ctx.facts.engine.value
     managers = engine.swarm.remote_managers if engine is not None else ()
-    where = managers[0].rpartition(":")[0] if managers else "a manager"
+    where = host_of(managers[0]) if managers else "a manager"
     return ctx.unknown(
         check,
         "the swarm's nodes, services and tasks",
@@ -101,7 +107,7 @@ def _nodes(ctx: Context) -> Iterator[Found]:
             yield ctx.problem(
                 check,
                 f"node {node.hostname or node.id} is {node.state}" + (f": {node.message}" if node.message else ""),
-                breaks=(Need.TRAFFIC,),
+                # Containers on the other nodes go on talking.
                 subject=Subject(host=node.hostname or node.id),
                 next_steps=[
                     Step(
@@ -115,9 +121,15 @@ def _nodes(ctx: Context) -> Iterator[Found]:
         yield ctx.ok(check, f"{len(live)} of {len(cluster.nodes) - len(stale)} nodes are Ready")
 
 
+def address_of(node: SwarmNode) -> str:
+    """A node's address; the one of its manager's status where the list shows none (the leader itself, 0.0.0.0)."""
+    if node.address and node.address not in ("0.0.0.0", "127.0.0.1", "::"):  # noqa: S104 - read from the list, not bound
+        return node.address
+    return host_of(node.manager_address) if node.manager_address else ""
+
+
 def _same_place(live: SwarmNode, dead: SwarmNode) -> bool:
-    # A record whose address is unknown (0.0.0.0 or empty) is told by its name alone.
-    return not dead.address or dead.address.startswith("0.") or dead.address == live.address
+    return not address_of(dead) or same_address(address_of(dead), address_of(live))
 
 
 def _stale(ctx: Context, check: str, node: SwarmNode, twin: SwarmNode) -> Found:
@@ -126,21 +138,25 @@ def _stale(ctx: Context, check: str, node: SwarmNode, twin: SwarmNode) -> Found:
         f"{node.id} {node.hostname} {node.state}; {twin.id} {twin.hostname} ready at {twin.address}",
         {"dead": node.id, "live": twin.id},
     )
+    # A record without an address is told by its name alone, and two machines may have one name.
+    sure = bool(address_of(node))
     return ctx.problem(
         check,
-        f"the record {node.id} is what is left of {twin.hostname} from before it joined again",
+        f"the record {node.id} {'is' if sure else 'may be'} what is left of {twin.hostname} from before it joined again",
         subject=Subject(host=twin.hostname),
         evidence=[seen],
         cause=cause(
             "swarm.stale-node",
             host=ctx.host,
             object={"kind": "node", "node_id": node.id, "live_node_id": twin.id, "name": node.hostname},
-            confidence=Confidence.PROVEN,
+            confidence=Confidence.PROVEN if sure else Confidence.POSSIBLE,
             evidence=(seen,),
             remedy=(
                 Remedy(
                     host=ctx.host,
-                    summary="remove the dead record",
+                    summary="remove the dead record"
+                    if sure
+                    else "remove the record, if no other machine of that name is only switched off",
                     commands=((f"docker node demote {node.id}",) if node.role == "manager" else ())
                     + (f"docker node rm {node.id}",),
                     risk=Risk.LOW,
@@ -152,7 +168,7 @@ def _stale(ctx: Context, check: str, node: SwarmNode, twin: SwarmNode) -> Found:
 
 def _names(ctx: Context) -> Iterator[Found]:
     check = "swarm.verify.names"
-    cluster = _cluster(ctx)
+    cluster = cluster_of(ctx)
     if cluster is None:
         return
     by_name: dict[str, list[SwarmNode]] = {}
@@ -187,7 +203,7 @@ def _names(ctx: Context) -> Iterator[Found]:
 
 def _managers(ctx: Context) -> Iterator[Found]:
     check = "swarm.verify.quorum"
-    cluster = _cluster(ctx)
+    cluster = cluster_of(ctx)
     if cluster is None:
         return
     managers = [node for node in cluster.nodes if node.role == "manager"]
@@ -235,7 +251,7 @@ def _managers(ctx: Context) -> Iterator[Found]:
 
 def _versions(ctx: Context) -> Iterator[Found]:
     check = "swarm.verify.versions"
-    engine, cluster = ctx.facts.engine.value, _cluster(ctx)
+    engine, cluster = ctx.facts.engine.value, cluster_of(ctx)
     if engine is None or cluster is None:
         return
     versions = {
@@ -256,7 +272,7 @@ def _versions(ctx: Context) -> Iterator[Found]:
             ],
             cause=cause(
                 "swarm.engine-version",
-                host=ctx.host,
+                host=None,
                 object={"kind": "engine", "conflict": one.kind.value, "versions": versions},
                 confidence=Confidence.LIKELY if one.kind is ConflictKind.SPI_MISMATCH else Confidence.POSSIBLE,
                 explanation=f"{one.what}; {one.advice}.",
@@ -264,155 +280,6 @@ def _versions(ctx: Context) -> Iterator[Found]:
         )
     if not found:
         yield ctx.ok(check, "the engines' versions go together")
-
-
-def _gossip(ctx: Context) -> Iterator[Found]:
-    check = "swarm.verify.peers"
-    engine, cluster = ctx.facts.engine.value, _cluster(ctx)
-    if engine is None or engine.swarm.state is not SwarmState.ACTIVE:
-        return
-    for network in engine.networks:
-        if network.driver != "overlay" or not network.peers:
-            continue
-        peers = {peer.address for peer in network.peers}
-        # Ingress reaches every node; other networks only nodes that run a task on them.
-        expected = (
-            {node.address: node for node in cluster.nodes if node.state == "ready" and node.address}
-            if network.ingress and cluster is not None
-            else {}
-        )
-        for own in (engine.swarm.node_address, "0.0.0.0", "127.0.0.1"):  # noqa: S104 - read from the node list, not bound
-            expected.pop(own, None)
-        unheard = [node for address, node in expected.items() if address not in peers]
-        fresh = [node for node in unheard if node.created_s is not None and ctx.now_s - node.created_s < SETTLING_S]
-        missing = [node for node in unheard if node not in fresh]
-        if fresh:
-            yield ctx.unknown(
-                check,
-                f"whether gossip on {network.name} reaches {', '.join(node.hostname or node.id for node in fresh)}",
-                f"it joined less than {SETTLING_S:.0f} s ago, and gossip takes a while; ask again",
-                subject=Subject(host=ctx.host, network=network.name),
-            )
-        for node in missing:
-            yield ctx.problem(
-                check,
-                f"gossip on {network.name} does not know {node.hostname or node.id} ({node.address}), which is Ready",
-                breaks=(Need.NAMES, Need.TRAFFIC),
-                subject=Subject(host=ctx.host, peer=node.address, network=network.name),
-                evidence=[
-                    Evidence("engine", f"peers of {network.name}: {', '.join(sorted(peers))}", {"peers": sorted(peers)})
-                ],
-                cause=cause(
-                    "swarm.gossip",
-                    host=None,
-                    object={
-                        "kind": "segment",
-                        "from": ctx.host,
-                        "to": node.address,
-                        "protocol": "tcp, udp",
-                        "port": 7946,
-                    },
-                    confidence=Confidence.LIKELY,
-                ),
-                next_steps=[
-                    Step(
-                        host=node.address,
-                        command=f"netdiag verify swarm --peer {engine.swarm.node_address}",
-                        why="reads that host's rules for 7946 from here",
-                    )
-                ],
-            )
-        if expected and not unheard:
-            yield ctx.ok(check, f"gossip on {network.name} knows every Ready node")
-
-
-def _tasks(ctx: Context) -> Iterator[Found]:
-    check = "swarm.verify.tasks"
-    cluster = _cluster(ctx)
-    if cluster is None:
-        return
-    nodes = {node.id: node for node in cluster.nodes}
-    told: set[tuple[str, str]] = set()
-    for task in cluster.tasks:
-        node = nodes.get(task.node_id)
-        where = f"{node.hostname} ({node.address})" if node is not None else task.node_id
-        if "no such image" not in task.error.lower() or (task.image, task.node_id) in told:
-            continue
-        told.add((task.image, task.node_id))
-        image = task.image.partition("@")[0]
-        seen = Evidence(
-            "engine", f"task {task.id[:12]} on {where}: {task.error}", {"task": task.id, "error": task.error}
-        )
-        yield ctx.problem(
-            check,
-            f"a task on {where} found no image {image}",
-            breaks=(Need.TRAFFIC,),
-            subject=Subject(host=where, image=image),
-            evidence=[seen],
-            cause=cause(
-                "swarm.image-missing",
-                host=where,
-                object={"kind": "image", "image": image},
-                confidence=Confidence.PROVEN,
-                evidence=(seen,),
-                remedy=(
-                    Remedy(
-                        host="the host that has the image",
-                        summary="carry it over (or push it to a registry that all nodes reach)",
-                        commands=(f"docker save {image} | ssh {node.address if node else where} docker load",),
-                    ),
-                ),
-            ),
-        )
-    if not told:
-        yield ctx.ok(check, "no task failed for want of its image")
-
-
-def _balance(ctx: Context) -> Iterator[Found]:
-    check = "swarm.verify.balance"
-    cluster = _cluster(ctx)
-    if cluster is None:
-        return
-    running = [task for task in cluster.tasks if task.state == "running" and task.desired == "running"]
-    busy = {task.node_id for task in running}
-    idle = [
-        node
-        for node in cluster.nodes
-        if node.state == "ready" and node.availability == "active" and node.id not in busy
-    ]
-    spread = [service for service in cluster.services if service.replicas is not None and service.replicas > 1]
-    if running and idle and spread:
-        names = ", ".join(node.hostname or node.id for node in idle)
-        yield ctx.ok(
-            check,
-            f"{names} runs no task: a swarm does not move running tasks to a new node by itself"
-            f" ('docker service update --force {spread[0].name}' does, and restarts them)",
-        )
-
-
-def _images(ctx: Context) -> Iterator[Found]:
-    check = "swarm.verify.images"
-    engine, cluster = ctx.facts.engine.value, _cluster(ctx)
-    if engine is None or cluster is None:
-        return
-    unpinned = sorted({service.image for service in cluster.services if "@sha256:" not in service.image})
-    others = [node for node in cluster.nodes if node.state == "ready" and node.id != engine.swarm.node_id]
-    if unpinned and others:
-        yield ctx.unknown(
-            check,
-            f"whether {', '.join(unpinned)} {'is' if len(unpinned) == 1 else 'are'} the same on every node",
-            "these services name a tag without digest, and each node has its own idea of a tag",
-            next_steps=[
-                Step(
-                    host=node.address or node.hostname,
-                    command=f"docker image inspect --format '{{{{.Id}}}}' {unpinned[0]}",
-                    why="the image ids must be the same on all nodes",
-                )
-                for node in others[:3]
-            ],
-        )
-    elif cluster.services:
-        yield ctx.ok(check, "every service names its image by digest")
 
 
 CHECKS = (
@@ -457,38 +324,6 @@ CHECKS = (
         explains="Some versions compute IPsec indexes differently; different major versions are not tested together.",
         remedy="Complete the upgrade.",
         evaluate=_versions,
-        needs=("engine",),
-    ),
-    Check(
-        id="swarm.verify.peers",
-        title="Gossip knows every node",
-        explains="The peers of the ingress network, as gossip (7946) knows them here, against the list of Ready nodes.",
-        remedy="Let tcp and udp 7946 pass between all nodes.",
-        evaluate=_gossip,
-        needs=("engine",),
-    ),
-    Check(
-        id="swarm.verify.tasks",
-        title="Tasks find their images",
-        explains="A task's own error says when its image is not on its node.",
-        remedy="Push the image to a registry, or copy it with docker save and docker load.",
-        evaluate=_tasks,
-        needs=("engine",),
-    ),
-    Check(
-        id="swarm.verify.images",
-        title="A tag means the same image everywhere",
-        explains="A service that names a tag without digest runs whatever each node has under that tag.",
-        remedy="Deploy through a registry, so that services are pinned to a digest.",
-        evaluate=_images,
-        needs=("engine",),
-    ),
-    Check(
-        id="swarm.verify.balance",
-        title="New nodes get tasks",
-        explains="A swarm places new tasks only; running ones stay where they are when a node joins.",
-        remedy="docker service update --force SERVICE, when the restart is acceptable.",
-        evaluate=_balance,
         needs=("engine",),
     ),
 )

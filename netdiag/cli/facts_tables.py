@@ -117,7 +117,20 @@ COLUMNS: dict[str, tuple[_Column, ...]] = {
 """How the rows of a section are shown; what has no row here is shown as names and values."""
 
 _PER_NAMESPACE = frozenset(
-    ["links", "addresses", "routes", "rules", "neighbours", "fdb", "tc", "sysctls", "firewall", "sockets", "conntrack", "namespaces"]
+    [
+        "links",
+        "addresses",
+        "routes",
+        "rules",
+        "neighbours",
+        "fdb",
+        "tc",
+        "sysctls",
+        "firewall",
+        "sockets",
+        "conntrack",
+        "namespaces",
+    ]
 )
 
 

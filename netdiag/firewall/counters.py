@@ -10,13 +10,17 @@ from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.firewall import FirewallRule
 
 _STOPS = frozenset({"DROP", "REJECT", "TARPIT"})
+_TEXTS = frozenset({"--comment", "--string", "--hex-string"})
 
 
 def target_of(words: tuple[str, ...]) -> str:
     """The target a rule jumps or goes to; empty for a rule that only counts."""
-    for option in ("-j", "--jump", "-g", "--goto"):
-        if option in words[:-1]:
-            return words[words.index(option) + 1]
+    position = 0
+    while position < len(words) - 1:
+        if words[position] in ("-j", "--jump", "-g", "--goto"):
+            return words[position + 1]
+        # A text that an operator wrote may look like an option.
+        position += 2 if words[position] in _TEXTS else 1
     return ""
 
 

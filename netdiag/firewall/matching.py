@@ -1,7 +1,8 @@
 """Whether one ``iptables-save`` rule matches a packet: yes, no, or not known.
 
 A plain reading: what is understood is decided, everything else makes the answer *maybe*, never wrong. The packet is
-the first of a new flow (a SYN for tcp). Sources: net/netfilter/xt_*.c, net/ipv4/netfilter/ip_tables.c.
+the first of a new flow (a SYN for tcp) unless `Stage` says otherwise. Sources: net/netfilter/xt_*.c,
+net/ipv4/netfilter/ip_tables.c; names of protocols as iptables prints them (iptables/xshared.c, /etc/protocols).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import enum
 import ipaddress
 from collections.abc import Callable
+
+import msgspec
 
 from netdiag.model.firewall import Direction, Packet
 
@@ -21,20 +24,47 @@ class Match(enum.Enum):
     MAYBE = "maybe"
 
 
+class Stage(msgspec.Struct, frozen=True):
+    """Which packet of its flow it is: the states that conntrack may give it, and its TCP flags."""
+
+    states: frozenset[str]
+    flags: frozenset[str]
+
+
+OPENING = Stage(frozenset({"NEW"}), frozenset({"SYN"}))
+"""The first packet of a new flow."""
+UNTRACKED_OPENING = Stage(frozenset({"NEW", "UNTRACKED"}), frozenset({"SYN"}))
+"""The same where a rule in the table raw may have taken it from conntrack."""
+ANSWER = Stage(frozenset({"ESTABLISHED"}), frozenset({"SYN", "ACK"}))
+"""What comes back for the first packet."""
+
 _PROTOCOL_NUMBERS = {
     "icmp": "1",
+    "igmp": "2",
+    "ipencap": "4",
+    "ipv4": "4",
     "tcp": "6",
     "udp": "17",
+    "dccp": "33",
+    "ipv6": "41",
+    "gre": "47",
     "esp": "50",
+    "ipv6-crypt": "50",
     "ah": "51",
+    "ipv6-auth": "51",
     "icmpv6": "58",
     "ipv6-icmp": "58",
+    "ospf": "89",
+    "pim": "103",
+    "vrrp": "112",
+    "l2tp": "115",
     "sctp": "132",
+    "udplite": "136",
 }
-_SYN_FLAGS = frozenset({"SYN"})
+_ALL_FLAGS = frozenset({"SYN", "ACK", "FIN", "RST", "URG", "PSH"})
 
 
-def match_rule(words: tuple[str, ...], packet: Packet) -> Match:
+def match_rule(words: tuple[str, ...], packet: Packet, stage: Stage = OPENING) -> Match:
     """Match the words of a rule (after its chain, up to its target) against a packet."""
     result = Match.YES
     position = 0
@@ -53,7 +83,7 @@ def match_rule(words: tuple[str, ...], packet: Packet) -> Match:
         arguments = _ARGUMENTS.get(word, 0)
         values = words[position : position + arguments]
         test = _TESTS.get(word)
-        found = test(values, packet) if test is not None and len(values) == arguments else Match.MAYBE
+        found = test(values, packet, stage) if test is not None and len(values) == arguments else Match.MAYBE
         if test is not None:
             position += arguments
         if negated and found is not Match.MAYBE:
@@ -70,13 +100,18 @@ def _truth(value: bool) -> Match:
     return Match.YES if value else Match.NO
 
 
-def _protocol(values: tuple[str, ...], packet: Packet) -> Match:
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _protocol(values: tuple[str, ...], packet: Packet, _: Stage) -> Match:
     wanted = _PROTOCOL_NUMBERS.get(values[0], values[0])
     if wanted in ("all", "0"):
         return Match.YES
-    if not wanted.isdigit():
+    actual = _PROTOCOL_NUMBERS.get(packet.protocol, packet.protocol)
+    if not (_is_number(wanted) and _is_number(actual)):
         return Match.MAYBE
-    return _truth(wanted == _PROTOCOL_NUMBERS.get(packet.protocol, packet.protocol))
+    return _truth(wanted == actual)
 
 
 def _in_network(address: str, network: str) -> Match:
@@ -96,11 +131,11 @@ def _device(wanted: str, actual: str) -> Match:
     return _truth(actual == wanted)
 
 
-def _in_device(values: tuple[str, ...], packet: Packet) -> Match:
+def _in_device(values: tuple[str, ...], packet: Packet, _: Stage) -> Match:
     return _device(values[0], packet.device) if packet.direction is Direction.IN else Match.NO
 
 
-def _out_device(values: tuple[str, ...], packet: Packet) -> Match:
+def _out_device(values: tuple[str, ...], packet: Packet, _: Stage) -> Match:
     return _device(values[0], packet.device) if packet.direction is Direction.OUT else Match.NO
 
 
@@ -111,56 +146,73 @@ def _ports(spec: str, port: int | None) -> Match:
     for part in spec.split(","):
         low, colon, high = part.partition(":")
         bounds = (low or "0", (high or "65535") if colon else low)
-        if not all(bound.isdigit() for bound in bounds):
+        if not all(_is_number(bound) and len(bound) <= 5 for bound in bounds):
             return Match.MAYBE
         if int(bounds[0]) <= port <= int(bounds[1]):
             return Match.YES
     return Match.NO
 
 
-def _destination_port(values: tuple[str, ...], packet: Packet) -> Match:
+def _destination_port(values: tuple[str, ...], packet: Packet, _: Stage) -> Match:
     return _ports(values[0], packet.destination_port)
 
 
-def _source_port(values: tuple[str, ...], packet: Packet) -> Match:
+def _source_port(values: tuple[str, ...], packet: Packet, _: Stage) -> Match:
     return _ports(values[0], packet.source_port)
 
 
-def _either_port(values: tuple[str, ...], packet: Packet) -> Match:
+def _either_port(values: tuple[str, ...], packet: Packet, _: Stage) -> Match:
     found = {_ports(values[0], packet.source_port), _ports(values[0], packet.destination_port)}
     if Match.YES in found:
         return Match.YES
     return Match.MAYBE if Match.MAYBE in found else Match.NO
 
 
-def _state(values: tuple[str, ...], packet: Packet) -> Match:  # noqa: ARG001 - every test has this signature
-    return _truth("NEW" in values[0].upper().split(","))
+def _state(values: tuple[str, ...], _: Packet, stage: Stage) -> Match:
+    wanted = frozenset(values[0].upper().split(","))
+    if stage.states <= wanted:
+        return Match.YES
+    # SNAT and DNAT are true beside the others, and nat is not read here.
+    return Match.MAYBE if wanted & (stage.states | {"SNAT", "DNAT"}) else Match.NO
 
 
-def _tcp_flags(values: tuple[str, ...], packet: Packet) -> Match:
+def _tcp_flags(values: tuple[str, ...], packet: Packet, stage: Stage) -> Match:
     if packet.protocol != "tcp":
         return Match.NO
-    mask, wanted = (frozenset(value.upper().split(",")) - {"NONE"} for value in values)
-    if "ALL" in mask:
-        mask = frozenset({"SYN", "ACK", "FIN", "RST", "URG", "PSH"})
-    return _truth(_SYN_FLAGS & mask == wanted)
+    mask, wanted = (_flags(value) for value in values)
+    return _truth(stage.flags & mask == wanted)
 
 
-def _syn(values: tuple[str, ...], packet: Packet) -> Match:  # noqa: ARG001 - every test has this signature
-    return _truth(packet.protocol == "tcp")
+def _flags(text: str) -> frozenset[str]:
+    named = frozenset(text.upper().split(",")) - {"NONE"}
+    return _ALL_FLAGS if "ALL" in named else named
 
 
-def _destination_type(values: tuple[str, ...], packet: Packet) -> Match:
-    if packet.direction is Direction.IN and values[0] == "LOCAL":
+def _syn(_: tuple[str, ...], packet: Packet, stage: Stage) -> Match:
+    return _truth(packet.protocol == "tcp" and "ACK" not in stage.flags)
+
+
+def _destination_type(values: tuple[str, ...], packet: Packet, _: Stage) -> Match:
+    # What is asked about goes from one host to another: it is local where it comes in, and never a broadcast.
+    if packet.direction is not Direction.IN:
+        return Match.MAYBE
+    wanted = frozenset(values[0].upper().split(","))
+    if "LOCAL" in wanted:
         return Match.YES
-    return Match.MAYBE
+    return Match.NO if wanted <= {"BROADCAST", "MULTICAST", "ANYCAST"} else Match.MAYBE
 
 
-def _fragment(values: tuple[str, ...], packet: Packet) -> Match:  # noqa: ARG001 - every test has this signature
+def _packet_type(values: tuple[str, ...], packet: Packet, _: Stage) -> Match:
+    if packet.direction is not Direction.IN:
+        return Match.MAYBE
+    return _truth(values[0].lower() in ("unicast", "host"))
+
+
+def _fragment(_: tuple[str, ...], __: Packet, ___: Stage) -> Match:
     return Match.NO
 
 
-_Test = Callable[[tuple[str, ...], Packet], Match]
+_Test = Callable[[tuple[str, ...], Packet, Stage], Match]
 
 _TESTS: dict[str, _Test] = {}
 _ARGUMENTS: dict[str, int] = {}
@@ -173,8 +225,8 @@ def _option(names: str, arguments: int, test: _Test) -> None:
 
 
 _option("-p --protocol", 1, _protocol)
-_option("-s --source", 1, lambda values, packet: _in_network(packet.source, values[0]))
-_option("-d --destination", 1, lambda values, packet: _in_network(packet.destination, values[0]))
+_option("-s --source", 1, lambda values, packet, _: _in_network(packet.source, values[0]))
+_option("-d --destination", 1, lambda values, packet, _: _in_network(packet.destination, values[0]))
 _option("-i --in-interface", 1, _in_device)
 _option("-o --out-interface", 1, _out_device)
 _option("--dport --destination-port --dports --destination-ports", 1, _destination_port)
@@ -184,4 +236,5 @@ _option("--state --ctstate", 1, _state)
 _option("--tcp-flags", 2, _tcp_flags)
 _option("--syn", 0, _syn)
 _option("--dst-type", 1, _destination_type)
+_option("--pkt-type", 1, _packet_type)
 _option("-f --fragment", 0, _fragment)

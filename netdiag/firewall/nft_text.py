@@ -9,8 +9,8 @@ import msgspec
 
 _TABLE = re.compile(r"^table (\S+) (\S+) \{")
 _HOOK = re.compile(r"type \S+ hook (\S+)")
-# iptables-nft keeps its five tables under these names in the families ip and ip6 (iptables/nft.c).
-_IPTABLES_TABLES = frozenset({"filter", "nat", "mangle", "raw", "security"})
+# A jump or a verdict map loses nothing by itself: the verdict stands in the same table.
+_STOPS = re.compile(r"\b(drop|reject|queue|synproxy)\b")
 
 
 class NftTable(msgspec.Struct, frozen=True):
@@ -23,18 +23,18 @@ class NftTable(msgspec.Struct, frozen=True):
 
     def stops(self) -> bool:
         """Whether anything in it can drop or reject (a table that only accepts or marks never loses a packet)."""
-        return bool(re.search(r"\b(drop|reject|queue|jump|goto|vmap)\b", self.text))
+        return bool(_STOPS.search(self.text))
 
 
-def native_tables(text: str, iptables_nft_families: Iterable[int]) -> Iterator[NftTable]:
+def native_tables(text: str, iptables_nft_tables: Iterable[tuple[str, str]]) -> Iterator[NftTable]:
     """The tables of a listing that are not iptables-nft's own.
 
     Args:
         text: ``nft list ruleset``.
-        iptables_nft_families: 4 and 6 as far as iptables-nft's save holds rules, so that its tables are recognised
-            also where nft prints no warning above them (before 1.0.3).
+        iptables_nft_tables: (family, name) of the tables that iptables-nft's save shows. A table of the same name that
+            nft wrote is not among them: iptables calls it incompatible and shows nothing of it.
     """
-    managed = {"ip" if family == 4 else "ip6" for family in iptables_nft_families}
+    managed = frozenset(iptables_nft_tables)
     lines: list[str] = []
     head: tuple[str, str] | None = None
     for line in text.splitlines():
@@ -42,7 +42,7 @@ def native_tables(text: str, iptables_nft_families: Iterable[int]) -> Iterator[N
         if found:
             head, lines = (found[1], found[2]), []
         elif head is not None and line.startswith("}"):
-            if not (head[0] in managed and head[1] in _IPTABLES_TABLES):
+            if head not in managed:
                 body = "\n".join(lines)
                 yield NftTable(head[0], head[1], frozenset(_HOOK.findall(body)), body)
             head = None

@@ -8,12 +8,12 @@ into native nft rules, and knows nothing of the flow's later packets. It was com
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from netdiag.firewall.counters import target_of
-from netdiag.firewall.matching import Match, match_rule
+from netdiag.firewall.matching import ANSWER, OPENING, UNTRACKED_OPENING, Match, Stage, match_rule
 from netdiag.firewall.nft_text import NftTable, native_tables
 from netdiag.firewall.owner import owner_of
 from netdiag.firewall.save_text import SavedChain, SavedRule, nft_family, read_save
@@ -84,10 +84,14 @@ def read_plainly(rule_sets: Iterable[RuleSet], packet: Packet) -> Reading:
     """
     rule_sets = tuple(rule_sets)
     possible: list[_End] = []
-    for rules in rule_sets:
-        if rules.family != packet.family or rules.backend not in (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY):
-            continue
-        ends = _through_tables(rules, packet)
+    for rules in _of_family(rule_sets, packet):
+        problems = read_save(rules.text).problems
+        if problems:
+            return Reading(
+                outcome=Outcome.UNKNOWN,
+                reason=f"{rules.backend.value}: line {problems[0].line_number} is not understood ({problems[0].text})",
+            )
+        ends = _through_tables(rules, packet, OPENING)
         if ends and all(end.outcome in (Outcome.DROP, Outcome.REJECT) for end in ends):
             last = ends[-1]
             assert last.outcome is not None  # noqa: S101 - just seen
@@ -109,10 +113,36 @@ def read_plainly(rule_sets: Iterable[RuleSet], packet: Packet) -> Reading:
     return Reading(outcome=Outcome.ACCEPT, rule=possible[-1].rule if possible else None)
 
 
+def could_stop(rule_sets: Iterable[RuleSet], rule: FirewallRule, packet: Packet, *, answer: bool = False) -> bool:
+    """Whether the rules as they are allow that this rule (or policy) is where the packet ends.
+
+    Args:
+        answer: The packet is what comes back for the first one, not the first one itself.
+    """
+    stage = ANSWER if answer else OPENING
+    return any(
+        end.rule == rule
+        for rules in _of_family(tuple(rule_sets), packet)
+        if rules.backend is rule.backend
+        for end in _through_tables(rules, packet, stage)
+    )
+
+
+def _of_family(rule_sets: tuple[RuleSet, ...], packet: Packet) -> Iterator[RuleSet]:
+    for rules in rule_sets:
+        if rules.family == packet.family and rules.backend in (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY):
+            yield rules
+
+
 def native_stop(rule_sets: Iterable[RuleSet], packet: Packet) -> NftTable | None:
     """The first native nft table at the packet's hooks that can drop or reject; None if there is none."""
     rule_sets = tuple(rule_sets)
-    written = [rules.family for rules in rule_sets if rules.backend is Backend.IPTABLES_NFT and rules.text.strip()]
+    written = [
+        (nft_family(rules.family), table)
+        for rules in rule_sets
+        if rules.backend is Backend.IPTABLES_NFT
+        for table in read_save(rules.text).tables
+    ]
     hooks = _HOOKS[packet.direction]
     families = {"inet", "ip" if packet.family == 4 else "ip6", "netdev"}
     for rules in rule_sets:
@@ -123,34 +153,42 @@ def native_stop(rule_sets: Iterable[RuleSet], packet: Packet) -> NftTable | None
     return None
 
 
-def _through_tables(rules: RuleSet, packet: Packet) -> list[_End]:
+def _through_tables(rules: RuleSet, packet: Packet, stage: Stage) -> list[_End]:
     tables = read_save(rules.text).tables
     passed: list[_End] = []
     for table, base in _TRAVERSAL[packet.direction]:
         chains = tables.get(table)
         if chains is None or base not in chains:
             continue
-        walk = _Walk(rules=rules, table=table, chains=chains, packet=packet)
+        walk = _Walk(rules=rules, table=table, chains=chains, packet=packet, stage=stage)
         ends = walk.base(chains[base])
-        definite = {end.outcome for end in ends}
-        if Outcome.ACCEPT not in definite:
-            return [*[end for end in passed if end.outcome is not Outcome.ACCEPT], *ends]
-        passed = [*[end for end in passed if end.outcome is not Outcome.ACCEPT], *ends]
+        # An accept is final for its table only.
+        passed = [*(end for end in passed if end.outcome is not Outcome.ACCEPT), *ends]
+        if all(end.outcome is not Outcome.ACCEPT for end in ends):
+            return passed
+        if walk.untracks and stage is OPENING:
+            stage = UNTRACKED_OPENING
     return passed
 
 
 class _Walk:
     """One packet's possible ways through the chains of one table."""
 
-    def __init__(self, *, rules: RuleSet, table: str, chains: dict[str, SavedChain], packet: Packet) -> None:
+    def __init__(
+        self, *, rules: RuleSet, table: str, chains: dict[str, SavedChain], packet: Packet, stage: Stage
+    ) -> None:
         self._rules = rules
         self._table = table
         self._chains = chains
         self._packet = packet
+        self._stage = stage
+        self._known: dict[str, tuple[_End, ...]] = {}
+        self._open: set[str] = set()
+        self.untracks = False
+        """Whether a rule may have taken the packet from conntrack."""
 
     def base(self, chain: SavedChain) -> list[_End]:
         """All ways out of a base chain, its policy included where it can be reached."""
-        ends = self._chain(chain, 0)
         policy = Outcome.DROP if chain.policy == "DROP" else Outcome.ACCEPT
         fallen = FirewallRule(
             backend=self._rules.backend,
@@ -160,24 +198,36 @@ class _Walk:
             text=f":{chain.name} {chain.policy or 'ACCEPT'}",
             policy=chain.policy or "ACCEPT",
         )
-        return _distinct([_End(policy, fallen) if end.outcome is None else end for end in ends])
+        return [_End(policy, fallen) if end.outcome is None else end for end in self._chain(chain)]
 
-    def _chain(self, chain: SavedChain, depth: int) -> list[_End]:
-        ends: list[_End] = []
+    def _chain(self, chain: SavedChain) -> tuple[_End, ...]:
+        """The ways out of a chain, each once, the last rule's last; what it says of a packet does not change."""
+        known = self._known.get(chain.name)
+        if known is None:
+            self._open.add(chain.name)
+            known = self._known[chain.name] = self._walked(chain)
+            self._open.discard(chain.name)
+        return known
+
+    def _walked(self, chain: SavedChain) -> tuple[_End, ...]:
+        ends: dict[_End, None] = {}
         for rule in chain.rules:
-            matched = match_rule(rule.words, self._packet)
+            matched = match_rule(rule.words, self._packet, self._stage)
             if matched is Match.NO:
                 continue
             target = target_of(rule.words)
+            if target == "NOTRACK" or (target == "CT" and "--notrack" in rule.words):
+                self.untracks = True
             if target in _PASSING or not target:
                 continue
-            here, falls_through = self._target(rule, target, depth)
-            ends += here
+            here, falls_through = self._target(rule, target)
+            ends.update(dict.fromkeys(here))
             if matched is Match.YES and not falls_through:
-                return ends
-        return [*ends, _End(None)]
+                return tuple(ends)
+        ends.pop(_End(None), None)
+        return (*ends, _End(None))
 
-    def _target(self, rule: SavedRule, target: str, depth: int) -> tuple[list[_End], bool]:
+    def _target(self, rule: SavedRule, target: str) -> tuple[list[_End], bool]:
         """The ends that a matching rule leads to, and whether the packet may go on behind it."""
         named = {"ACCEPT": Outcome.ACCEPT, "DROP": Outcome.DROP, "REJECT": Outcome.REJECT}.get(target)
         if named is not None:
@@ -185,11 +235,11 @@ class _Walk:
         if target == "RETURN":
             return [_End(None)], False
         chain = self._chains.get(target)
-        if chain is None or depth >= _MAX_DEPTH:
+        if chain is None or target in self._open or len(self._open) >= _MAX_DEPTH:
             return [_End(Outcome.UNKNOWN, self._named(rule))], False
-        ends = self._chain(chain, depth + 1)
+        ends = self._chain(chain)
         decided = [end for end in ends if end.outcome is not None]
-        returns = any(end.outcome is None for end in ends)
+        returns = len(decided) < len(ends)
         if any(option in rule.words for option in ("-g", "--goto")):
             return decided + ([_End(None)] if returns else []), False
         return decided, returns
@@ -204,11 +254,3 @@ class _Walk:
             text=rule.text,
             owner=owner_of(rule.chain, rule.text),
         )
-
-
-def _distinct(ends: list[_End]) -> list[_End]:
-    kept: list[_End] = []
-    for end in ends:
-        if end not in kept:
-            kept.append(end)
-    return kept

@@ -6,12 +6,13 @@ number and never fails the rest. Format: iptables/iptables-save.c, iptables/xsha
 
 from __future__ import annotations
 
+import functools
 import re
 
 import msgspec
 
-_COUNTERS = re.compile(r"^\[(\d+):(\d+)\]\s*")
-_CHAIN = re.compile(r"^:(\S+)\s+(\S+)(?:\s+\[(\d+):(\d+)\])?\s*$")
+_COUNTERS = re.compile(r"^\[([0-9]{1,20}):([0-9]{1,20})\]\s*")
+_CHAIN = re.compile(r"^:(\S+)\s+(\S+)(?:\s+\[([0-9]{1,20}):([0-9]{1,20})\])?\s*$")
 
 
 class SavedRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +67,7 @@ def split_words(line: str) -> tuple[str, ...]:
         elif char == '"':
             quoted = not quoted
             started = True
-        elif char.isspace() and not quoted:
+        elif char in " \t" and not quoted:
             if started:
                 words.append("".join(current))
                 current, started = [], False
@@ -78,8 +79,11 @@ def split_words(line: str) -> tuple[str, ...]:
     return tuple(words)
 
 
+@functools.lru_cache(
+    maxsize=4
+)  # both families of both variants: one packet after another is read against the same text
 def read_save(text: str) -> SavedTables:
-    """Read a whole save; never raises.
+    """Read a whole save; never raises. The answer is shared between callers and must not be changed.
 
     Args:
         text: Output of ``iptables-save``, with or without ``-c``; CRLF is accepted.
@@ -88,8 +92,12 @@ def read_save(text: str) -> SavedTables:
     rules: dict[tuple[str, str], list[SavedRule]] = {}
     problems: list[Problem] = []
     table = ""
-    for line_number, raw in enumerate(text.splitlines(), start=1):
-        line = raw.strip()
+    # Only a line feed ends a line: a comment may hold what Unicode calls a line break.
+    for line_number, raw in enumerate(text.split("\n"), start=1):
+        line = raw.strip(" \t\r")
+        if line.startswith("#") and "is incompatible" in line:
+            # iptables-nft-save says so of a table that nft wrote, and shows none of its rules.
+            problems.append(Problem(line_number, line[:200]))
         if not line or line.startswith("#") or line == "COMMIT":
             continue
         if line.startswith("*"):
