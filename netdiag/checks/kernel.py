@@ -112,7 +112,7 @@ def _missing(ctx: Context, check: str, need: Requirement, feature: Feature, brea
         cause=cause(
             "kernel.missing-feature",
             host=ctx.host,
-            object={"kind": "feature", "feature": need.feature, "kernel": release},
+            object={"kind": "feature", "name": need.feature, "kernel": release},
             confidence=Confidence.PROVEN,
             explanation=f"The running kernel {release} has no {need.feature}, so {need.without}.",
             evidence=(seen,),
@@ -151,7 +151,7 @@ def _forwarding(ctx: Context) -> Iterator[Found]:
             cause=cause(
                 "sysctl.ip-forward",
                 host=ctx.host,
-                object={"kind": "sysctl", "key": "net.ipv4.ip_forward", "value": value},
+                object={"kind": "sysctl", "key": "net.ipv4.ip_forward", "value": value, "wanted": "1"},
                 confidence=Confidence.LIKELY,
                 remedy=(
                     Remedy(
