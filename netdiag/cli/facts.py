@@ -114,7 +114,7 @@ def _print_table(found: Facts, section: str | None) -> None:
 
     from netdiag.cli import facts_tables as tables
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)  # ":cd:" in a MAC address is no picture
     if section is None:
         console.print(tables.overview(found, console.width))
     else:

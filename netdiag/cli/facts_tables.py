@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from netdiag.facts.sections import SECTIONS
-from netdiag.model.facts import Engine, Facts, Kernel, Route, Section
+from netdiag.model.facts import Clock, Engine, EngineLog, Facts, FirewallSaved, Kernel, Route, Section
 
 _Column = tuple[str, Callable[[Any], object]]
+_ROOMY = 110
+"""From this width on a table has a column for the namespace."""
 _KEEP_WHOLE = frozenset({"device", "state", "table", "vni", "mtu", "port", "priority", "proto", "metric"})
 
 
@@ -117,20 +119,7 @@ COLUMNS: dict[str, tuple[_Column, ...]] = {
 """How the rows of a section are shown; what has no row here is shown as names and values."""
 
 _PER_NAMESPACE = frozenset(
-    [
-        "links",
-        "addresses",
-        "routes",
-        "rules",
-        "neighbours",
-        "fdb",
-        "tc",
-        "sysctls",
-        "firewall",
-        "sockets",
-        "conntrack",
-        "namespaces",
-    ]
+    name for name, reader in SECTIONS.items() if name != "nics" and "namespaces" in (name, *reader.after)
 )
 
 
@@ -162,6 +151,14 @@ def _summary(name: str, value: Any) -> str:  # noqa: ANN401 - any section's valu
         return f"{len(value.features)} features" + (f"; missing: {', '.join(absent)}" if absent else "")
     if isinstance(value, Engine):
         return f"Docker {value.version}, swarm {value.swarm.state.value}, {len(value.containers)} containers"
+    if isinstance(value, EngineLog):
+        return f"{len(value.lines)} lines of {value.source}"
+    if isinstance(value, FirewallSaved):
+        active = [service.name for service in value.services if service.active]
+        return f"{len(value.rules)} files; active: {', '.join(active) or 'none that is known'}"
+    if isinstance(value, Clock):
+        known = {True: "synchronised", False: "not synchronised", None: "not known whether synchronised"}
+        return known[value.synchronised]
     if isinstance(value, tuple | dict):
         return str(len(value))
     first = [f"{field} {getattr(value, field)}" for field in value.__struct_fields__[:2]]
@@ -192,6 +189,13 @@ def _features(kernel: Kernel, width: int) -> RenderableType:
 
 
 def _rows(name: str, value: Any, width: int) -> RenderableType:  # noqa: ANN401 - any section's value
+    if width < _ROOMY and name in _PER_NAMESPACE and name != "namespaces" and len(value) > 1:
+        # Too narrow for a column of namespaces: each gets a heading and a table of its own.
+        parts: list[RenderableType] = []
+        for where, items in value.items():
+            if items:
+                parts += [Text(where, style="bold underline"), _rows(name, {where: items}, width)]
+        return Group(*parts) if parts else Text("none")
     columns = COLUMNS[name]
     by_namespace = name in _PER_NAMESPACE
     flat: list[tuple[str, Any]] = []

@@ -130,7 +130,7 @@ def _checked(text: bytes, name: str) -> Bundle:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{name}: not a bundle of netdiag (its content is no JSON object)") from error
     if not schema.startswith(_FAMILY):
-        raise BundleError(f"{name}: not a bundle of netdiag (schema {schema[:60] or 'missing'!r})")
+        raise BundleError(f"{name}: not a bundle of netdiag (schema {schema[:60]!r})")
     if schema != SCHEMA:
         raise BundleError(f"{name}: {schema[:60]} was made by another version; this netdiag reads {SCHEMA}")
     try:

@@ -38,9 +38,9 @@ _ENGINE = re.compile(r"\bdockerd\b|\blevel=")
 
 def gather_engine_log(context: Context) -> Gather[Section[EngineLog]]:
     """The lines that the caller's ``keep`` wants, newest last, at most `KEPT`."""
-    journal, clock = yield [_JOURNAL, Request("clock", {}, 1.0)]
-    # Whole minutes, so that a bundle (where the clock's answer is another section's, milliseconds apart) says the same.
-    now_s = clock.data["unix_ns"] // 60_000_000_000 * 60 if clock.data is not None else 0
+    # Named, so that in a bundle its answer is not that of the section clock, milliseconds apart.
+    journal, clock = yield [_JOURNAL, Request("clock", {"for": "engine_log"}, 1.0)]
+    now_s = clock.data["unix_ns"] / 1e9 if clock.data is not None else 0.0
     if journal.data is not None and journal.data["code"] == 0 and journal.data["stdout"].strip():
         return Section(value=_log("journalctl -u docker", journal.data["stdout"], context, 0))
     answers = yield [Request("file-tail", {"path": path, "limit_bytes": TAIL_BYTES}, 2.0) for path in _PATHS]

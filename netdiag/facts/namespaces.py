@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from netdiag.facts.context import Context, absence, files_request, texts
-from netdiag.model.facts import HOST, Engine, Namespace, Section
+from netdiag.model.facts import HOST, Absence, AbsenceKind, Engine, Namespace, Section
 from netdiag.model.wire import Gather, Request
 
 _CONTAINER_ID = re.compile(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?:/|$)", re.MULTILINE)
@@ -39,7 +39,12 @@ def gather_namespaces(context: Context) -> Gather[Section[dict[str, Namespace]]]
         name = namespace.id if namespace.id not in found else f"netns:{row['inode']}"
         found[name] = Namespace(**{**_fields(namespace), "id": name})
     ordered = sorted(found.items(), key=lambda item: (item[0] != HOST, item[0]))
-    return Section(value=dict(ordered))
+    hidden = answer.data.get("unreadable") or 0
+    partial = {}
+    if hidden:
+        text = f"{hidden} processes of other users could not be looked at: their namespaces may be missing"
+        partial["processes"] = Absence(kind=AbsenceKind.PERMISSION, text=text)
+    return Section(value=dict(ordered), partial=partial)
 
 
 def _fields(namespace: Namespace) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class _Reader:
         """
         size = layout.size
         count = (len(self.data) - start) // size
-        add, known, octets, done = self.rows.append, self.templates.get, self.octets, 0
+        add, known, octets, before_run = self.rows.append, self.templates.get, self.octets, len(self.rows)
         head = self.data[start - size : start - size + 6]
         view = memoryview(self.data)[start : start + count * size]
         for first, before, high, low, after in layout.iter_unpack(view):
@@ -140,8 +140,7 @@ class _Reader:
                     next_hops=hops,
                 )
             )
-            done += 1
-        return done * size
+        return (len(self.rows) - before_run) * size
 
     def _slow(self, start: int, end: int) -> None:
         """Read one message attribute by attribute, and remember it if it is a plain IPv4 route."""
