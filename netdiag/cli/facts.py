@@ -30,7 +30,19 @@ LEVEL = "level"
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("--docker-socket", help="The engine's socket  [default: /var/run/docker.sock, or DOCKER_HOST]")
 @click.option("--load-modules", is_flag=True, help="Ask also what may load a kernel module.")
-def facts(section: str | None, netns: str | None, output: str, docker_socket: str | None, load_modules: bool) -> None:
+@click.option(
+    "--force",
+    type=click.Choice([level.value for level in levels.Level]),
+    help="With level: as if the host allowed no more than this.",
+)
+def facts(
+    section: str | None,
+    netns: str | None,
+    output: str,
+    docker_socket: str | None,
+    load_modules: bool,
+    force: str | None,
+) -> None:
     r"""Show what is known of this host; read-only.
 
     SECTION is one of the names in the overview, or "level": how much netdiag can prove here.
@@ -42,8 +54,11 @@ def facts(section: str | None, netns: str | None, output: str, docker_socket: st
       netdiag facts level --output json
     """
     if section == LEVEL:
-        _show_level(gathered(("identity", "kernel"), docker_socket, load_modules=load_modules)[0], output)
+        found, _ = gathered(("identity", "kernel"), docker_socket, load_modules=load_modules)
+        _show_level(levels.judge(found, levels.Level(force) if force else None), output)
         return
+    if force is not None:
+        raise UsageError(f"--force {force} goes with: netdiag facts level")
     names = (section,) if section else ()
     with_needed(list(names))
     found, _ = gathered(names, docker_socket, load_modules=load_modules)
@@ -121,11 +136,10 @@ def _print_table(found: Facts, section: str | None) -> None:
         console.print(tables.section_table(section, getattr(found, section), console.width))
 
 
-def _show_level(found: Facts, output: str) -> None:
-    report = levels.judge(found)
+def _show_level(report: levels.LevelReport, output: str) -> None:
     if output == "json":
         sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
         return
     click.echo(f"{report.level.value}: {report.why}")
     for step, cost in report.ladder.items():
-        click.echo(f"{'→' if step == report.level.value else ' '} {step:<12} costs {cost}")
+        click.echo(f"{'→' if step == report.level.value else ' '} {step:<12} {cost}")

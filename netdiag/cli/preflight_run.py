@@ -20,12 +20,11 @@ from netdiag.errors import BundleError, UsageError
 from netdiag.facts.assemble import replay
 from netdiag.facts.bundle import Bundle
 from netdiag.facts.context import Context as FactsContext
-from netdiag.facts.context import Options as FactsOptions
 from netdiag.facts.firewall import gather_host_rules
 from netdiag.facts.observations import gather_bursts, gather_observations
 from netdiag.facts.probes import gather_resolve
 from netdiag.host import Carrier, LocalHost, Recorder, Replay, drive, drive_all
-from netdiag.host.collect import collect_bundle
+from netdiag.host.collect import collect_bundle, local_options
 from netdiag.model.facts import Facts, SwarmState
 from netdiag.model.probes import Observations
 from netdiag.model.report import Answer, Need, Report, Step
@@ -49,7 +48,7 @@ class _AskedWithoutToken(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[str, ...] = ()
     need: Need = Need.JOIN
     ignored: tuple[str, ...] = ()
-    docker_socket: str = "/var/run/docker.sock"
+    docker_socket: str = ""
 
 
 class Asked(_AskedWithoutToken, frozen=True, kw_only=True):
@@ -122,6 +121,8 @@ def run_preflight(asked: Asked) -> Done:
         UsageError: A manager that cannot be understood or resolved, an unknown check to ignore, a malformed address.
     """
     _validate(asked)
+    options = local_options(docker_socket=asked.docker_socket or None)
+    asked = msgspec.structs.replace(asked, docker_socket=options.docker_socket or "")
     recorder = Recorder(LocalHost())
     started, start_s = dt.datetime.now(dt.UTC), time.monotonic()
     targets = tuple(_resolved(given, recorder) for given in asked.managers)
@@ -131,7 +132,7 @@ def run_preflight(asked: Asked) -> Done:
             recorder,
             now_s=started.timestamp(),
             purpose="preflight swarm",
-            options=FactsOptions(docker_socket=asked.docker_socket, etcd=etcd_environment()),
+            options=options,
         )
         observed = probing.result()
     if not targets and not asked.initialise:
@@ -221,15 +222,6 @@ def judge(
     first = report(())
     joins = first.answers.get(Need.JOIN) is Answer.YES and first.exit_code() != 1
     return report((_join_step(asked, ctx, targets),)) if joins and not member else first
-
-
-def etcd_environment() -> dict[str, str]:
-    """The variables that name Calico's datastore to calicoctl, without user and password."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith("ETCD_") and "PASSWORD" not in name and "USERNAME" not in name
-    }
 
 
 def _join_step(asked: Asked, ctx: Context, targets: Targets) -> Step:

@@ -24,8 +24,8 @@ class Level(enum.Enum):
 
 
 COSTS: dict[Level, str] = {
-    Level.OWNED_TRACE: "none: the rule that drops a packet is seen by the kernel, and nothing can be left behind",
-    Level.SWEPT_TRACE: "none in confidence; after a kill -9 a table stays until the guard or the next start removes it",
+    Level.OWNED_TRACE: "costs nothing: the rule that drops a packet is seen by the kernel, and nothing can be left behind",
+    Level.SWEPT_TRACE: "costs no confidence; after a kill -9 a table stays until the guard or the next start removes it",
     Level.COUNTERS: "a rule is proven only if its counter moves with the probes alone; a busy rule is likely at most",
     Level.FACTS: "rules and other namespaces cannot be read: causes on this host are possible at most",
 }

@@ -42,7 +42,7 @@ def gather_observations(
     Args:
         targets: (as typed, address, port) of each manager.
         images: Names to ask the registry for, through the engine.
-        docker_socket: Where the engine listens.
+        docker_socket: Where the engine listens; empty for the usual place.
     """
     readings = [_manager(given, address, port) for given, address, port in targets]
     asked = yield from together([*readings, *(_registry(image, docker_socket) for image in images)])
@@ -88,7 +88,9 @@ def _parse_ca(stream: bytes) -> CaProbe:
 def _registry(image: str, docker_socket: str) -> Gather[RegistryProbe]:
     """Whether a registry offers an image, as the engine sees it (``GET /distribution/NAME/json``)."""
     path = f"/distribution/{quote(image, safe='/:@')}/json"
-    (answer,) = yield [Request("docker-get", {"path": path, "socket": docker_socket}, REGISTRY_WAIT_S)]
+    (answer,) = yield [
+        Request("docker-get", {"path": path, **({"socket": docker_socket} if docker_socket else {})}, REGISTRY_WAIT_S)
+    ]
     return _registry_probe(image, answer)
 
 
