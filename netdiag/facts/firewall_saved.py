@@ -29,6 +29,8 @@ _SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ufw", ("/etc/ufw/ufw.conf", "/etc/default/ufw", "/etc/ufw/*.rules")),
 )
 _ROLES = ("firewalld", "ufw", "nftables", "iptables", "netfilter-persistent", "fail2ban", "csf", "shorewall")
+_LOADERS = frozenset({"nftables", "iptables", "netfilter-persistent"})
+"""They load saved rules at boot and end; without systemd nothing tells whether they did, and nothing of them runs."""
 _PID_FILES = {"firewalld": "/run/firewalld.pid", "fail2ban": "/run/fail2ban/fail2ban.pid"}
 _INSTALLED = {
     "firewalld": "/usr/lib/firewalld/zones/public.xml",
@@ -96,7 +98,12 @@ def _services(
             services.append(FirewallService(name=name, active=enabled, evidence=text))
         elif state == "active":
             services.append(FirewallService(name=name, active=True, evidence=f"systemctl is-active {name}: {state}"))
-        elif installed:
-            known = f"systemctl is-active {name}: {state}" if state else f"{_INSTALLED[name]} is there, systemd is not"
-            services.append(FirewallService(name=name, active=False if state else None, evidence=known))
+        elif installed and state:
+            services.append(FirewallService(name=name, active=False, evidence=f"systemctl is-active {name}: {state}"))
+        elif installed and pid_file:
+            text = f"{_INSTALLED[name]} is there, {pid_file} is not"
+            services.append(FirewallService(name=name, active=False, evidence=text))
+        elif installed and name not in _LOADERS:
+            text = f"{_INSTALLED[name]} is there, and no systemd to ask"
+            services.append(FirewallService(name=name, active=None, evidence=text))
     return tuple(services)

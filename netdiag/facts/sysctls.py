@@ -32,7 +32,7 @@ _INSIDE_DEVICE = ("rp_filter", "arp_ignore", "proxy_arp", "route_localnet")
 
 
 def gather_sysctls(context: Context) -> Gather[Section[dict[str, dict[str, str]]]]:
-    """Values by path below /proc/sys, with slashes: a device's name may hold dots (eth0.100)."""
+    """Values by the names that sysctl(8) takes."""
 
     def ask(namespace: Namespace) -> list[Request]:
         if namespace.id != HOST:
@@ -49,9 +49,14 @@ def gather_sysctls(context: Context) -> Gather[Section[dict[str, dict[str, str]]
         if answers[0].data is None:
             return None, absence(answers[0])
         found = texts(answers[0])
-        return {path.removeprefix(_ROOT): " ".join(text.split()) for path, text in sorted(found.items())}, None
+        return {_name(path): " ".join(text.split()) for path, text in sorted(found.items())}, None
 
     return each_namespace(context, ask, read)
+
+
+def _name(path: str) -> str:
+    """A path below /proc/sys as sysctl(8) spells it: dots between, and a slash for a dot (eth0.100) in a device's name."""
+    return ".".join(part.replace(".", "/") for part in path.removeprefix(_ROOT).split("/"))
 
 
 def _optional(path: str) -> str:

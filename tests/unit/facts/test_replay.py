@@ -124,7 +124,7 @@ def test_kernel_clock_sockets_log(manager: Facts) -> None:
     assert manager.engine_log.value.source == "/var/log/docker.log"
     assert manager.engine_log.value.lines
     assert manager.tc.value["host"][0].kind == "clsact"
-    assert manager.sysctls.value["host"]["net/ipv4/ip_forward"] == "1"
+    assert manager.sysctls.value["host"]["net.ipv4.ip_forward"] == "1"
     assert manager.conntrack.value["host"].maximum
 
 
