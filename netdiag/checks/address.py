@@ -224,7 +224,7 @@ def _same_name(ctx: Context, name: str, other: str, confidence: Confidence) -> C
     return cause(
         "host.name-duplicate",
         host=ctx.host,
-        object={"kind": "host", "name": name, "other": other},
+        object={"kind": "host", "name": name, "others": [other] if other else []},
         confidence=confidence,
         remedy=(
             Remedy(

@@ -48,6 +48,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         managers: As typed: ``ADDR``, ``ADDR:PORT`` or ``[V6]:PORT``.
         peers: Addresses of other hosts whose packets should be let in (a manager asks for those that will join).
         initialise: The question is about ``swarm init``, not about joining.
+        probed: Whether probes could have been sent; not so for a bundle of facts alone.
     """
 
     need: Need = Need.JOIN
@@ -56,6 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     token: Token | TokenProblem | None = None
     manager_role: bool = False
     initialise: bool = False
+    probed: bool = True
     advertise_address: str = ""
     data_path_address: str = ""
     data_path_port: int | None = None
@@ -132,6 +134,15 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             for address in (self.facts.addresses.value or {}).get(HOST, ())
             if address.scope == "global" and address.device not in left_out
         )
+
+    def uplinks(self) -> tuple[str, ...]:
+        """Devices that lead to other hosts: those toward the managers, else those with an address of their own."""
+        toward = dict.fromkeys(probe.route.device for probe in self.managers if probe.route and probe.route.device)
+        if toward:
+            return tuple(toward)
+        own = set(self.own_addresses())
+        rows = (self.facts.addresses.value or {}).get(HOST, ())
+        return tuple(dict.fromkeys(row.device for row in rows if row.cidr.partition("/")[0] in own))
 
     def local_addresses(self) -> dict[str, str]:
         """Every address of the host's own namespace, with its device."""

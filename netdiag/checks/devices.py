@@ -74,15 +74,8 @@ def _known_vnis(ctx: Context) -> set[int]:
 
 
 def _uplinks(ctx: Context) -> set[str]:
-    """The devices toward the managers, else those of default routes, with the ports of a bond or bridge among them."""
-    found = {probe.route.device for probe in ctx.managers if probe.route is not None and probe.route.device}
-    found = found or {
-        hop.device
-        for route in (ctx.facts.routes.value or {}).get(HOST, ())
-        if route.destination in ("0.0.0.0/0", "::/0")
-        for hop in route.next_hops
-        if hop.device
-    }
+    """The devices that lead to other hosts, with the ports of a bond or bridge among them."""
+    found = set(ctx.uplinks())
     masters = {link.index for link in ctx.host_links() if link.name in found}
     return found | {link.name for link in ctx.host_links() if link.master in masters and not link.kind}
 

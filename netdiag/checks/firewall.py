@@ -129,13 +129,7 @@ def _sources(ctx: Context) -> Iterator[tuple[str, str, str]]:
 
 
 def _only_uplink(ctx: Context) -> str:
-    left = [
-        link.name
-        for link in ctx.host_links()
-        if not link.loopback and link.kind in ("", "veth", "vlan", "bond") and link.up
-    ]
-    own = {address.device for address in (ctx.facts.addresses.value or {}).get(HOST, ()) if address.scope == "global"}
-    uplinks = [name for name in left if name in own]
+    uplinks = ctx.uplinks()
     return uplinks[0] if len(uplinks) == 1 else ""
 
 

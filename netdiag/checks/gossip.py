@@ -11,6 +11,9 @@ from netdiag.model.facts import Engine, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Step, Subject
 
+SETTLING_S = 60.0
+"""How long gossip may take to know a new node: it rejoins its first contact every 60 s (moby libnetwork networkdb)."""
+
 
 def _expected(engine: Engine) -> dict[str, str]:
     """Who must be among the peers of the ingress network: address and name; a worker knows the managers only."""
@@ -25,6 +28,12 @@ def _expected(engine: Engine) -> dict[str, str]:
         found = {host_of(manager): "the manager" for manager in engine.swarm.remote_managers}
     found.pop(engine.swarm.node_address, None)
     return found
+
+
+def _newcomers(ctx: Context, engine: Engine) -> set[str]:
+    """Addresses of nodes that are in the swarm for less time than gossip may take."""
+    rows = engine.cluster.nodes if engine.cluster is not None else ()
+    return {address_of(node) for node in rows if node.created_s is not None and ctx.now_s - node.created_s < SETTLING_S}
 
 
 def _gossip(ctx: Context) -> Iterator[Found]:
@@ -56,6 +65,13 @@ def _gossip(ctx: Context) -> Iterator[Found]:
             leaves=(Need.NAMES,),
         )
         return
+    fresh = {address: missing.pop(address) for address in list(missing) if address in _newcomers(ctx, engine)}
+    if fresh:
+        yield ctx.unknown(
+            check,
+            f"whether gossip on {ingress.name} reaches {', '.join(f'{name} ({address})' for address, name in fresh.items())}",
+            f"it joined less than {SETTLING_S:.0f} s ago, and gossip takes a while; ask again",
+        )
     for address, name in missing.items():
         yield ctx.problem(
             check,
@@ -79,7 +95,7 @@ def _gossip(ctx: Context) -> Iterator[Found]:
                 )
             ],
         )
-    if not missing:
+    if not missing and not fresh:
         yield ctx.ok(check, f"gossip on {ingress.name} knows {len(expected)} other nodes, all that are known here")
 
 

@@ -86,7 +86,7 @@ def _images(ctx: Context) -> Iterator[Found]:
             cause=cause(
                 "swarm.image-missing",
                 host=ctx.host,
-                object={"kind": "image", "image": name},
+                object={"kind": "image", "name": name},
                 # A registry that says no, or none that answers now, may say yes to the credentials of a service.
                 confidence=Confidence.PROVEN if registry.obtainable or _absent(registry.error) else Confidence.LIKELY,
                 explanation=f"{name} is not among this engine's images, and {why}.",

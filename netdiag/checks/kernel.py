@@ -65,17 +65,26 @@ def _features(ctx: Context) -> Iterator[Found]:
         return
     engine = ctx.facts.engine.value
     encrypted = engine is not None and any(network.encrypted for network in engine.networks)
-    present, unsure = [], []
+    present, unsure, unused = [], [], []
     for need in REQUIREMENTS:
         feature = kernel.features.get(need.feature)
         if feature is None or feature.state is FeatureState.UNKNOWN:
             unsure.append(need)
         elif feature.state is FeatureState.MISSING:
-            yield _missing(
-                ctx, check, need, feature, breaks=() if need.encrypted_only and not encrypted else need.breaks
-            )
+            if need.encrypted_only and not encrypted:
+                unused.append(feature)
+                continue
+            idle = need.virtual_addresses_only and not _uses_virtual_addresses(ctx)
+            yield _missing(ctx, check, need, feature, breaks=() if idle else need.breaks)
         else:
             present.append(need.feature)
+    if unused:
+        yield ctx.problem(
+            check,
+            f"the kernel has no {', '.join(feature.name for feature in unused)}: encrypted networks would carry nothing"
+            " here (none is known)",
+            evidence=[Evidence("kernel", feature.evidence, {"feature": feature.name}) for feature in unused],
+        )
     if unsure:
         names = ", ".join(need.feature for need in unsure)
         yield ctx.unknown(
@@ -102,16 +111,15 @@ def _missing(ctx: Context, check: str, need: Requirement, feature: Feature, brea
     seen = Evidence("kernel", feature.evidence, {"feature": need.feature})
     identity = ctx.facts.identity.value
     release = identity.kernel_release if identity else ""
-    only = " (only encrypted networks need it)" if need.encrypted_only else ""
     return ctx.problem(
         check,
-        f"the kernel has no {need.feature}: {need.without}{only}",
+        f"the kernel has no {need.feature}: {need.without}",
         breaks=breaks,
         evidence=[seen],
         cause=cause(
             "kernel.missing-feature",
             host=ctx.host,
-            object={"kind": "feature", "feature": need.feature, "kernel": release},
+            object={"kind": "feature", "name": need.feature, "kernel": release},
             confidence=Confidence.PROVEN,
             explanation=f"The running kernel {release} has no {need.feature}, so {need.without}.",
             evidence=(seen,),
@@ -150,7 +158,7 @@ def _forwarding(ctx: Context) -> Iterator[Found]:
             cause=cause(
                 "sysctl.ip-forward",
                 host=ctx.host,
-                object={"kind": "sysctl", "key": "net.ipv4.ip_forward", "value": value},
+                object={"kind": "sysctl", "key": "net.ipv4.ip_forward", "value": value, "wanted": "1"},
                 confidence=Confidence.LIKELY,
                 remedy=(
                     Remedy(

@@ -31,6 +31,8 @@ def _given(ctx: Context) -> Iterator[Found]:
     check = "swarm.manager.given"
     if ctx.options.initialise:
         yield ctx.skip(check, "no manager is needed", "a swarm is to be initialised here, not joined")
+    elif not ctx.options.probed:
+        yield ctx.skip(check, "nothing was asked of a manager", "not probed: the bundle holds this host's facts only")
     elif not ctx.options.managers and not ctx.managers:
         yield ctx.unknown(
             check,

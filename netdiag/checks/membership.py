@@ -19,7 +19,7 @@ _CHECK = "swarm.member.state"
 def is_member_of_asked_swarm(ctx: Context) -> bool | None:
     """Whether this node already belongs to the swarm of the managers that were asked for; None when nothing tells."""
     engine = ctx.facts.engine.value
-    if engine is None or engine.swarm.state not in (SwarmState.ACTIVE, SwarmState.PENDING):
+    if engine is None or engine.swarm.state is not SwarmState.ACTIVE:
         return False
     if not ctx.managers:
         return None

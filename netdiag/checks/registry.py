@@ -29,7 +29,7 @@ from netdiag.checks import (
 )
 from netdiag.checks.context import Check, Context
 from netdiag.model.found import Found
-from netdiag.model.report import Answer, State
+from netdiag.model.report import Answer, Need, State
 
 PREFLIGHT: tuple[Check, ...] = (
     *engine.CHECKS,
@@ -89,7 +89,15 @@ def _evaluated(check: Check, ctx: Context) -> Iterator[Found]:
                 why = section.absent.text if section.absent is not None else "not collected"
                 yield ctx.unknown(check.id, f"{check.title}: not known", f"{name}: {why}", leaves=check.leaves)
             return
-    yield from check.evaluate(ctx)
+    try:
+        yield from check.evaluate(ctx)
+    except Exception as error:  # noqa: BLE001 - a fault in one check must not cost the operator the others
+        yield ctx.unknown(
+            check.id,
+            f"{check.title}: not known",
+            f"the check itself failed on these facts ({type(error).__name__}: {error}); please report it",
+            leaves=tuple(Need),
+        )
 
 
 def _lowered(found: Found) -> Found:

@@ -29,7 +29,7 @@ def _token_cause(ctx: Context, problem: str, explanation: str, confidence: Confi
     return cause(
         "swarm.token",
         host=ctx.host,
-        object={"kind": "token", "problem": problem},
+        object={"kind": "token", "form": problem},
         confidence=confidence,
         explanation=explanation,
         evidence=evidence,

@@ -148,7 +148,7 @@ def _stale(ctx: Context, check: str, node: SwarmNode, twin: SwarmNode) -> Found:
         cause=cause(
             "swarm.stale-node",
             host=ctx.host,
-            object={"kind": "node", "node_id": node.id, "live_node_id": twin.id, "name": node.hostname},
+            object={"kind": "node", "name": node.hostname, "id": node.id, "state": node.state, "live_id": twin.id},
             confidence=Confidence.PROVEN if sure else Confidence.POSSIBLE,
             evidence=(seen,),
             remedy=(
@@ -184,7 +184,7 @@ def _names(ctx: Context) -> Iterator[Found]:
             cause=cause(
                 "host.name-duplicate",
                 host=f"{name} ({nodes[-1].address})" if nodes[-1].address else name,
-                object={"kind": "host", "name": name, "addresses": [node.address for node in nodes]},
+                object={"kind": "host", "name": name, "others": [node.address for node in nodes]},
                 confidence=Confidence.PROVEN,
                 remedy=(
                     Remedy(

@@ -38,7 +38,7 @@ def _tasks(ctx: Context) -> Iterator[Found]:
             cause=cause(
                 "swarm.image-missing",
                 host=where,
-                object={"kind": "image", "image": image},
+                object={"kind": "image", "name": image},
                 confidence=Confidence.PROVEN,
                 evidence=(seen,),
                 remedy=(

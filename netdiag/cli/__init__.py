@@ -6,9 +6,11 @@ one lives and its one-line help. A new command is one module in this package and
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import click
 
@@ -23,7 +25,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS: dict[str, Entry] = {
-    "analyze": Entry("netdiag.cli.bundle:analyze", "Give the findings of bundles, with no host and no network."),
+    "analyze": Entry("netdiag.cli.analyze:analyze", "Give the findings of bundles, with no host and no network."),
     "ask": Entry("netdiag.cli.ask:ask", "Write the message for the admin of the other host."),
     "collect": Entry("netdiag.cli.bundle:collect", "Write this host's facts into a bundle."),
     "explain": Entry("netdiag.cli.explain:explain", "Say what a cause or a check means and how it is healed."),
@@ -52,6 +54,16 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)  # noqa: S101 - COMMANDS is ours, a test holds every row
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest names for a command that there is not."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(self.list_commands(ctx))}"
+            ctx.fail(f"no command {args[0]!r}: {hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands from `COMMANDS`, without importing them."""
         with formatter.section("Commands"):
@@ -70,9 +82,34 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point of ``netdiag``: what netdiag raises on purpose becomes one line and exit code 2."""
+    """Entry point of ``netdiag``: what goes wrong on purpose becomes one line, and an exit code that says what kind.
+
+    0 and 1 are answers, 2 is wrong usage, 3 is "not known" (a fault of netdiag itself included), 130 an interruption.
+    """
     try:
-        cli.main(standalone_mode=True)
+        sys.exit(cli.main(standalone_mode=False))
     except NetdiagError as error:
-        click.echo(f"netdiag: {error}", err=True)
+        _end(str(error), 2)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
         sys.exit(2)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "netdiag"
+        _end(f"{error.format_message().rstrip('.')} (see {path} --help)", 2)
+    except click.ClickException as error:
+        _end(error.format_message(), 2)
+    except (click.Abort, KeyboardInterrupt):
+        _end("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read the output (head, less) has seen enough; Python must not complain about it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("NETDIAG_DEBUG"):
+            raise
+        _end(f"a fault of netdiag itself: {type(error).__name__}: {error} (NETDIAG_DEBUG=1 shows where)", 3)
+
+
+def _end(line: str, code: int) -> NoReturn:
+    click.echo(f"netdiag: {' '.join(line.split())}", err=True)
+    sys.exit(code)

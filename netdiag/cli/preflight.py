@@ -61,13 +61,7 @@ def preflight() -> None:
     metavar="CHECK",
     help="Lower this check's failure to a warning; may be repeated.",
 )
-@click.option(
-    "--docker-socket",
-    default="/var/run/docker.sock",
-    show_default=True,
-    metavar="PATH",
-    help="Where the engine listens.",
-)
+@click.option("--docker-socket", help="The engine's socket  [default: /var/run/docker.sock, or DOCKER_HOST]")
 @click.option("--save", metavar="FILE", help="Keep all raw answers in a bundle, for netdiag analyze.")
 @output_option
 def swarm(
@@ -82,7 +76,7 @@ def swarm(
     need: str,
     initialise: bool,
     ignored: tuple[str, ...],
-    docker_socket: str,
+    docker_socket: str | None,
     save: str | None,
     output: str,
     verbose: bool,
@@ -95,7 +89,7 @@ def swarm(
     Example:
       netdiag preflight swarm --manager 192.0.2.10 --token-file worker.token
     """
-    from netdiag.cli.preflight_run import Asked, run_preflight, save_bundle
+    from netdiag.cli.preflight_run import Asked, run_preflight
     from netdiag.cli.token_input import read_token
 
     asked = Asked(
@@ -110,11 +104,15 @@ def swarm(
         images=images,
         need=Need(need),
         ignored=ignored,
-        docker_socket=docker_socket,
+        docker_socket=docker_socket or "",
     )
     with Progress("asking this host and the managers"):
         done = run_preflight(asked)
     if save is not None:
-        save_bundle(save, asked, done)
+        from pathlib import Path
+
+        from netdiag.host.bundles import write_bundle
+
+        write_bundle(Path(save), done.bundle)
     emit(done.report, output, verbose=verbose)
     sys.exit(done.report.exit_code())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import datetime as dt
 import difflib
 import ipaddress
@@ -15,25 +16,29 @@ from netdiag.checks.context import Context, Options
 from netdiag.checks.membership import is_member_of_asked_swarm
 from netdiag.checks.registry import CHECKS, PREFLIGHT, VERIFY, run
 from netdiag.cli.manager_address import is_address, split_manager
-from netdiag.errors import UsageError
+from netdiag.errors import BundleError, UsageError
+from netdiag.facts.assemble import replay
+from netdiag.facts.bundle import Bundle
+from netdiag.facts.context import Context as FactsContext
+from netdiag.facts.firewall import gather_host_rules
 from netdiag.facts.observations import gather_bursts, gather_observations
 from netdiag.facts.probes import gather_resolve
-from netdiag.host import Carrier, LocalHost, Recorder, drive, drive_all
+from netdiag.host import Carrier, LocalHost, Recorder, Replay, drive, drive_all
+from netdiag.host.collect import collect_bundle, local_options
 from netdiag.model.facts import Facts, SwarmState
 from netdiag.model.probes import Observations
 from netdiag.model.report import Answer, Need, Report, Step
-from netdiag.model.wire import Answer as WireAnswer
+from netdiag.model.wire import Gather
 from netdiag.report.assemble import build_report
 from netdiag.swarm.token import Token, TokenProblem
 
 PROBES_DEADLINE_S = 12.0
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A preflight as it was asked for. The token's text is not in here."""
+class _AskedWithoutToken(msgspec.Struct, frozen=True, kw_only=True):
+    """`Asked` as a bundle holds it: which kind of token it was is said beside it."""
 
     managers: tuple[str, ...] = ()
-    token: Token | TokenProblem | None = None
     token_file: str = ""
     manager_role: bool = False
     initialise: bool = False
@@ -43,7 +48,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[str, ...] = ()
     need: Need = Need.JOIN
     ignored: tuple[str, ...] = ()
-    docker_socket: str = "/var/run/docker.sock"
+    docker_socket: str = ""
+
+
+class Asked(_AskedWithoutToken, frozen=True, kw_only=True):
+    """A preflight as it was asked for. The token's text is not in here."""
+
+    token: Token | TokenProblem | None = None
 
     def options(self, managers: tuple[str, ...]) -> Options:
         """What the checks are told."""
@@ -58,6 +69,24 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             data_path_port=self.data_path_port,
             images=self.images,
         )
+
+    def as_values(self) -> dict[str, Any]:
+        """As JSON values, for a bundle. A token is in it as its digest, a public fact of its swarm."""
+        values: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(self, token=None))
+        kind = "token" if isinstance(self.token, Token) else "problem"
+        return {**values, "token": None if self.token is None else {kind: msgspec.to_builtins(self.token)}}
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Asked:
+        """The inverse of `as_values`. Raises msgspec.ValidationError for values that are none."""
+        token = values.get("token") or {}
+        plain = msgspec.convert({**values, "token": None}, _AskedWithoutToken)
+        read: Token | TokenProblem | None = None
+        if "token" in token:
+            read = msgspec.convert(token["token"], Token)
+        elif "problem" in token:
+            read = msgspec.convert(token["problem"], TokenProblem)
+        return cls(**{**{name: getattr(plain, name) for name in plain.__struct_fields__}, "token": read})
 
     def command(self) -> str:
         """The command as typed, without its token."""
@@ -75,13 +104,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished preflight, and what a bundle needs to repeat it."""
+    """A finished preflight, and the bundle that repeats it."""
 
     report: Report
-    targets: tuple[tuple[str, str, int], ...]
-    answers: dict[str, WireAnswer]
-    collected_s: float
-    privileged: bool
+    bundle: Bundle
+
+
+Targets = tuple[tuple[str, str, int], ...]
+"""The managers: as typed, address, port."""
 
 
 def run_preflight(asked: Asked) -> Done:
@@ -91,56 +121,68 @@ def run_preflight(asked: Asked) -> Done:
         UsageError: A manager that cannot be understood or resolved, an unknown check to ignore, a malformed address.
     """
     _validate(asked)
+    options = local_options(docker_socket=asked.docker_socket or None)
+    asked = msgspec.structs.replace(asked, docker_socket=options.docker_socket or "")
     recorder = Recorder(LocalHost())
     started, start_s = dt.datetime.now(dt.UTC), time.monotonic()
     targets = tuple(_resolved(given, recorder) for given in asked.managers)
-    privileged = os.geteuid() == 0
-    facts, observed, targets = _read(asked, targets, recorder, collected_s=started.timestamp(), privileged=privileged)
-    report = judge(asked, facts, observed, targets, started=started, duration_s=time.monotonic() - start_s)
-    return Done(
-        report=report,
-        targets=targets,
-        answers=recorder.answers(),
-        collected_s=started.timestamp(),
-        privileged=privileged,
-    )
-
-
-def _read(
-    asked: Asked,
-    targets: tuple[tuple[str, str, int], ...],
-    carrier: Carrier,
-    *,
-    collected_s: float,
-    privileged: bool,
-) -> tuple[Facts, Observations, tuple[tuple[str, str, int], ...]]:
-    from netdiag.facts.firewall import gather_host_rules
-    from netdiag.host.collect import collect
-
-    def facts_and(probes: dict[str, Any]) -> tuple[Facts, dict[str, Any]]:
-        import concurrent.futures
-
-        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
-            pending = pool.submit(drive_all, probes, carrier, PROBES_DEADLINE_S)
-            return collect(carrier, now_s=collected_s, docker_socket=asked.docker_socket), pending.result()
-
-    def probes_of(these: tuple[tuple[str, str, int], ...]) -> dict[str, Any]:
-        return {"probes": gather_observations(these, asked.images, docker_socket=asked.docker_socket)}
-
-    facts, driven = facts_and(probes_of(targets))
-    observed = driven["probes"].value or Observations()
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
+        probing = pool.submit(_probe, asked, targets, recorder)
+        facts, bundle = collect_bundle(
+            recorder,
+            now_s=started.timestamp(),
+            purpose="preflight swarm",
+            options=options,
+        )
+        observed = probing.result()
     if not targets and not asked.initialise:
         # A member knows its managers: whoever names none means those.
         targets = _known_managers(facts)
-        if targets:
-            observed = drive_all(probes_of(targets), carrier, PROBES_DEADLINE_S)["probes"].value or Observations()
-    if privileged:
-        moved = drive(gather_bursts(observed.managers, gather_host_rules), carrier)
-        observed = msgspec.structs.replace(observed, moved=moved, moved_known=True)
-    return facts, observed, targets
+        observed = _probe(asked, targets, recorder) if targets else observed
+    if os.geteuid() == 0:
+        observed = drive(_with_bursts(observed, facts), recorder)
+    report = judge(asked, facts, observed, targets, started=started, duration_s=time.monotonic() - start_s)
+    arguments = {
+        "asked": asked.as_values(),
+        "targets": targets,
+        "started": started.isoformat(),
+        "root": os.geteuid() == 0,
+    }
+    return Done(report=report, bundle=msgspec.structs.replace(bundle, arguments=arguments, answers=recorder.answers()))
 
 
-def _known_managers(facts: Facts) -> tuple[tuple[str, str, int], ...]:
+def repeat_preflight(bundle: Bundle) -> Report:
+    """The report of a preflight from its bundle: the same checks over the same answers.
+
+    Raises:
+        BundleError: The bundle does not hold what a preflight needs.
+    """
+    try:
+        asked = Asked.from_values(bundle.arguments["asked"])
+        targets = msgspec.convert(bundle.arguments["targets"], Targets)
+        started = dt.datetime.fromisoformat(bundle.arguments["started"])
+        root = bool(bundle.arguments["root"])
+    except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
+        raise BundleError(f"a bundle of a preflight without its arguments ({error})") from error
+    facts, replay_ = replay(bundle), Replay(bundle.answers)
+    observed = _probe(asked, targets, replay_)
+    if root:
+        observed = drive(_with_bursts(observed, facts), replay_)
+    return judge(asked, facts, observed, targets, started=started, duration_s=facts.duration_s)
+
+
+def _probe(asked: Asked, targets: Targets, carrier: Carrier) -> Observations:
+    gather = gather_observations(targets, asked.images, docker_socket=asked.docker_socket)
+    return drive_all({"probes": gather}, carrier, PROBES_DEADLINE_S)["probes"].value or Observations()
+
+
+def _with_bursts(observed: Observations, facts: Facts) -> Gather[Observations]:
+    context = FactsContext(namespaces=facts.namespaces.value or {}, kernel=facts.kernel.value)
+    moved = yield from gather_bursts(observed.managers, lambda reading: gather_host_rules(context, reading))
+    return msgspec.structs.replace(observed, moved=moved, moved_known=True)
+
+
+def _known_managers(facts: Facts) -> Targets:
     engine = facts.engine.value
     if engine is None or engine.swarm.state not in (SwarmState.ACTIVE, SwarmState.PENDING):
         return ()
@@ -153,7 +195,7 @@ def judge(
     asked: Asked,
     facts: Facts,
     observed: Observations,
-    targets: tuple[tuple[str, str, int], ...],
+    targets: Targets,
     *,
     started: dt.datetime,
     duration_s: float,
@@ -182,7 +224,7 @@ def judge(
     return report((_join_step(asked, ctx, targets),)) if joins and not member else first
 
 
-def _join_step(asked: Asked, ctx: Context, targets: tuple[tuple[str, str, int], ...]) -> Step:
+def _join_step(asked: Asked, ctx: Context, targets: Targets) -> Step:
     options = []
     if asked.advertise_address:
         options.append(f"--advertise-addr {asked.advertise_address}")

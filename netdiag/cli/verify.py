@@ -29,15 +29,11 @@ def verify() -> None:
     metavar="CHECK",
     help="Lower this check's failure to a warning; may be repeated.",
 )
-@click.option(
-    "--docker-socket",
-    default="/var/run/docker.sock",
-    show_default=True,
-    metavar="PATH",
-    help="Where the engine listens.",
-)
+@click.option("--docker-socket", help="The engine's socket  [default: /var/run/docker.sock, or DOCKER_HOST]")
 @output_option
-def swarm(peers: tuple[str, ...], ignored: tuple[str, ...], docker_socket: str, output: str, verbose: bool) -> None:
+def swarm(
+    peers: tuple[str, ...], ignored: tuple[str, ...], docker_socket: str | None, output: str, verbose: bool
+) -> None:
     r"""Is the swarm in order, as this node sees it? On a manager: nodes, peers, images and tasks as well.
 
     Reads this host; sends nothing and changes nothing. Exit code: 0 in order, 1 not, 3 not known.

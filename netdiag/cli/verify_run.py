@@ -11,12 +11,12 @@ from netdiag.checks.registry import VERIFY, run
 from netdiag.cli.preflight_run import check_ignored
 from netdiag.errors import UsageError
 from netdiag.host import LocalHost
-from netdiag.host.collect import collect
+from netdiag.host.collect import collect, local_options
 from netdiag.model.report import Need, Report
 from netdiag.report.assemble import build_report
 
 
-def run_verify(*, peers: tuple[str, ...], ignored: tuple[str, ...], docker_socket: str) -> Report:
+def run_verify(*, peers: tuple[str, ...], ignored: tuple[str, ...], docker_socket: str | None) -> Report:
     """Verify this node's membership.
 
     Raises:
@@ -29,7 +29,7 @@ def run_verify(*, peers: tuple[str, ...], ignored: tuple[str, ...], docker_socke
         except ValueError as error:
             raise UsageError(f"--peer {peer!r}: no IP address; give the address from which that host sends") from error
     started, start_s = dt.datetime.now(dt.UTC), time.monotonic()
-    facts = collect(LocalHost(), now_s=started.timestamp(), docker_socket=docker_socket)
+    facts = collect(LocalHost(), now_s=started.timestamp(), options=local_options(docker_socket=docker_socket))
     # A member's question is whether containers talk; that presupposes joining and names.
     ctx = Context(facts=facts, options=Options(need=Need.TRAFFIC, peers=peers))
     words = ["verify swarm", *(f"--peer {peer}" for peer in peers), *(f"--ignore {check}" for check in ignored)]

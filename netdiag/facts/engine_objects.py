@@ -1,185 +1,261 @@
-"""The objects of the Docker API as facts: networks, containers, images, nodes, services, tasks."""
+"""Objects of the Docker Engine's API into facts; nothing here knows how they were fetched."""
 
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
 from netdiag.model.facts import (
+    Cluster,
     Container,
     ContainerNetwork,
+    Engine,
     Image,
     Network,
     OverlayPeer,
     OverlayTask,
     Service,
+    SwarmMembership,
     SwarmNode,
+    SwarmState,
     Task,
 )
 
-_MTU = "com.docker.network.driver.mtu"
-_VNIS = "com.docker.network.driver.overlay.vxlanid_list"
-_BRIDGE = "com.docker.network.bridge.name"
-
-Row = Mapping[str, Any]
-
-
-def unix_s(stamp: object) -> float | None:
-    """Unix time of a time stamp of the API (RFC 3339 with up to nine digits of a second); None when it is none."""
-    if not isinstance(stamp, str) or not stamp:
-        return None
-    try:
-        return dt.datetime.fromisoformat(stamp).timestamp()
-    except ValueError:
-        return None
+_MTU_OPTION = "com.docker.network.driver.mtu"
+_VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
+_BRIDGE_OPTION = "com.docker.network.bridge.name"
+_ENGINE_REFUSES_ADDRESS = "<nil>"
 
 
-def network(row: Row) -> Network:
-    """``GET /networks/ID``, verbose or not."""
-    options = row.get("Options") or {}
-    pools = [pool for pool in (row.get("IPAM") or {}).get("Config") or () if isinstance(pool, dict)]
-    services = row.get("Services") or {}
-    mtu = str(options.get(_MTU, ""))
-    return Network(
-        id=str(row.get("Id", "")),
-        name=str(row.get("Name", "")),
-        driver=str(row.get("Driver", "")),
-        scope=str(row.get("Scope", "")),
-        subnets=tuple(str(pool["Subnet"]) for pool in pools if pool.get("Subnet")),
-        gateways=tuple(str(pool["Gateway"]) for pool in pools if pool.get("Gateway")),
-        internal=bool(row.get("Internal")),
-        attachable=bool(row.get("Attachable")),
-        ingress=bool(row.get("Ingress")),
-        encrypted="encrypted" in options,
-        mtu_bytes=int(mtu) if mtu.isdigit() else None,
-        vnis=tuple(int(one) for one in str(options.get(_VNIS, "")).split(",") if one.isdigit()),
-        bridge=str(options.get(_BRIDGE, "")),
-        peers=tuple(
-            OverlayPeer(name=str(peer.get("Name", "")), address=str(peer.get("IP", "")))
-            for peer in row.get("Peers") or ()
+def engine(
+    version: Mapping[str, Any],
+    info: Mapping[str, Any],
+    *,
+    swarm: SwarmMembership,
+    networks: tuple[Network, ...],
+    containers: tuple[Container, ...],
+    images: tuple[Image, ...],
+    cluster: Cluster | None,
+    swarm_files: tuple[str, ...],
+    swarm_files_known: bool,
+) -> Engine:
+    """The engine itself, from /version and /info, with what belongs to it."""
+    backend = info.get("FirewallBackend")
+    return Engine(
+        version=_text(version, "Version") or _text(info, "ServerVersion"),
+        api_version=_text(version, "ApiVersion"),
+        root_directory=_text(info, "DockerRootDir"),
+        storage_driver=_text(info, "Driver"),
+        name=_text(info, "Name"),
+        system_time_s=seconds(_text(info, "SystemTime")),
+        architecture=_text(info, "Architecture"),
+        live_restore=bool(info.get("LiveRestoreEnabled")),
+        rootless=any("rootless" in str(item) for item in info.get("SecurityOptions") or ()),
+        firewall_backend=_text(backend, "Driver") if isinstance(backend, dict) else str(backend or ""),
+        http_proxy=_text(info, "HttpProxy"),
+        https_proxy=_text(info, "HttpsProxy"),
+        no_proxy=_text(info, "NoProxy"),
+        default_address_pools=tuple(
+            f"{pool.get('Base', '')}/{pool.get('Size', '')}" for pool in info.get("DefaultAddressPools") or ()
         ),
+        warnings=tuple(str(item) for item in info.get("Warnings") or ()),
+        swarm=swarm,
+        networks=networks,
+        containers=containers,
+        images=images,
+        cluster=cluster,
+        swarm_files=swarm_files,
+        swarm_files_known=swarm_files_known,
+    )
+
+
+def membership(info: Mapping[str, Any]) -> SwarmMembership:
+    """The engine's own place in a swarm, from /info."""
+    swarm = info.get("Swarm") or {}
+    cluster = swarm.get("Cluster") or {}
+    states = {state.value for state in SwarmState}
+    state = _text(swarm, "LocalNodeState")
+    return SwarmMembership(
+        state=SwarmState(state) if state in states else SwarmState.UNKNOWN,
+        node_id=_text(swarm, "NodeID"),
+        node_address=_text(swarm, "NodeAddr"),
+        is_manager=bool(swarm.get("ControlAvailable")),
+        error=_text(swarm, "Error"),
+        remote_managers=tuple(_text(item, "Addr") for item in swarm.get("RemoteManagers") or ()),
+        cluster_id=_text(cluster, "ID"),
+        data_path_port=cluster.get("DataPathPort"),
+        default_address_pools=tuple(str(item) for item in cluster.get("DefaultAddrPool") or ()),
+        subnet_size=cluster.get("SubnetSize"),
+        managers=swarm.get("Managers"),
+        nodes=swarm.get("Nodes"),
+    )
+
+
+def network(item: Mapping[str, Any]) -> Network:
+    """A network, from the list or (with peers and services) from its own page."""
+    options = item.get("Options") or {}
+    ipam = [part for part in ((item.get("IPAM") or {}).get("Config") or ()) if isinstance(part, dict)]
+    services = item.get("Services") or {}
+    mtu = options.get(_MTU_OPTION, "")
+    return Network(
+        id=_text(item, "Id"),
+        name=_text(item, "Name"),
+        driver=_text(item, "Driver"),
+        scope=_text(item, "Scope"),
+        subnets=tuple(_text(part, "Subnet") for part in ipam if part.get("Subnet")),
+        gateways=tuple(_text(part, "Gateway") for part in ipam if part.get("Gateway")),
+        internal=bool(item.get("Internal")),
+        attachable=bool(item.get("Attachable")),
+        ingress=bool(item.get("Ingress")),
+        encrypted="encrypted" in options,
+        mtu_bytes=int(mtu) if str(mtu).isdigit() else None,
+        vnis=tuple(int(word) for word in str(options.get(_VNI_OPTION, "")).split(",") if word.strip().isdigit()),
+        bridge=_text(options, _BRIDGE_OPTION),
+        peers=tuple(OverlayPeer(name=_text(p, "Name"), address=_text(p, "IP")) for p in item.get("Peers") or ()),
         tasks=tuple(
             OverlayTask(
                 service=name,
-                name=str(one.get("Name", "")),
-                endpoint_id=str(one.get("EndpointID", "")),
-                address=str(one.get("EndpointIP", "")),
-                host_address=str((one.get("Info") or {}).get("Host IP", "")),
+                name=_text(row, "Name"),
+                endpoint_id=_text(row, "EndpointID"),
+                address=_text(row, "EndpointIP"),
+                host_address=_text(row.get("Info") or {}, "Host IP"),
             )
-            for name, about in services.items()
-            for one in about.get("Tasks") or ()
+            for name, service_view in sorted(services.items())
+            for row in service_view.get("Tasks") or ()
         ),
         virtual_addresses={
-            name: str(about["VIP"]) for name, about in services.items() if about.get("VIP") not in (None, "", "<nil>")
+            name: view["VIP"]
+            for name, view in sorted(services.items())
+            if name and view.get("VIP") and view["VIP"] != _ENGINE_REFUSES_ADDRESS
         },
     )
 
 
-def container(row: Row, inspected: Row | None) -> Container:
-    """``GET /containers/json`` with, for a running one, ``GET /containers/ID/json``."""
-    settings = ((inspected or row).get("NetworkSettings")) or {}
-    state = (inspected or {}).get("State")
-    labels = row.get("Labels") or {}
-    names = row.get("Names") or [row.get("Id", "")[:12]]
+def virtual_addresses(network_id: str, services: list[dict[str, Any]]) -> dict[str, str]:
+    """Service name to virtual address in one network, from a manager's services."""
+    found: dict[str, str] = {}
+    for item in services:
+        for row in (item.get("Endpoint") or {}).get("VirtualIPs") or ():
+            if row.get("NetworkID") == network_id and row.get("Addr"):
+                found[_text(item.get("Spec") or {}, "Name")] = str(row["Addr"]).partition("/")[0]
+    return found
+
+
+def container(item: Mapping[str, Any], details: Mapping[str, Any]) -> Container:
+    """A container, from the list and, when it runs, from its own page."""
+    labels = item.get("Labels") or {}
+    settings = item.get("NetworkSettings") or {}
+    pid = (details.get("State") or {}).get("Pid")
+    names = item.get("Names") or [""]
     return Container(
-        id=str(row.get("Id", "")),
-        name=str(names[0]).lstrip("/"),
-        image=str(row.get("Image", "")),
-        image_id=str(row.get("ImageID", "")),
-        running=row.get("State") == "running",
-        state=str(row.get("State", "")),
-        pid=(state.get("Pid") or None) if isinstance(state, dict) else None,
-        sandbox_path=str(settings.get("SandboxKey") or ""),
+        id=_text(item, "Id"),
+        name=str(names[0]).removeprefix("/"),
+        image=_text(item, "Image"),
+        image_id=_text(item, "ImageID"),
+        running=item.get("State") == "running",
+        state=_text(item, "State"),
+        pid=int(pid) if pid else None,
+        sandbox_path=_text(details.get("NetworkSettings") or {}, "SandboxKey"),
         networks=tuple(
             ContainerNetwork(
                 network=name,
-                network_id=str(one.get("NetworkID") or ""),
-                endpoint_id=str(one.get("EndpointID") or ""),
-                address=str(one.get("IPAddress") or ""),
-                mac=str(one.get("MacAddress") or ""),
-                gateway=str(one.get("Gateway") or ""),
+                network_id=_text(end, "NetworkID"),
+                endpoint_id=_text(end, "EndpointID"),
+                address=_text(end, "IPAddress"),
+                mac=_text(end, "MacAddress"),
+                gateway=_text(end, "Gateway"),
             )
-            for name, one in (settings.get("Networks") or {}).items()
+            for name, end in sorted((settings.get("Networks") or {}).items())
+            if isinstance(end, dict)
         ),
-        ports=tuple(
-            f"{port.get('IP', '')}:{port['PublicPort']}->{port.get('PrivatePort')}/{port.get('Type')}"
-            for port in row.get("Ports") or ()
-            if port.get("PublicPort")
-        ),
-        service=str(labels.get("com.docker.swarm.service.name", "")),
-        task_id=str(labels.get("com.docker.swarm.task.id", "")),
+        ports=tuple(_port(port) for port in item.get("Ports") or () if port.get("PublicPort")),
+        service=_text(labels, "com.docker.swarm.service.name"),
+        task_id=_text(labels, "com.docker.swarm.task.id"),
     )
 
 
-def image(row: Row) -> Image:
-    """A row of ``GET /images/json``; the engine writes ``<none>`` for what has no name."""
+def _port(port: Mapping[str, Any]) -> str:
+    address = str(port.get("IP") or "")
+    shown = f"[{address}]" if ":" in address else address
+    return f"{shown}:{port['PublicPort']}->{port.get('PrivatePort')}/{port.get('Type', 'tcp')}"
+
+
+def image(item: Mapping[str, Any]) -> Image:
+    """An image; the placeholder of an untagged one is left out."""
+    tags = (str(tag) for tag in item.get("RepoTags") or ())
+    digests = (str(digest) for digest in item.get("RepoDigests") or ())
     return Image(
-        id=str(row.get("Id", "")),
-        tags=tuple(str(tag) for tag in row.get("RepoTags") or () if "<none>" not in str(tag)),
-        digests=tuple(str(one) for one in row.get("RepoDigests") or () if "<none>" not in str(one)),
+        id=_text(item, "Id"),
+        tags=tuple(tag for tag in tags if "<none>" not in tag),
+        digests=tuple(digest for digest in digests if "<none>" not in digest),
     )
 
 
-def node(row: Row) -> SwarmNode:
-    """A row of ``GET /nodes``."""
-    spec, status = row.get("Spec") or {}, row.get("Status") or {}
-    description, manager = row.get("Description") or {}, row.get("ManagerStatus") or {}
+def node(item: Mapping[str, Any]) -> SwarmNode:
+    """A row of the manager's node list."""
+    spec, status = item.get("Spec") or {}, item.get("Status") or {}
+    described, manager = item.get("Description") or {}, item.get("ManagerStatus") or {}
     return SwarmNode(
-        id=str(row.get("ID", "")),
-        hostname=str(description.get("Hostname") or ""),
-        role=str(spec.get("Role", "")),
-        state=str(status.get("State", "")),
-        availability=str(spec.get("Availability", "")),
-        address=_node_address(str(status.get("Addr") or ""), str(manager.get("Addr") or "")),
-        manager_address=str(manager.get("Addr") or ""),
-        reachability=str(manager.get("Reachability") or ""),
+        id=_text(item, "ID"),
+        hostname=_text(described, "Hostname"),
+        role=_text(spec, "Role"),
+        state=_text(status, "State"),
+        availability=_text(spec, "Availability"),
+        address=_text(status, "Addr"),
+        manager_address=_text(manager, "Addr"),
+        reachability=_text(manager, "Reachability"),
         leader=bool(manager.get("Leader")),
-        engine_version=str((description.get("Engine") or {}).get("EngineVersion") or ""),
-        message=str(status.get("Message") or ""),
-        created_s=unix_s(row.get("CreatedAt")),
+        engine_version=_text(described.get("Engine") or {}, "EngineVersion"),
+        message=_text(status, "Message"),
+        created_s=seconds(_text(item, "CreatedAt")),
     )
 
 
-def _node_address(status: str, manager: str) -> str:
-    """Where a node is. A manager that has not seen itself over the network shows 0.0.0.0 in its status."""
-    try:
-        unspecified = ipaddress.ip_address(status).is_unspecified
-    except ValueError:
-        unspecified = True
-    return manager.rpartition(":")[0].strip("[]") if unspecified and manager else ("" if unspecified else status)
+def task(item: Mapping[str, Any]) -> Task:
+    """A task; ``error`` is the engine's own sentence (No such image …)."""
+    status, spec = item.get("Status") or {}, item.get("Spec") or {}
+    return Task(
+        id=_text(item, "ID"),
+        service=_text(item, "ServiceID"),
+        node_id=_text(item, "NodeID"),
+        state=_text(status, "State"),
+        desired=_text(item, "DesiredState"),
+        image=_text(spec.get("ContainerSpec") or {}, "Image"),
+        error=_text(status, "Err"),
+    )
 
 
-def service(row: Row) -> Service:
-    """A row of ``GET /services``."""
-    spec, endpoint = row.get("Spec") or {}, row.get("Endpoint") or {}
+def service(item: Mapping[str, Any], networks: Mapping[str, str]) -> Service:
+    """A service; ``networks`` names network ids."""
+    spec, endpoint = item.get("Spec") or {}, item.get("Endpoint") or {}
     template = spec.get("TaskTemplate") or {}
     replicated = (spec.get("Mode") or {}).get("Replicated")
+    attached = template.get("Networks") or spec.get("Networks") or ()
+    targets = [_text(part, "Target") for part in attached]
     return Service(
-        id=str(row.get("ID", "")),
-        name=str(spec.get("Name", "")),
-        image=str((template.get("ContainerSpec") or {}).get("Image", "")),
-        replicas=int(replicated.get("Replicas") or 0) if isinstance(replicated, dict) else None,
-        endpoint_mode=str((spec.get("EndpointSpec") or {}).get("Mode") or "vip"),
+        id=_text(item, "ID"),
+        name=_text(spec, "Name"),
+        image=_text(template.get("ContainerSpec") or {}, "Image"),
+        replicas=replicated.get("Replicas") if isinstance(replicated, dict) else None,
+        endpoint_mode=_text(endpoint.get("Spec") or spec.get("EndpointSpec") or {}, "Mode") or "vip",
         published_ports=tuple(
-            f"{port.get('PublishedPort')}->{port.get('TargetPort')}/{port.get('Protocol')} {port.get('PublishMode')}"
+            f"{port.get('PublishedPort')}->{port.get('TargetPort')}/{port.get('Protocol', 'tcp')}"
+            + ("" if port.get("PublishMode", "ingress") == "ingress" else " host")
             for port in endpoint.get("Ports") or ()
         ),
-        networks=tuple(str(one.get("NetworkID", "")) for one in endpoint.get("VirtualIPs") or ()),
+        networks=tuple(networks.get(target, target) for target in targets),
     )
 
 
-def task(row: Row, service_names: Mapping[str, str]) -> Task:
-    """A row of ``GET /tasks``."""
-    status, spec = row.get("Status") or {}, row.get("Spec") or {}
-    service_id = str(row.get("ServiceID", ""))
-    return Task(
-        id=str(row.get("ID", "")),
-        service=service_names.get(service_id, service_id),
-        node_id=str(row.get("NodeID") or ""),
-        state=str(status.get("State", "")),
-        desired=str(row.get("DesiredState", "")),
-        image=str((spec.get("ContainerSpec") or {}).get("Image", "")),
-        error=str(status.get("Err") or ""),
-    )
+def seconds(text: str) -> float | None:
+    """Unix seconds of an RFC 3339 time; None for none."""
+    try:
+        return dt.datetime.fromisoformat(text).timestamp() if text else None
+    except ValueError:
+        return None
+
+
+def _text(item: object, key: str) -> str:
+    value = item.get(key) if isinstance(item, dict) else None
+    return "" if value is None else str(value)

@@ -1,156 +1,185 @@
-"""The running rules of every namespace as text, with counters; listed only where listing loads nothing."""
+"""The running packet filters as raw text, per namespace, listing only what is there already.
+
+Listing a table can load its module and so change the host: iptables-legacy is asked only where /proc says that tables
+exist, nft and iptables-nft only where nf_tables is built in or loaded and the namespace has tables, ipset likewise. A
+module that is not loaded holds no rules: that is an empty answer, not an absent one.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
-from netdiag.facts.reading import absence_of
-from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, FeatureState, Kernel, Namespace, RuleSet, Section
+from netdiag.facts import netlink
+from netdiag.facts.context import Context, absence, each_namespace, texts, within
+from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, FeatureState, Namespace, RuleSet, Section
 from netdiag.model.wire import Answer, Gather, Request
 
-_COUNTERS = re.compile(
-    r"^\[\d+:\d+\] |\s\[\d+:\d+\]$|counter packets \d+ bytes \d+|packets \d+ bytes \d+", re.MULTILINE
-)
-_WAIT_S = 4.0
+_NAMES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
+_NFT_GETTABLE = 10 << 8 | 1
+_NFT_NEWTABLE = 10 << 8
+_NFPROTO = {4: 2, 6: 10}
+_COUNTERS = re.compile(r"\[\d+:\d+\] ?|(?<=counter) packets \d+ bytes \d+")
+_RULES_TIMEOUT_S = 5.0
 
 
-class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to list rules: the command, what it lists, and the kernel part that listing would load."""
+class _Listing(NamedTuple):
+    """One command to run in a namespace."""
 
-    argv: tuple[str, ...]
     backend: Backend
     family: int
-    feature: str
-    witness: str = ""
-    """A file that names the tables in use; the listing is needless (and would make tables) while it is empty."""
+    argv: tuple[str, ...]
 
 
-LISTINGS = (
-    Listing(argv=("iptables-nft-save", "-c"), backend=Backend.IPTABLES_NFT, family=4, feature="nf_tables"),
-    Listing(argv=("ip6tables-nft-save", "-c"), backend=Backend.IPTABLES_NFT, family=6, feature="nf_tables"),
-    Listing(
-        argv=("iptables-legacy-save", "-c"),
-        backend=Backend.IPTABLES_LEGACY,
-        family=4,
-        feature="ip_tables",
-        witness="/proc/net/ip_tables_names",
-    ),
-    Listing(
-        argv=("ip6tables-legacy-save", "-c"),
-        backend=Backend.IPTABLES_LEGACY,
-        family=6,
-        feature="ip6_tables",
-        witness="/proc/net/ip6_tables_names",
-    ),
-    Listing(argv=("nft", "list", "ruleset"), backend=Backend.NFT_NATIVE, family=0, feature="nf_tables"),
-    Listing(argv=("ipset", "save"), backend=Backend.IPSET, family=0, feature="ip_set"),
-)
-_THERE = frozenset({FeatureState.BUILTIN, FeatureState.LOADED})
+class _Seen(NamedTuple):
+    """What of a namespace is worth listing."""
+
+    legacy: frozenset[int]
+    nft_families: frozenset[int]
 
 
-def gather_firewall(
-    namespaces: Mapping[str, Namespace], kernel: Kernel | None, *, load_modules: bool = False
-) -> Gather[Section[dict[str, tuple[RuleSet, ...]]]]:
-    """The rule sets of every namespace.
+_Looked = dict[str, tuple[_Seen, Absence | None]]
 
-    A namespace in which no listing was possible is in ``partial``; one that has no rules maps to an empty tuple.
+
+def gather_firewall(context: Context, reading: str = "") -> Gather[Section[dict[str, tuple[RuleSet, ...]]]]:
+    """The rule sets of every namespace: iptables-legacy, iptables-nft, nft, ipset. One without rules is not listed.
 
     Args:
-        namespaces: Where to look.
-        kernel: What the kernel has; a part that is not there yet is not loaded by listing, unless allowed.
-        load_modules: Allow listing to load modules.
+        context: Where to look, and what may be asked.
+        reading: Tells a repeated reading from the first, so that a bundle keeps both.
     """
-    usable = [one for one in LISTINGS if load_modules or _may_list(one, kernel)]
-    if not usable:
-        absence = Absence(
-            kind=AbsenceKind.MISSING, text="the kernel has no packet filter loaded, so there are no rules"
-        )
-        return (
-            Section(value=dict.fromkeys(namespaces, ()), partial={}) if kernel is not None else Section(absent=absence)
-        )
-    found: dict[str, tuple[RuleSet, ...]] = {}
-    partial: dict[str, Absence] = {}
-    flat: list[tuple[str, Listing]] = []
-    for name, namespace in namespaces.items():
-        used = yield from _in_use(namespace, usable)
-        flat += [(name, one) for one in used]
-    answers = yield [_request(one, namespaces[name].path) for name, one in flat]
-    by_name: dict[str, list[tuple[Listing, Answer]]] = {name: [] for name in namespaces}
-    for (name, one), answer in zip(flat, answers, strict=True):
-        by_name[name].append((one, answer))
-    for name, listed in by_name.items():
-        sets = tuple(_rule_sets(listed))
-        failure = _failure(listed)
-        if failure is not None and (not sets or failure.kind is AbsenceKind.PERMISSION):
-            partial[name] = failure
-        else:
-            found[name] = sets
-    if HOST in partial:
-        return Section(absent=partial[HOST])
-    return Section(value=found, partial=partial)
+    (version,) = yield [Request("command", {"argv": ["iptables", "--version"]}, 2.0)]
+    plain = _plain_backend(version)
+    looked: _Looked = yield from _look(context)
+
+    def ask(namespace: Namespace) -> list[Request]:
+        return [_run(namespace, item.argv, reading) for item in _listings(context, looked[namespace.id][0], plain)]
+
+    def read(namespace: Namespace, answers: Sequence[Answer]) -> tuple[tuple[RuleSet, ...] | None, Absence | None]:
+        seen, hidden = looked[namespace.id]
+        reasons = [hidden] if hidden is not None else []
+        listings = _listings(context, seen, plain)
+        rules: list[RuleSet] = []
+        for item, answer in zip(listings, answers, strict=True):
+            text, reason = _output(item, answer)
+            if reason is not None:
+                reasons.append(reason)
+            elif text.strip():
+                rules.append(RuleSet(backend=item.backend, family=item.family, text=text, sha256=fingerprint(text)))
+        if not rules and reasons and len(reasons) >= len(listings):
+            return None, _joined(reasons)
+        return tuple(rules), _joined(reasons)
+
+    return (yield from each_namespace(context, ask, read))
 
 
-def gather_host_rules() -> Gather[tuple[RuleSet, ...]]:
-    """The iptables rules of the host's own namespace once more, for counters; empty when they cannot be read."""
-    listings = [one for one in LISTINGS if one.backend in (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY)]
-    host = Namespace(id=HOST, path="", inode=0)
-    used = yield from _in_use(host, listings)
-    answers = yield [_request(one, "") for one in used]
-    return tuple(_rule_sets(list(zip(used, answers, strict=True))))
+def gather_host_rules(context: Context, reading: str) -> Gather[tuple[RuleSet, ...]]:
+    """The rules of the host's own namespace once more, for their counters; empty when they cannot be read."""
+    host = context.namespaces.get(HOST)
+    if host is None:
+        return ()
+    section = yield from gather_firewall(msgspec.structs.replace(context, namespaces={HOST: host}), reading)
+    return (section.value or {}).get(HOST, ())
 
 
-def _may_list(listing: Listing, kernel: Kernel | None) -> bool:
-    feature = kernel.features.get(listing.feature) if kernel is not None else None
-    return feature is not None and feature.state in _THERE
+def fingerprint(text: str) -> str:
+    """SHA-256 of a rule set without its counters and comment lines: equal rules, equal fingerprint."""
+    lines = (line.rstrip() for line in _COUNTERS.sub("", text).splitlines() if not line.startswith("#"))
+    return hashlib.sha256("\n".join(line for line in lines if line).encode()).hexdigest()
 
 
-def _in_use(namespace: Namespace, listings: list[Listing]) -> Gather[list[Listing]]:
-    """The listings that say anything here: the old iptables makes its tables when it is asked for them."""
-    watched = [one for one in listings if one.witness]
-    answers = yield [Request("file", {"path": one.witness, "netns": namespace.path}) for one in watched]
-    idle = {
-        one.argv
-        for one, answer in zip(watched, answers, strict=True)
-        if answer.data is None or not answer.data["text"].strip()
-    }
-    return [one for one in listings if one.argv not in idle]
+def _look(context: Context) -> Gather[_Looked]:
+    """Which tables each namespace has, asked in ways that load nothing."""
+    ask_nft = context.present("nf_tables") or context.options.load_modules
+    plan = list(context.namespaces.values())
+    requests: list[Request] = []
+    for namespace in plan:
+        requests.append(Request("files", within(namespace, {"globs": [f"{path}*" for path in _NAMES.values()]}), 2.0))
+        if ask_nft:
+            body = base64.b64encode(bytes(4)).decode("ascii")
+            params = {"protocol": 12, "type": _NFT_GETTABLE, "body": body, "may_load": True}
+            requests.append(Request("netlink-dump", within(namespace, params), 2.0))
+    answers = list((yield requests))
+    looked: _Looked = {}
+    for namespace in plan:
+        names = texts(answers.pop(0))
+        legacy = frozenset(family for family, path in _NAMES.items() if names.get(path, "").strip())
+        families: frozenset[int] = frozenset()
+        hidden = None
+        if ask_nft:
+            tables = answers.pop(0)
+            if tables.data is None:
+                hidden = absence(tables)
+            else:
+                families = _table_families(tables.data["messages"])
+        elif context.kernel is None or context.kernel.features["nf_tables"].state is FeatureState.UNKNOWN:
+            text = "list nft tables: it could load nf_tables, and whether that is loaded is not known (--load-modules)"
+            hidden = Absence(kind=AbsenceKind.WITHHELD, text=text)
+        looked[namespace.id] = _Seen(legacy, families), hidden
+    return looked
 
 
-def _request(listing: Listing, path: str) -> Request:
-    # The kernel part is there already (or may be loaded), so the participant need not withhold the command.
-    return Request("command", {"argv": list(listing.argv), "netns": path, "may_load": True}, _WAIT_S)
+def _table_families(data: bytes) -> frozenset[int]:
+    """The families (NFPROTO numbers) of the tables in a dump; struct nfgenmsg begins with it."""
+    found = set()
+    try:
+        for message in netlink.messages(data):
+            if message.kind == _NFT_NEWTABLE and message.end > message.start:
+                found.add(data[message.start])
+    except netlink.Truncated:
+        return frozenset(found)
+    return frozenset(found)
 
 
-def _rule_sets(listed: list[tuple[Listing, Answer]]) -> Iterator[RuleSet]:
-    for listing, answer in listed:
-        if answer.data is None or answer.data["code"] != 0 or not answer.data["stdout"].strip():
-            continue
-        text = answer.data["stdout"]
-        yield RuleSet(backend=listing.backend, family=listing.family, text=text, sha256=digest(text))
+def _listings(context: Context, seen: _Seen, plain: Backend | None) -> list[_Listing]:
+    """The commands for one namespace."""
+    wanted: list[_Listing] = []
+    for family, prefix in ((4, "iptables"), (6, "ip6tables")):
+        if family in seen.legacy:
+            tool = f"{prefix}-save" if plain is Backend.IPTABLES_LEGACY else f"{prefix}-legacy-save"
+            wanted.append(_Listing(Backend.IPTABLES_LEGACY, family, (tool, "-c")))
+        # iptables-nft asks the kernel for nft_compat, which would be loaded.
+        if _NFPROTO[family] in seen.nft_families and (context.present("nft_compat") or context.options.load_modules):
+            tool = f"{prefix}-save" if plain is Backend.IPTABLES_NFT else f"{prefix}-nft-save"
+            wanted.append(_Listing(Backend.IPTABLES_NFT, family, (tool, "-c")))
+    if seen.nft_families:
+        wanted.append(_Listing(Backend.NFT_NATIVE, 0, ("nft", "-a", "list", "ruleset")))
+    if context.present("ip_set") or context.options.load_modules:
+        wanted.append(_Listing(Backend.IPSET, 0, ("ipset", "save")))
+    return wanted
 
 
-def _failure(listed: list[tuple[Listing, Answer]]) -> Absence | None:
-    """Why rules could not be listed; a tool that is not installed counts only when all are missing."""
-    failures: list[Absence] = []
-    for listing, answer in listed:
-        if answer.data is None:
-            failures.append(absence_of(answer))
-        elif answer.data["code"] != 0:
-            said = (answer.data["stderr"].strip().splitlines() or ["no reason given"])[-1]
-            denied = "ermission" in said or "ermitted" in said or "must be root" in said
-            kind = AbsenceKind.PERMISSION if denied else AbsenceKind.FAILED
-            failures.append(Absence(kind=kind, text=f"{' '.join(listing.argv)}: {said}"))
-    serious = [one for one in failures if one.kind is not AbsenceKind.MISSING]
-    if serious:
-        return serious[0]
-    return failures[0] if failures and len(failures) == len(listed) else None
+def _run(namespace: Namespace, argv: Sequence[str], reading: str) -> Request:
+    params: dict[str, Any] = {"argv": list(argv), "may_load": True, **({"reading": reading} if reading else {})}
+    return Request("command", within(namespace, params), _RULES_TIMEOUT_S)
 
 
-def digest(text: str) -> str:
-    """SHA-256 of a listing without its counters, comments and time stamps: it changes only when a rule does."""
-    lines = (line for line in text.splitlines() if not line.startswith("#"))
-    return hashlib.sha256(_COUNTERS.sub("", "\n".join(lines)).encode()).hexdigest()
+def _output(item: _Listing, answer: Answer) -> tuple[str, Absence | None]:
+    if answer.data is None:
+        reason = absence(answer)
+        # Without the tool nothing has made a set, as good as surely: Docker makes none.
+        if item.backend is Backend.IPSET and reason.kind is AbsenceKind.MISSING:
+            return "", None
+        return "", reason
+    if answer.data["code"] != 0:
+        lines = (answer.data["stderr"].strip() or f"exit code {answer.data['code']}").splitlines()
+        return "", Absence(kind=AbsenceKind.FAILED, text=f"run {' '.join(item.argv)}: {lines[0]}")
+    return answer.data["stdout"], None
+
+
+def _joined(reasons: Sequence[Absence]) -> Absence | None:
+    if not reasons:
+        return None
+    return Absence(kind=reasons[0].kind, text="; ".join(dict.fromkeys(each.text for each in reasons)))
+
+
+def _plain_backend(answer: Answer) -> Backend | None:
+    """Which variant the plain name "iptables" is: it says so since 1.8.0, and was always legacy before."""
+    if answer.data is None or answer.data["code"] != 0:
+        return None
+    return Backend.IPTABLES_NFT if "nf_tables" in answer.data["stdout"] else Backend.IPTABLES_LEGACY

@@ -1,91 +1,109 @@
-"""Rules that a boot or a reload would install, and the programs that would do it."""
+"""Rules that a boot or a reload would install, and the programs that own rules."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from netdiag.facts.reading import number, texts
+from netdiag.facts.context import Context, absence, files_request, texts
 from netdiag.model.facts import FirewallSaved, FirewallService, SavedRules, Section
 from netdiag.model.wire import Answer, Gather, Request
 
-_SOURCES: tuple[tuple[str, str], ...] = (
-    # (who installs it, pattern of its files)
-    ("iptables.service", "/etc/sysconfig/iptables"),
-    ("iptables.service", "/etc/sysconfig/ip6tables"),
-    ("netfilter-persistent", "/etc/iptables/rules.v4"),
-    ("netfilter-persistent", "/etc/iptables/rules.v6"),
-    ("nftables.service", "/etc/nftables.conf"),
-    ("nftables.service", "/etc/sysconfig/nftables.conf"),
-    ("nftables.service", "/etc/nftables/*.nft"),
-    ("firewalld", "/etc/firewalld/firewalld.conf"),
-    ("firewalld", "/etc/firewalld/direct.xml"),
-    ("firewalld", "/etc/firewalld/zones/*.xml"),
-    ("firewalld", "/etc/firewalld/policies/*.xml"),
-    ("ufw", "/etc/ufw/ufw.conf"),
-    ("ufw", "/etc/ufw/*.rules"),
-    ("ufw", "/etc/default/ufw"),
+_SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "firewalld",
+        (
+            "/etc/firewalld/firewalld.conf",
+            "/etc/firewalld/zones/*.xml",
+            "/etc/firewalld/policies/*.xml",
+            "/etc/firewalld/services/*.xml",
+            "/etc/firewalld/ipsets/*.xml",
+            "/etc/firewalld/direct.xml",
+        ),
+    ),
+    ("iptables.service", ("/etc/sysconfig/iptables", "/etc/sysconfig/ip6tables")),
+    ("netfilter-persistent", ("/etc/iptables/rules.v4", "/etc/iptables/rules.v6", "/etc/iptables/ipsets")),
+    (
+        "nftables.service",
+        ("/etc/nftables.conf", "/etc/nftables.d/*.nft", "/etc/sysconfig/nftables.conf", "/etc/nftables/*.nft"),
+    ),
+    ("ufw", ("/etc/ufw/ufw.conf", "/etc/default/ufw", "/etc/ufw/*.rules")),
 )
-_PID_FILES = {"firewalld": "/run/firewalld.pid"}
-_COMMANDS = {"firewalld": "firewalld", "fail2ban": "fail2ban-server"}
-"""The programs' names in /proc/PID/comm, which holds 15 characters at most (include/linux/sched.h)."""
+_ROLES = ("firewalld", "ufw", "nftables", "iptables", "netfilter-persistent", "fail2ban", "csf", "shorewall")
+_LOADERS = frozenset({"nftables", "iptables", "netfilter-persistent"})
+"""They load saved rules at boot and end; without systemd nothing tells whether they did, and nothing of them runs."""
+_PID_FILES = {"firewalld": "/run/firewalld.pid", "fail2ban": "/run/fail2ban/fail2ban.pid"}
+_INSTALLED = {
+    "firewalld": "/usr/lib/firewalld/zones/public.xml",
+    "ufw": "/etc/ufw/ufw.conf",
+    "nftables": "/etc/nftables.conf",
+    "fail2ban": "/etc/fail2ban/fail2ban.conf",
+    "csf": "/etc/csf/csf.conf",
+    "shorewall": "/etc/shorewall/shorewall.conf",
+}
 
 
-def gather_firewall_saved() -> Gather[Section[FirewallSaved]]:
-    """Saved rules and the state of the services that own them."""
-    files, pids, processes = yield [
-        Request("files", {"globs": [pattern for _, pattern in _SOURCES], "limit_bytes": 1 << 20}),
-        Request("files", {"globs": list(_PID_FILES.values())}),
-        Request("files", {"globs": ["/proc/[0-9]*/comm"], "limit_bytes": 64}),
+def gather_firewall_saved(_context: Context) -> Gather[Section[FirewallSaved]]:
+    """Saved rules by the mechanism that would install them, and what is installed or active now."""
+    globs = [_tolerant(path) for _, paths in _SOURCES for path in paths]
+    existence = [_tolerant(path) for path in (*_PID_FILES.values(), *_INSTALLED.values())]
+    saved, there, active = yield [
+        files_request(globs, timeout_s=3.0),
+        # Only whether they exist: a limit of one byte reads next to nothing.
+        files_request(existence, limit_bytes=1),
+        Request("command", {"argv": ["systemctl", "is-active", *_ROLES]}, 2.0),
     ]
-    read = texts(files)
-    rules = tuple(
-        SavedRules(source=source, path=path, text=read[path])
-        for path in sorted(read)
-        for source in [_source_of(path)]
-        if source
-    )
-    return Section(value=FirewallSaved(rules=rules, services=_services(read, texts(pids), _running(processes))))
+    if saved.data is None:
+        return Section(absent=absence(saved))
+    found = texts(saved)
+    rules = [
+        SavedRules(source=source, path=path, text=text)
+        for source, patterns in _SOURCES
+        for path, text in sorted(found.items())
+        if any(_belongs(path, pattern) for pattern in patterns)
+    ]
+    services = _services(texts(there), _states(active), found)
+    return Section(value=FirewallSaved(rules=tuple(rules), services=services))
 
 
-def _source_of(path: str) -> str:
-    for source, pattern in _SOURCES:
-        if re.fullmatch(re.escape(pattern).replace(r"\*", "[^/]*"), path):
-            return source
-    return ""
+def _tolerant(path: str) -> str:
+    """The path as a pattern: a file that is not there is then no error."""
+    return path if "*" in path else f"{path[:-1]}[{path[-1]}]"
 
 
-def _running(answer: Answer) -> dict[str, int]:
-    """Commands by name with one process id each."""
-    found: dict[str, int] = {}
-    for path, name in texts(answer).items():
-        pid = number(path.split("/")[2])
-        if pid is not None:
-            found.setdefault(name.strip(), pid)
-    return found
+def _belongs(path: str, pattern: str) -> bool:
+    start, star, end = pattern.partition("*")
+    return path.startswith(start) and path.endswith(end) and "/" not in path[len(start) :] if star else path == pattern
+
+
+def _states(answer: Answer) -> dict[str, str]:
+    """What systemctl says of each service, in the order of the question; nothing where systemd does not run."""
+    if answer.data is None:
+        return {}
+    words = answer.data["stdout"].split()
+    return dict(zip(_ROLES, words, strict=True)) if len(words) == len(_ROLES) else {}
 
 
 def _services(
-    read: Mapping[str, str], pids: Mapping[str, str], running: Mapping[str, int]
+    there: Mapping[str, str], states: Mapping[str, str], saved: Mapping[str, str]
 ) -> tuple[FirewallService, ...]:
-    found: list[FirewallService] = []
-    for service, command in _COMMANDS.items():
-        pid = running.get(command) or _live(pids.get(_PID_FILES.get(service, ""), ""), running)
-        installed = any(path.startswith(f"/etc/{service}/") for path in read)
-        if pid is not None:
-            found.append(FirewallService(name=service, active=True, evidence=f"process {pid}"))
-        elif installed:
-            found.append(FirewallService(name=service, active=False, evidence=f"/etc/{service} exists, no process"))
-    ufw = read.get("/etc/ufw/ufw.conf")
-    if ufw is not None:
-        # ufw has no process: its rules are loaded at boot when ENABLED=yes (ufw-init).
-        on = re.search(r"^ENABLED=yes\b", ufw, re.MULTILINE | re.IGNORECASE) is not None
-        found.append(
-            FirewallService(name="ufw", active=on, evidence=f"ENABLED={'yes' if on else 'no'} in /etc/ufw/ufw.conf")
-        )
-    return tuple(found)
-
-
-def _live(pid_file: str, running: Mapping[str, int]) -> int | None:
-    pid = number(pid_file)
-    return pid if pid in running.values() else None
+    services: list[FirewallService] = []
+    for name in _ROLES:
+        state, pid_file = states.get(name), _PID_FILES.get(name, "")
+        installed = _INSTALLED.get(name, "") in there
+        if pid_file and pid_file in there:
+            services.append(FirewallService(name=name, active=True, evidence=f"{pid_file} is there"))
+        elif name == "ufw" and installed:
+            enabled = "enabled=yes" in saved.get("/etc/ufw/ufw.conf", "").lower().replace(" ", "")
+            text = f"/etc/ufw/ufw.conf says ENABLED={'yes' if enabled else 'no'}"
+            services.append(FirewallService(name=name, active=enabled, evidence=text))
+        elif state == "active":
+            services.append(FirewallService(name=name, active=True, evidence=f"systemctl is-active {name}: {state}"))
+        elif installed and state:
+            services.append(FirewallService(name=name, active=False, evidence=f"systemctl is-active {name}: {state}"))
+        elif installed and pid_file:
+            text = f"{_INSTALLED[name]} is there, {pid_file} is not"
+            services.append(FirewallService(name=name, active=False, evidence=text))
+        elif installed and name not in _LOADERS:
+            text = f"{_INSTALLED[name]} is there, and no systemd to ask"
+            services.append(FirewallService(name=name, active=None, evidence=text))
+    return tuple(services)

@@ -1,123 +1,172 @@
-"""Kernel features, from what the kernel shows of itself; nothing is loaded to find out."""
+"""Kernel features from what the kernel and its module directory say, loading nothing.
+
+Evidence in this order: a loaded module, the configuration, modules.builtin, modules.dep, a file of /proc that only the
+feature makes. Creating a device proves one as well, but loads its module: it is the last resort, and only where no
+module can be loaded (or the operator allows it).
+"""
 
 from __future__ import annotations
 
-import re
+import gzip
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from netdiag.facts.features import FEATURES, FeatureSource
-from netdiag.facts.identity import gather_release
-from netdiag.facts.reading import text, texts
+from netdiag.facts.context import Context, files_request, missing, texts
+from netdiag.facts.features import FEATURES, FeatureSpec, Part
 from netdiag.model.facts import Feature, FeatureState, Kernel, Section
-from netdiag.model.wire import Gather, Request
+from netdiag.model.wire import Answer, Gather, Request
 
-_CONFIG = "/proc/config.gz"
-_SET = re.compile(r"^CONFIG_(\w+)=([ym])$", re.MULTILINE)
-_LARGEST_CONFIG_BYTES = 8 << 20
-_GZIP_WINDOW = 31
-"""zlib's number for "with a gzip header"."""
+_RELEASE = "/proc/sys/kernel/osrelease"
+_MODULES = "/proc/modules"
+_DISABLED = "/proc/sys/kernel/modules_disabled"
+_TAINTED = "/proc/sys/kernel/tainted"
+_CONFIG_GZ = "/proc/config.gz"
+_WORST = (
+    FeatureState.MISSING,
+    FeatureState.UNKNOWN,
+    FeatureState.LOADABLE,
+    FeatureState.LOADED,
+    FeatureState.BUILTIN,
+)
 
 
-def gather_kernel() -> Gather[Section[Kernel]]:
-    """Every feature of `FEATURES`: by configuration, lists of built-in parts and modules, and traces of use."""
-    release = yield from gather_release()
-    directory = f"/lib/modules/{release}"
-    packed, files, modules = yield [
-        Request("file", {"path": _CONFIG, "binary": True}),
-        Request(
-            "files",
-            {
-                "globs": [
-                    f"/boot/config-{release}",
-                    f"{directory}/config",
-                    f"{directory}/modules.builtin",
-                    "/proc/modules",
-                ],
-                "limit_bytes": _LARGEST_CONFIG_BYTES,
-            },
-        ),
-        Request("file", {"path": f"{directory}/modules.dep", "limit_bytes": _LARGEST_CONFIG_BYTES}),
+class Evidence(NamedTuple):
+    """What was read; None for what could not be."""
+
+    config: Mapping[str, str] | None
+    config_path: str
+    loaded: frozenset[str]
+    builtin: frozenset[str] | None
+    loadable: frozenset[str] | None
+    files: Mapping[str, str]
+
+
+def gather_kernel(context: Context) -> Gather[Section[Kernel]]:
+    """Every feature of `FEATURES` with its state and the evidence for it."""
+    proofs = sorted({part.proof[0] for feature in FEATURES for part in feature.parts if part.proof[0]})
+    first, packed = yield [
+        files_request([_RELEASE, _MODULES, _DISABLED, _TAINTED, *proofs]),
+        Request("file", {"path": _CONFIG_GZ, "binary": True}, 2.0),
     ]
-    read = texts(files)
-    config, origin = _configuration(packed.data["bytes"] if packed.data is not None else b"", read, release, directory)
-    present = yield from _witnesses()
-    found = {
-        source.name: _state(
-            source,
-            symbols=_symbols(config),
-            origin=origin,
-            builtin=_module_names(read.get(f"{directory}/modules.builtin", "")),
-            loaded={line.split(" ", 1)[0] for line in read.get("/proc/modules", "").splitlines()},
-            loadable=_module_names(text(modules)) if modules.data is not None else None,
-            has_modules="/proc/modules" in read,
-            present=present,
-        )
-        for source in FEATURES
-    }
-    return Section(value=Kernel(features=found))
-
-
-def _witnesses() -> Gather[frozenset[str]]:
-    paths = [source.witness for source in FEATURES if source.witness]
-    answers = yield [Request("exists", {"paths": paths})]
-    (answer,) = answers
-    return frozenset(answer.data["existing"]) if answer.data is not None else frozenset()
-
-
-def _configuration(packed: bytes, read: Mapping[str, str], release: str, directory: str) -> tuple[str, str]:
-    """The kernel's configuration as text and where it came from; both empty where it shows none."""
-    if packed:
-        try:
-            unpacked = zlib.decompressobj(_GZIP_WINDOW).decompress(packed, _LARGEST_CONFIG_BYTES)
-            return unpacked.decode("utf-8", "replace"), _CONFIG
-        except zlib.error:
-            pass
-    for path in (f"/boot/config-{release}", f"{directory}/config"):
-        if read.get(path):
-            return read[path], path
-    return "", ""
-
-
-def _symbols(config: str) -> dict[str, str]:
-    return dict(_SET.findall(config))
-
-
-def _module_names(listing: str) -> frozenset[str]:
-    """Names of modules in modules.builtin or modules.dep, with underscores as the kernel has them."""
-    names = (line.partition(":")[0].rpartition("/")[2].partition(".ko")[0] for line in listing.splitlines())
-    return frozenset(name.replace("-", "_") for name in names if name)
-
-
-def _state(
-    source: FeatureSource,
-    *,
-    symbols: Mapping[str, str],
-    origin: str,
-    builtin: Collection[str],
-    loaded: Collection[str],
-    loadable: Collection[str] | None,
-    has_modules: bool,
-    present: Collection[str],
-) -> Feature:
-    chosen = next(((symbol, symbols[symbol]) for symbol in source.symbols if symbol in symbols), None)
-    setting = f"CONFIG_{chosen[0]}={chosen[1]} in {origin}" if chosen is not None else ""
-    why = "its file is not installed" if has_modules else "this kernel has no modules"
-    # In the order of what each proves: what runs, what was compiled in, what could be loaded, what is not there.
-    readings = (
-        (source.module in loaded, FeatureState.LOADED, f"{source.module} in /proc/modules"),
-        (chosen is not None and chosen[1] == "y", FeatureState.BUILTIN, setting),
-        (source.module in builtin, FeatureState.BUILTIN, f"{source.module} in modules.builtin"),
-        (source.witness in present, FeatureState.LOADED, f"{source.witness} exists"),
-        (source.module in (loadable or ()), FeatureState.LOADABLE, f"{source.module} in modules.dep, not loaded"),
-        (bool(origin) and chosen is None, FeatureState.MISSING, f"CONFIG_{source.symbols[0]} is not set in {origin}"),
-        (chosen is not None, FeatureState.MISSING, f"{setting}, but {why}"),
-        (
-            loadable is not None and bool(builtin),
-            FeatureState.MISSING,
-            f"{source.module} is neither in modules.builtin nor in modules.dep",
-        ),
-        (True, FeatureState.UNKNOWN, "the kernel shows neither its configuration nor lists of its modules"),
+    files = texts(first)
+    release = files.get(_RELEASE, "").strip()
+    if not release:
+        return Section(absent=missing(f"read {_RELEASE}: nothing there"))
+    lib = f"/lib/modules/{release}"
+    config_path = f"/boot/config-{release}"
+    paths = [config_path, f"{lib}/config", f"{lib}/modules.builtin", f"{lib}/modules.dep"]
+    (second,) = yield [files_request(paths, limit_bytes=16 << 20)]
+    disk = texts(second)
+    config = _unpacked(packed)
+    shown = _CONFIG_GZ
+    if config is None:
+        shown = next((path for path in paths[:2] if path in disk), "")
+        config = disk.get(shown)
+    evidence = Evidence(
+        config=_settings(config) if config is not None else None,
+        config_path=shown,
+        loaded=frozenset(line.split()[0] for line in files.get(_MODULES, "").splitlines() if line),
+        builtin=_names(disk.get(paths[2])),
+        loadable=_names(disk.get(paths[3])),
+        files=files,
     )
-    state, evidence = next((state, evidence) for holds, state, evidence in readings if holds)
-    return Feature(name=source.name, state=state, evidence=evidence)
+    features = {feature.name: judge(feature, evidence) for feature in FEATURES}
+    cannot_load = _MODULES not in files or files.get(_DISABLED, "").strip() == "1"
+    if cannot_load or context.options.load_modules:
+        features.update((yield from _created(features)))
+    return Section(value=Kernel(features=features, taints=files.get(_TAINTED, "").strip()))
+
+
+def _created(features: Mapping[str, Feature]) -> Gather[dict[str, Feature]]:
+    """Settle what is unknown by creating a device in a scratch namespace."""
+    open_questions = [
+        feature for feature in FEATURES if feature.device_kind and features[feature.name].state is FeatureState.UNKNOWN
+    ]
+    if not open_questions:
+        return {}
+    answers = yield [
+        Request("create-device", {"kind": feature.device_kind, "may_load": True}, 2.0) for feature in open_questions
+    ]
+    settled: dict[str, Feature] = {}
+    for feature, answer in zip(open_questions, answers, strict=True):
+        if answer.data is None:
+            continue
+        if answer.data["created"]:
+            text = f"a device of kind {feature.device_kind} was created in a scratch namespace"
+            settled[feature.name] = Feature(name=feature.name, state=FeatureState.LOADED, evidence=text)
+        elif answer.data["errno"] == 95:  # EOPNOTSUPP: the kernel does not know the kind
+            text = f"create a device of kind {feature.device_kind}: {answer.data['text']}"
+            settled[feature.name] = Feature(name=feature.name, state=FeatureState.MISSING, evidence=text)
+    return settled
+
+
+def judge(feature: FeatureSpec, evidence: Evidence) -> Feature:
+    """One feature's state: that of its worst part."""
+    found = [_part(part, evidence) for part in feature.parts]
+    state, text = min(found, key=lambda item: _WORST.index(item[0]))
+    return Feature(name=feature.name, state=state, evidence=text)
+
+
+def _part(part: Part, evidence: Evidence) -> tuple[FeatureState, str]:
+    for module in part.modules:
+        if module in evidence.loaded:
+            return FeatureState.LOADED, f"{module} in {_MODULES}"
+    configured = ""
+    for symbol in part.symbols:
+        value = (evidence.config or {}).get(symbol, "")
+        if value == "y":
+            return FeatureState.BUILTIN, f"CONFIG_{symbol}=y in {evidence.config_path}"
+        if value == "m":
+            configured = configured or f"CONFIG_{symbol}=m in {evidence.config_path}"
+    for module in part.modules:
+        if module in (evidence.builtin or ()):
+            return FeatureState.BUILTIN, f"{module} in modules.builtin"
+    path, word = part.proof
+    if path in evidence.files and word in evidence.files[path]:
+        return FeatureState.LOADED, f"{path} shows {word or 'it'}"
+    for module in part.modules:
+        if module in (evidence.loadable or ()):
+            return FeatureState.LOADABLE, f"{module} in modules.dep, not loaded"
+    return _without(part, evidence, configured)
+
+
+def _without(part: Part, evidence: Evidence, configured: str) -> tuple[FeatureState, str]:
+    """The state of a part that nothing shows."""
+    if configured:
+        if evidence.loadable is None:
+            return FeatureState.UNKNOWN, f"{configured}, and no modules.dep to look for the module in"
+        return (
+            FeatureState.MISSING,
+            f"{configured}, but no such module below /lib/modules (a package of extra modules?)",
+        )
+    if evidence.config is not None:
+        return FeatureState.MISSING, f"CONFIG_{part.symbols[0]} is not set in {evidence.config_path}"
+    if part.modules and evidence.builtin is not None and evidence.loadable is not None:
+        return FeatureState.MISSING, f"{part.modules[0]} neither in modules.builtin nor in modules.dep"
+    return FeatureState.UNKNOWN, "no kernel configuration and no module directory can be read"
+
+
+def _unpacked(answer: Answer) -> str | None:
+    """The text of /proc/config.gz; None when it is not there or damaged."""
+    packed = answer.data.get("bytes") if answer.data else None
+    if not isinstance(packed, bytes):
+        return None
+    try:
+        return gzip.decompress(packed).decode("utf-8", "replace")
+    except (OSError, EOFError, zlib.error):
+        return None
+
+
+def _settings(text: str) -> dict[str, str]:
+    """CONFIG_NAME=value lines, without CONFIG_."""
+    lines = (line[7:].split("=", 1) for line in text.splitlines() if line.startswith("CONFIG_") and "=" in line)
+    return {name: value.strip() for name, value in lines}
+
+
+def _names(text: str | None) -> frozenset[str] | None:
+    """Module names of a modules.builtin or modules.dep, with underscores as /proc/modules has them."""
+    if text is None:
+        return None
+    paths = (line.split(":", 1)[0] for line in text.splitlines())
+    return frozenset(path.rpartition("/")[2].split(".ko", 1)[0].replace("-", "_") for path in paths)

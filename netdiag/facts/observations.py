@@ -27,8 +27,11 @@ BURST_WAIT_S = 0.08
 """Shorter than the first retransmission of a SYN (1 s, RFC 6298), long enough for an answer from the same site."""
 REGISTRY_WAIT_S = 2.0
 
-FirewallReading = Callable[[], Gather[tuple[RuleSet, ...]]]
-"""Reads the running rules of the host's own namespace, counters included; empty when they cannot be read."""
+FirewallReading = Callable[[str], Gather[tuple[RuleSet, ...]]]
+"""Reads the running rules of the host's own namespace, counters included; empty when they cannot be read.
+
+Its argument tells one reading from another, so that a bundle keeps each.
+"""
 
 
 def gather_observations(
@@ -39,7 +42,7 @@ def gather_observations(
     Args:
         targets: (as typed, address, port) of each manager.
         images: Names to ask the registry for, through the engine.
-        docker_socket: Where the engine listens.
+        docker_socket: Where the engine listens; empty for the usual place.
     """
     readings = [_manager(given, address, port) for given, address, port in targets]
     asked = yield from together([*readings, *(_registry(image, docker_socket) for image in images)])
@@ -85,7 +88,9 @@ def _parse_ca(stream: bytes) -> CaProbe:
 def _registry(image: str, docker_socket: str) -> Gather[RegistryProbe]:
     """Whether a registry offers an image, as the engine sees it (``GET /distribution/NAME/json``)."""
     path = f"/distribution/{quote(image, safe='/:@')}/json"
-    (answer,) = yield [Request("docker-get", {"path": path, "socket": docker_socket}, REGISTRY_WAIT_S)]
+    (answer,) = yield [
+        Request("docker-get", {"path": path, **({"socket": docker_socket} if docker_socket else {})}, REGISTRY_WAIT_S)
+    ]
     return _registry_probe(image, answer)
 
 
@@ -106,14 +111,15 @@ def _registry_probe(image: str, answer: Answer) -> RegistryProbe:
 
 def _burst(probe: ManagerProbe, read_firewall: FirewallReading) -> Gather[tuple[MovedCounter, ...]]:
     """Send a burst of SYNs between two readings of the rules; keep the rules that moved by exactly that many."""
-    before = yield from read_firewall()
+    which = f"{probe.address} {probe.port}"
+    before = yield from read_firewall(f"before {which}")
     if not before:
         return ()
     yield [
         Request("tcp-connect", {"address": probe.address, "port": probe.port, "attempt": n}, BURST_WAIT_S)
         for n in range(BURST)
     ]
-    after = yield from read_firewall()
+    after = yield from read_firewall(f"after {which}")
     return tuple(
         MovedCounter(rule=rule, packets=packets, port=probe.port, address=probe.address)
         for rule, packets in stopping_rules_that_moved(before, after)

@@ -1,79 +1,73 @@
-"""Listening and bound sockets of every namespace, from /proc/net: no diag socket is opened, so no module is loaded."""
+"""Listening and bound sockets from /proc/net, and whose they are: a diag socket could load modules."""
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Mapping, Sequence
 
-from netdiag.facts.reading import absence_of, texts
+from netdiag.facts import netlink
+from netdiag.facts.context import Context, absence, each_namespace, within
 from netdiag.model.facts import Absence, Namespace, Section, Socket
-from netdiag.model.wire import Gather, Request
+from netdiag.model.wire import Answer, Gather, Request
 
 _TABLES = ("tcp", "tcp6", "udp", "udp6")
-_LISTEN = "0A"
-"""TCP_LISTEN of include/net/tcp_states.h."""
+_LISTEN = 0x0A
+_UNCONNECTED = 0x07
 
 
-def gather_sockets(namespaces: Mapping[str, Namespace]) -> Gather[Section[dict[str, tuple[Socket, ...]]]]:
-    """TCP sockets that listen and UDP sockets that are bound, with the process that holds each."""
-    holders, *answers = yield [
-        Request("process-sockets"),
-        *(
-            Request("files", {"globs": [f"/proc/net/{table}" for table in _TABLES], "netns": namespace.path})
-            for namespace in namespaces.values()
-        ),
-    ]
-    owners: dict[str, list[object]] = holders.data["sockets"] if holders.data is not None else {}
-    found: dict[str, tuple[Socket, ...]] = {}
-    partial: dict[str, Absence] = {}
-    for name, answer in zip(namespaces, answers, strict=True):
-        if answer.data is None:
-            partial[name] = absence_of(answer)
-            continue
-        read = texts(answer)
-        found[name] = tuple(
-            one for table in _TABLES for one in read_table(table, read.get(f"/proc/net/{table}", ""), owners)
-        )
-    if not found and partial:
-        return Section(absent=next(iter(partial.values())))
-    return Section(value=found, partial=partial)
+def gather_sockets(context: Context) -> Gather[Section[dict[str, tuple[Socket, ...]]]]:
+    """Per namespace: TCP listeners and UDP sockets that are bound and unconnected, with process where that is allowed.
 
-
-def read_table(table: str, content: str, owners: Mapping[str, list[object]]) -> Iterator[Socket]:
-    """The listening or bound sockets of one file (net/ipv4/tcp_ipv4.c and udp.c, ``*_seq_show``).
-
-    Args:
-        table: tcp, tcp6, udp or udp6: the protocol of the sockets.
-        content: The file's text.
-        owners: Socket inode to process id and command.
+    A socket of the kernel (VXLAN's udp/4789) has no process.
     """
-    for line in content.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) < 10 or ":" not in fields[1]:
-            continue
-        address, _, port = fields[1].partition(":")
-        if table.startswith("tcp") and fields[3] != _LISTEN:
-            continue
+    (owners,) = yield [Request("process-sockets", {}, 3.0)]
+    held = owners.data["sockets"] if owners.data is not None else {}
+
+    def ask(namespace: Namespace) -> list[Request]:
+        globs = [f"/proc/net/{table}" for table in _TABLES]
+        return [Request("files", within(namespace, {"globs": globs, "limit_bytes": 32 << 20}), 3.0)]
+
+    def read(_namespace: Namespace, answers: Sequence[Answer]) -> tuple[tuple[Socket, ...] | None, Absence | None]:
+        if answers[0].data is None:
+            return None, absence(answers[0])
+        rows: list[Socket] = []
+        for path, text in answers[0].data["files"].items():
+            rows.extend(decode(path.rpartition("/")[2], text, held))
+        return tuple(rows), None
+
+    return (yield from each_namespace(context, ask, read))
+
+
+def decode(table: str, text: str, held: Mapping[str, Sequence[object]]) -> list[Socket]:
+    """The listening or unbound-peer rows of one table of /proc/net (net/ipv4/tcp_ipv4.c, udp.c)."""
+    rows: list[Socket] = []
+    wanted = _LISTEN if table.startswith("tcp") else _UNCONNECTED
+    for line in text.splitlines()[1:]:
+        words = line.split()
         try:
-            number, inode = int(port, 16), int(fields[9])
-            shown = _address(address)
-        except ValueError:
-            continue
-        holder = owners.get(fields[9])
-        # For a listener the kernel shows the accept queue's length as rx_queue (tcp_seq_show).
-        queue = int(fields[4].partition(":")[2] or "0", 16)
-        yield Socket(
-            protocol=table,
-            address=shown,
-            port=number,
-            inode=inode,
-            pid=int(str(holder[0])) if holder else None,
-            process=str(holder[1]) if holder else "",
-            queue=queue,
-        )
+            address, _, port = words[1].partition(":")
+            if int(words[3], 16) != wanted:
+                continue
+            inode = int(words[9])
+            owner = held.get(str(inode))
+            rows.append(
+                Socket(
+                    protocol=table.removesuffix("6"),
+                    address=_address(address),
+                    port=int(port, 16),
+                    inode=inode,
+                    pid=int(str(owner[0])) if owner else None,
+                    process=str(owner[1]) if owner else "",
+                    # A listener's receive queue counts connections that wait for accept(); its limit is not shown.
+                    queue=int(words[4].partition(":")[2], 16),
+                )
+            )
+        except (IndexError, ValueError, struct.error):
+            continue  # a line cut short: the table changes while it is read
+    return rows
 
 
 def _address(text: str) -> str:
-    """An address as /proc/net writes it: 32-bit words in the host's byte order (little-endian)."""
-    words = [bytes.fromhex(text[at : at + 8])[::-1] for at in range(0, len(text), 8)]
-    return str(ipaddress.ip_address(b"".join(words)))
+    """An address of /proc/net: 32-bit words in the host's order."""
+    raw = bytes.fromhex(text)
+    return netlink.address(struct.pack(f">{len(raw) // 4}I", *struct.unpack(f"<{len(raw) // 4}I", raw)))

@@ -1,54 +1,63 @@
-"""Network sysctls of every namespace."""
+"""The sysctls that decide whether packets of Docker and Calico pass, per network namespace."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-from netdiag.facts.reading import absence_of, texts
-from netdiag.model.facts import Absence, Namespace, Section
-from netdiag.model.wire import Gather, Request
+from netdiag.facts.context import Context, absence, each_namespace, texts, within
+from netdiag.model.facts import HOST, Absence, Namespace, Section
+from netdiag.model.wire import Answer, Gather, Request
 
+_ROOT = "/proc/sys/"
+_PER_DEVICE = ["rp_filter", "arp_ignore", "arp_announce", "proxy_arp", "forwarding", "route_localnet", "accept_local"]
 _GLOBS = (
-    "/proc/sys/net/ipv4/ip_forward",
-    "/proc/sys/net/ipv4/ip_no_pmtu_disc",
-    "/proc/sys/net/ipv4/ip_forward_use_pmtu",
-    "/proc/sys/net/ipv4/tcp_mtu_probing",
-    "/proc/sys/net/ipv4/conf/*/rp_filter",
-    "/proc/sys/net/ipv4/conf/*/arp_ignore",
-    "/proc/sys/net/ipv4/conf/*/arp_announce",
-    "/proc/sys/net/ipv4/conf/*/proxy_arp",
-    "/proc/sys/net/ipv4/conf/*/forwarding",
-    "/proc/sys/net/ipv4/conf/*/route_localnet",
-    "/proc/sys/net/ipv4/neigh/default/gc_thresh*",
-    "/proc/sys/net/ipv4/vs/conntrack",
-    "/proc/sys/net/ipv6/conf/*/forwarding",
-    "/proc/sys/net/ipv6/conf/*/disable_ipv6",
-    "/proc/sys/net/ipv6/conf/*/proxy_ndp",
-    "/proc/sys/net/bridge/*",
-    "/proc/sys/net/netfilter/nf_conntrack_max",
-    "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal",
-    "/proc/sys/net/netfilter/nf_log/*",
+    _ROOT + "net/ipv4/ip_forward",
+    _ROOT + "net/ipv4/ip_no_pmtu_disc",
+    _ROOT + "net/ipv4/tcp_mtu_probing",
+    _ROOT + "net/ipv4/tcp_timestamps",
+    _ROOT + "net/ipv4/ip_local_port_range",
+    _ROOT + "net/ipv4/vs/conntrack",
+    _ROOT + "net/ipv4/neigh/default/gc_thresh[123]",
+    *(f"{_ROOT}net/ipv4/conf/*/{name}" for name in _PER_DEVICE),
+    _ROOT + "net/ipv6/conf/*/forwarding",
+    _ROOT + "net/ipv6/conf/all/disable_ipv6",
+    _ROOT + "net/bridge/bridge-nf-call-*",
+    _ROOT + "net/netfilter/nf_conntrack_max",
+    _ROOT + "net/netfilter/nf_conntrack_tcp_be_liberal",
+    _ROOT + "net/netfilter/nf_log/2",
 )
+# There may be hundreds of containers: only what changes whether their packets pass, by name, for patterns cost time.
+_INSIDE = (_ROOT + "net/ipv4/ip_forward", _ROOT + "net/ipv4/ip_no_pmtu_disc", _ROOT + "net/ipv4/tcp_mtu_probing")
+_INSIDE_DEVICE = ("rp_filter", "arp_ignore", "proxy_arp", "route_localnet")
 
 
-def gather_sysctls(namespaces: Mapping[str, Namespace]) -> Gather[Section[dict[str, dict[str, str]]]]:
-    """The settings by their names as sysctl(8) takes them, for each namespace."""
-    answers = yield [
-        Request("files", {"globs": list(_GLOBS), "netns": namespace.path, "limit_bytes": 4096})
-        for namespace in namespaces.values()
-    ]
-    found: dict[str, dict[str, str]] = {}
-    partial: dict[str, Absence] = {}
-    for name, answer in zip(namespaces, answers, strict=True):
-        if answer.data is None:
-            partial[name] = absence_of(answer)
-        else:
-            found[name] = {_key(path): value.strip() for path, value in texts(answer).items()}
-    if not found and partial:
-        return Section(absent=next(iter(partial.values())))
-    return Section(value=found, partial=partial)
+def gather_sysctls(context: Context) -> Gather[Section[dict[str, dict[str, str]]]]:
+    """Values by the names that sysctl(8) takes."""
+
+    def ask(namespace: Namespace) -> list[Request]:
+        if namespace.id != HOST:
+            devices = ["all", *(link.name for link in context.links.get(namespace.id, ()) if not link.loopback)]
+            globs = [
+                *_INSIDE,
+                *(f"{_ROOT}net/ipv4/conf/{device}/{name}" for device in devices for name in _INSIDE_DEVICE),
+            ]
+            return [Request("files", within(namespace, {"globs": globs}), 3.0)]
+        # Patterns with wildcards only: a sysctl that this kernel does not have is not an error.
+        return [Request("files", within(namespace, {"globs": [_optional(path) for path in _GLOBS]}), 3.0)]
+
+    def read(_namespace: Namespace, answers: Sequence[Answer]) -> tuple[dict[str, str] | None, Absence | None]:
+        if answers[0].data is None:
+            return None, absence(answers[0])
+        found = texts(answers[0])
+        return {_name(path): " ".join(text.split()) for path, text in sorted(found.items())}, None
+
+    return each_namespace(context, ask, read)
 
 
-def _key(path: str) -> str:
-    """``/proc/sys/net/ipv4/conf/eth0.5/rp_filter`` as ``net.ipv4.conf.eth0/5.rp_filter``, sysctl's own spelling."""
-    return ".".join(part.replace(".", "/") for part in path.removeprefix("/proc/sys/").split("/"))
+def _name(path: str) -> str:
+    """A path below /proc/sys as sysctl(8) spells it: dots between, and a slash for a dot (eth0.100) in a device's name."""
+    return ".".join(part.replace(".", "/") for part in path.removeprefix(_ROOT).split("/"))
+
+
+def _optional(path: str) -> str:
+    return path if "*" in path or "[" in path else f"{path[:-1]}[{path[-1]}]"

@@ -78,35 +78,20 @@ def drive_all(gathers: Mapping[str, Gather[Any]], carrier: Carrier, deadline_s: 
     return {name: results[name] for name in gathers}
 
 
-class _Occurrences:
-    """Numbers equal requests in the order in which they are asked, so that a repeated reading keeps its own answer."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._seen: dict[str, int] = {}
-
-    def key(self, request: Request) -> str:
-        base = request.key()
-        with self._lock:
-            count = self._seen[base] = self._seen.get(base, 0) + 1
-        return base if count == 1 else f"{base} #{count}"
-
-
 class Recorder:
     """A carrier that keeps every answer that passes through it, by its request's key: what a bundle holds."""
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
-        self._occurrences = _Occurrences()
         self._lock = threading.Lock()
         self._answers: dict[str, Answer] = {}
 
     def ask(self, requests: Sequence[Request]) -> Sequence[Answer]:
-        """Pass the round on, and remember its answers; a repeated request has one for each time it was asked."""
-        keys = [self._occurrences.key(request) for request in requests]
+        """Pass the round on, and remember its answers; the first one stays when a request is repeated."""
         answers = self._carrier.ask(requests)
         with self._lock:
-            self._answers.update(zip(keys, answers, strict=True))
+            for request, answer in zip(requests, answers, strict=True):
+                self._answers.setdefault(request.key(), answer)
         return answers
 
     def answers(self) -> dict[str, Answer]:
@@ -120,16 +105,10 @@ class Replay:
 
     def __init__(self, answers: Mapping[str, Answer]) -> None:
         self._answers = dict(answers)
-        self._occurrences = _Occurrences()
 
     def ask(self, requests: Sequence[Request]) -> Sequence[Answer]:
-        """The recorded answers; a request that is asked more often than it was recorded gets the first one again."""
-        return [
-            self._answers.get(self._occurrences.key(request))
-            or self._answers.get(request.key())
-            or _not_recorded(request)
-            for request in requests
-        ]
+        """The recorded answers."""
+        return [self._answers.get(request.key()) or _not_recorded(request) for request in requests]
 
 
 def _not_recorded(request: Request) -> Answer:

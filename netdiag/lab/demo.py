@@ -58,6 +58,7 @@ def tell_story(tell: Tell, *, name: str = "demo", columns: int = 100) -> None:
         tell("\n# 5. The join that timed out was never over: it goes on by itself.")
         until(lambda: swarm.local_state(worker) == "active", 30.0, "the pending join", every_s=0.1)
         swarm.await_ready(manager, [manager, worker])
+        lab.await_settled("manager", "worker")
         tell("manager$ docker node ls --format 'table {{.Hostname}}\\t{{.Status}}\\t{{.ManagerStatus}}'")
         tell(
             manager.exec(

@@ -20,33 +20,32 @@ def file(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
 
     Parameters: ``path``; ``netns`` (optional; for /proc/net and /proc/sys/net, while /sys belongs to whoever mounted it
     and is refused); ``limit_bytes``; ``binary``. Data: ``text`` (UTF-8, what is none is replaced), or ``bytes`` when
-    binary; ``truncated``, ``mtime_s``. Errors: missing, permission, unsupported (not a regular file), timeout.
+    ``binary`` is true; ``truncated``, ``mtime_s``. Errors: missing, permission, unsupported (not a regular
+    file), timeout.
     """
     path = str(params["path"])
     limit = int(params.get("limit_bytes") or LIMIT_BYTES)
     netns = namespace_of(params)
     _refuse_sysfs(path, netns)
-    binary = bool(params.get("binary"))
-    return in_netns(netns, lambda: _read(path, limit, deadline, binary), deadline)
+    answer = in_netns(netns, lambda: _read(path, limit, deadline), deadline)
+    if not params.get("binary"):
+        answer["text"] = answer.pop("bytes").decode("utf-8", "replace")
+    return answer
 
 
 def file_tail(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
-    """The end of one regular file, from the first whole line on: for logs that may be long.
+    """The end of one regular file, from a whole line on: for logs that may be long.
 
     Parameters: ``path``, ``limit_bytes``. Data: ``text``, ``truncated`` (there was more before it), ``mtime_s``.
     Errors: missing, permission, unsupported (not a regular file), timeout.
     """
-    path = str(params["path"])
     limit = int(params.get("limit_bytes") or LIMIT_BYTES)
-    return _read(path, limit, deadline, tail=True)
-
-
-def exists(params: Dict[str, Any], _deadline: Deadline) -> Dict[str, Any]:
-    """Which paths exist, links followed; nothing is opened.
-
-    Parameters: ``paths``. Data: ``existing``: those of them that exist.
-    """
-    return {"existing": [path for path in map(str, params["paths"]) if os.path.exists(path)]}
+    answer = _read(str(params["path"]), limit, deadline, tail=True)
+    kept = answer.pop("bytes")
+    if answer["truncated"]:
+        kept = kept.partition(b"\n")[2]
+    answer["text"] = kept.decode("utf-8", "replace")
+    return answer
 
 
 def files(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
@@ -82,7 +81,7 @@ def _read_all(patterns: List[str], limit: int, deadline: Deadline) -> Dict[str, 
             except VerbError as error:
                 errors[shown] = {"kind": error.kind, "text": error.text}
                 continue
-            texts[shown] = answer["text"]
+            texts[shown] = answer["bytes"].decode("utf-8", "replace")
             if answer["truncated"]:
                 truncated.append(shown)
     return {"files": texts, "errors": errors, "truncated": truncated}
@@ -93,7 +92,7 @@ def _refuse_sysfs(path: str, netns: str) -> None:
         raise VerbError(UNSUPPORTED, "read {} in {}: sysfs shows the namespace that mounted it".format(path, netns))
 
 
-def _read(path: str, limit: int, deadline: Deadline, binary: bool = False, tail: bool = False) -> Dict[str, Any]:
+def _read(path: str, limit: int, deadline: Deadline, tail: bool = False) -> Dict[str, Any]:
     tried = "read " + path
     deadline.require(tried)
     try:
@@ -123,12 +122,8 @@ def _read(path: str, limit: int, deadline: Deadline, binary: bool = False, tail:
     finally:
         os.close(descriptor)
     data = b"".join(chunks)
-    kept = data[:limit]
-    if skipped:
-        kept = kept.partition(b"\n")[2]
-    content = {"bytes": kept} if binary else {"text": kept.decode("utf-8", "replace")}  # type: Dict[str, Any]
     return {
-        **content,
+        "bytes": data[:limit],
         "truncated": skipped or len(data) > limit,
         "mtime_s": status.st_mtime,
     }

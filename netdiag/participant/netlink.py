@@ -167,6 +167,9 @@ def _dump(sock: socket.socket, kind: int, body: bytes, deadline: Deadline, tried
     while True:
         data = _receive(sock, deadline, tried)
         offset, end = 0, len(data)
+        if _uniform(data):
+            offset = end
+            interrupted = interrupted or bool(unpack(data)[2] & NLM_F_DUMP_INTR)
         while offset + HEADER.size <= end:
             length, message, flags = unpack(data, offset)
             if flags & NLM_F_DUMP_INTR:
@@ -181,6 +184,20 @@ def _dump(sock: socket.socket, kind: int, body: bytes, deadline: Deadline, tried
                 raise VerbError(FAILED, tried + ": a message of impossible length came")
             offset += (length + 3) & ~3
         chunks.append(data)
+
+
+def _uniform(data: bytes) -> bool:
+    """Whether all messages of a datagram have the first one's length, type and flags, and it does not end the dump.
+
+    Large dumps mostly consist of such datagrams, and comparing every eighth part at once spares a look at each message.
+    """
+    if len(data) < HEADER.size:
+        return False
+    length, kind, _ = _HEAD.unpack_from(data)
+    count = len(data) // length if length >= HEADER.size else 0
+    if kind in (NLMSG_ERROR, NLMSG_DONE) or length % 4 or count * length != len(data):
+        return False
+    return all(data[at::length] == data[at : at + 1] * count for at in range(_HEAD.size))
 
 
 def _refused(number: int, text: str, tried: str) -> VerbError:

@@ -17,7 +17,6 @@ VERBS: Dict[str, Verb] = {
     "file": files.file,
     "files": files.files,
     "file-tail": files.file_tail,
-    "exists": files.exists,
     "list-dir": files.list_dir,
     "command": commands.command,
     "docker-get": http.docker_get,

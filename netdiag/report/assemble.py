@@ -37,7 +37,7 @@ def build_report(
     * **Causes** that name the same object of the same host are told once, the most specific code of a line of parents.
       Ranked by the worst finding that they explain; a state that follows from something else (``follows`` in the
       catalogue) behind what may be its root; then by confidence, then by the order of the findings.
-    * **Next**: the remedies of what failed, unless only possible; what the findings ask for; then ``next_steps``.
+    * **Next**: the remedies of what failed, where proven, or likely and on this host; what the findings ask for; then ``next_steps``.
       A step is told once, where it comes first.
 
     Args:
@@ -63,7 +63,7 @@ def build_report(
         counts=Counts(**{state.value: sum(one.state is state for one in findings) for state in State}),
         findings=findings,
         causes=causes,
-        next=_steps(found, findings, causes, next_steps),
+        next=_steps(host, found, findings, causes, next_steps),
     )
 
 
@@ -163,7 +163,11 @@ def _merge(first: Cause, second: Cause) -> Cause:
 
 
 def _steps(
-    found: Sequence[Found], findings: Sequence[Finding], causes: Sequence[Cause], last: Sequence[Step]
+    here: str,
+    found: Sequence[Found],
+    findings: Sequence[Finding],
+    causes: Sequence[Cause],
+    last: Sequence[Step],
 ) -> tuple[Step, ...]:
     failed = {one.cause for one in findings if one.state is State.FAIL}
     steps = [
@@ -171,6 +175,8 @@ def _steps(
         for index, cause in enumerate(causes)
         if index in failed and cause.confidence is not Confidence.POSSIBLE
         for remedy in cause.remedy
+        # What is only likely on another host is looked at there before anything is changed.
+        if cause.confidence is Confidence.PROVEN or remedy.host == here
         for command in remedy.commands
     ]
     for one in sorted(found, key=lambda one: _STATES.index(one.state)):

@@ -39,7 +39,7 @@ _OTHER_CLIENT: Final = re.compile(r"\b(?:Get|Head|Post|Put) [\\\"]*https?://")
 """An HTTP request of the engine, to a registry most of all: it has the same TLS troubles and is no join."""
 
 _STAMP: Final = re.compile(r'\btime"?[=:]"?(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d))')
-_GOSSIP_KEYS: Final = re.compile(r"Keys:\[(?:\[[\d ]*\] ?)*\]?")
+_GOSSIP_KEYS: Final = re.compile(r"Keys:\[(?!…)(?:\[[\d ]*\] ?)*\]?")
 _SECRETS: Final = re.compile(r"\bSWM(?:TKN|KEY)-[0-9A-Za-z-]+")
 
 
@@ -63,7 +63,10 @@ def classify_log(line: str) -> LogClass | None:
 
 
 def redacted(line: str) -> str:
-    """The line without secrets: 20.10 logs the keys of gossip when it joins, and commands carry tokens."""
+    """The line without secrets: 20.10 logs the keys of gossip when it joins, and commands carry tokens.
+
+    A line that was redacted stays as it is, so that a bundle's log reads like the live one.
+    """
     return _SECRETS.sub("SWM…", _GOSSIP_KEYS.sub("Keys:[…]", line))
 
 

@@ -62,7 +62,7 @@ def test_cut_token(named):
     cut = named.worker_token("manager")[:-5]
     said = preflight(worker, manager.address, token=cut, expect=1)
     assert said.failed() == {("swarm.token.syntax", "swarm.token")}
-    assert said.cause("swarm.token")["object"]["problem"] == "cut"
+    assert said.cause("swarm.token")["object"]["form"] == "cut"
     outcome = named.swarm_join("worker", "manager", token=cut)
     assert not outcome.joined
     assert "invalid join token" in outcome.message
@@ -107,7 +107,7 @@ def test_missing_image(named):
     manager, worker = hosts(named)
     said = preflight(worker, manager.address, "--image", "netdiag/busybox:lab", expect=1)
     assert said.failed() == {("swarm.image", "swarm.image-missing")}
-    assert said.cause("swarm.image-missing")["object"]["image"] == "netdiag/busybox:lab"
+    assert said.cause("swarm.image-missing")["object"]["name"] == "netdiag/busybox:lab"
     assert said.answers["join"] == "yes"
     assert named.swarm_join("worker", "manager").joined  # joining is not what it breaks
     here = ask(manager, "preflight", "swarm", "--manager", manager.address, "--image", "netdiag/busybox:lab")
@@ -130,6 +130,7 @@ def test_pool_overlap(named):
 
 
 def test_same_hostname(joining):
+    joining.reset_swarm()  # an engine tells its swarm a new hostname only then
     manager, worker = hosts(joining)
     said = preflight(worker, manager.address, expect=0)
     assert said.states("host.name") == {"warn"}
@@ -148,9 +149,10 @@ def test_stock_stateful_input_on_the_worker_lets_it_join_and_no_more(named):
     named.break_("stateful-input", host="worker")
     said = preflight(worker, manager.address, expect=0)
     assert said.answers["join"] == "yes"
-    assert (said.answers["names"], said.answers["traffic"]) == ("no", "no")
+    # Gossip from this side opens its own way back through conntrack, so names may well resolve; VXLAN has no way back.
+    assert (said.answers["names"], said.answers["traffic"]) == ("unknown", "no")
     cause = said.cause("firewall.rule")
     assert cause["confidence"] == "likely"  # read, not traced
     assert "REJECT" in cause["object"]["text"]
-    preflight(worker, manager.address, "--need", "names", expect=1)
+    preflight(worker, manager.address, "--need", "traffic", expect=1)
     assert named.swarm_join("worker", "manager").joined

@@ -176,3 +176,11 @@ def test_gossip_keys_and_tokens_are_taken_out() -> None:
 )
 def test_time_of_a_line(line: str, unix_s: float | None) -> None:
     assert timestamp_s(line) == unix_s
+
+
+def test_redacting_twice_is_redacting_once() -> None:
+    line = "config:&{Keys:[[56 231 238] [1 2]] PacketBufferSize:1400} token SWMTKN-1-abc-def"
+    once = redacted(line)
+    assert "231" not in once
+    assert "abc" not in once
+    assert redacted(once) == once

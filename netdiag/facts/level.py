@@ -1,0 +1,64 @@
+"""How much netdiag can prove on a host, and what each step down costs."""
+
+from __future__ import annotations
+
+import enum
+import re
+
+import msgspec
+
+from netdiag.model.facts import Facts, FeatureState
+
+
+class Level(enum.Enum):
+    """What a host allows, best first."""
+
+    OWNED_TRACE = "owned-trace"
+    """An nft table that our socket owns: the kernel removes it with the socket."""
+    SWEPT_TRACE = "swept-trace"
+    """Kernel before 5.12: a guard process and the next start remove what a killed one left."""
+    COUNTERS = "counters"
+    """No nf_tables: rule counters before and after a probe."""
+    FACTS = "facts"
+    """Not root: what anybody may read."""
+
+
+COSTS: dict[Level, str] = {
+    Level.OWNED_TRACE: "costs nothing: the rule that drops a packet is seen by the kernel, and nothing can be left behind",
+    Level.SWEPT_TRACE: "costs no confidence; after a kill -9 a table stays until the guard or the next start removes it",
+    Level.COUNTERS: "a rule is proven only if its counter moves with the probes alone; a busy rule is likely at most",
+    Level.FACTS: "rules and other namespaces cannot be read: causes on this host are possible at most",
+}
+OWNER_FLAG_SINCE = (5, 12)
+
+
+class LevelReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The level of a host, why it is no better, and the whole ladder with what each step costs."""
+
+    level: Level
+    why: str
+    cost: str
+    ladder: dict[str, str]
+
+
+def judge(facts: Facts, forced: Level | None = None) -> LevelReport:
+    """The level that a host's facts allow; ``forced`` can only lower it."""
+    level, why = _possible(facts)
+    order = list(Level)
+    if forced is not None and order.index(forced) > order.index(level):
+        level, why = forced, f"forced down from {level.value}"
+    return LevelReport(level=level, why=why, cost=COSTS[level], ladder={step.value: COSTS[step] for step in Level})
+
+
+def _possible(facts: Facts) -> tuple[Level, str]:
+    identity, kernel = facts.identity.value, facts.kernel.value
+    if identity is None or not identity.is_root:
+        return Level.FACTS, "not root"
+    feature = kernel.features.get("nf_tables") if kernel is not None else None
+    if feature is None or feature.state in (FeatureState.MISSING, FeatureState.UNKNOWN):
+        return Level.COUNTERS, f"nf_tables: {feature.evidence if feature is not None else 'not known'}"
+    release = re.match(r"(\d+)\.(\d+)", identity.kernel_release)
+    version = (int(release.group(1)), int(release.group(2))) if release else (0, 0)
+    if version < OWNER_FLAG_SINCE:
+        return Level.SWEPT_TRACE, f"kernel {identity.kernel_release} is older than 5.12: no table can have an owner"
+    return Level.OWNED_TRACE, f"root, kernel {identity.kernel_release}, nf_tables: {feature.evidence}"
