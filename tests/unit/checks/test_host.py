@@ -56,7 +56,7 @@ def test_features(states, state, answers, code):
     one = found("kernel.features", joining(kernel=kernel(**states)))[0]
     assert (one.state, one.answers, one.cause.code if one.cause else None) == (state, answers, code)
     if one.cause:
-        assert (one.cause.confidence, one.cause.object["feature"]) == (Confidence.PROVEN, next(iter(states)))
+        assert (one.cause.confidence, one.cause.object["name"]) == (Confidence.PROVEN, next(iter(states)))
 
 
 def test_esp_counts_where_a_network_is_encrypted():
@@ -174,7 +174,7 @@ FILTER = {HOST: (TcFilter(device="eth0", parent="ingress", kind="bpf", detail="x
             joining(tc={HOST: (TcFilter(device="eth0", parent="egress", kind="bpf"),)}), State.OK, id="tc on egress"
         ),
         pytest.param(joining(tc=absent()), State.UNKNOWN, id="tc not read"),
-        pytest.param(context(routes={HOST: ()}), State.UNKNOWN, id="no uplink known"),
+        pytest.param(context(routes={HOST: ()}, addresses={HOST: ()}), State.UNKNOWN, id="no uplink known"),
     ],
 )
 def test_early_drops(ctx, state):

@@ -115,7 +115,7 @@ def test_names():
     assert states(verified("swarm.verify.names", manager_engine(HOST_C))) == [State.OK]
     (twin,) = verified("swarm.verify.names", manager_engine(HOST_C, node("host-c", "192.0.2.31", id="x")))
     assert (twin.state, twin.answers, twin.cause.confidence) == (State.WARN, {}, Confidence.PROVEN)
-    assert twin.cause.object["addresses"] == [OTHER, "192.0.2.31"]
+    assert twin.cause.object["others"] == [OTHER, "192.0.2.31"]
 
 
 def managers(*reachable):
@@ -260,7 +260,7 @@ def test_tasks(tasks, expected):
     assert states(said) == expected
     for one in said:
         if one.cause:
-            assert (one.cause.code, one.cause.confidence, one.cause.object["image"]) == (
+            assert (one.cause.code, one.cause.confidence, one.cause.object["name"]) == (
                 "swarm.image-missing",
                 Confidence.PROVEN,
                 "web:1",
