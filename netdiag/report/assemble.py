@@ -32,12 +32,13 @@ def build_report(
     * **Answers** (only with a question): *no* if any finding says no; else *unknown* if any says unknown, if nothing was
       found out at all, or if the need before it (join, names, traffic) is not a yes; else *yes*.
     * **Verdict**: *fail* if any finding failed (a check weighs that against the question itself); else *unknown* if the
-      question is answered so, or, without a question, if any finding is unknown (such a command asks for all that it
-      checks); else *warn* if any warns; else *ok*.
+      question is answered so, or, without a question, if an unknown finding leaves a need open; else
+      *warn* if any warns; else *ok*.
     * **Causes** that name the same object of the same host are told once, the most specific code of a line of parents.
       Ranked by the worst finding that they explain; a state that follows from something else (``follows`` in the
       catalogue) behind what may be its root; then by confidence, then by the order of the findings.
-    * **Next**: the remedies of what failed, where proven, or likely and on this host; what the findings ask for; then ``next_steps``.
+    * **Next**: cause by cause the remedies of what failed, where proven, or likely and on this host, and what its
+      findings ask for; then what the other findings ask for; then ``next_steps``.
       A step is told once, where it comes first.
 
     Args:
@@ -169,16 +170,20 @@ def _steps(
     causes: Sequence[Cause],
     last: Sequence[Step],
 ) -> tuple[Step, ...]:
-    failed = {one.cause for one in findings if one.state is State.FAIL}
-    steps = [
-        Step(host=remedy.host, command=command, why=remedy.summary)
-        for index, cause in enumerate(causes)
-        if index in failed and cause.confidence is not Confidence.POSSIBLE
-        for remedy in cause.remedy
-        # What is only likely on another host is looked at there before anything is changed.
-        if cause.confidence is Confidence.PROVEN or remedy.host == here
-        for command in remedy.commands
-    ]
+    failed = {one.cause for one in findings if one.state is State.FAIL and one.cause is not None}
+    roots = {index for index in failed if not CATALOGUE[causes[index].code].follows}
+    steps: list[Step] = []
+    for index, cause in enumerate(causes):
+        # What follows from a root heals with it; giving up on it comes first only where no root is known.
+        if index in failed and (index in roots or not roots) and cause.confidence is not Confidence.POSSIBLE:
+            steps += [
+                Step(host=remedy.host, command=command, why=remedy.summary)
+                for remedy in cause.remedy
+                # What is only likely on another host is looked at there before anything is changed.
+                if cause.confidence is Confidence.PROVEN or remedy.host == here
+                for command in remedy.commands
+            ]
+        steps += [step for one, told in zip(found, findings, strict=True) if told.cause == index for step in one.next]
     for one in sorted(found, key=lambda one: _STATES.index(one.state)):
         steps.extend(one.next)
     return _once_by_action((*steps, *last))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from netdiag.model.report import Answer, Cause, Finding, Need, Report, State, Subject
+from netdiag.model.report import Answer, Cause, Confidence, Finding, Need, Report, State, Subject
 
 _TOKEN = re.compile(r"SWMTKN-[0-9A-Za-z-]+")
 _ASCII = str.maketrans(
@@ -23,6 +23,9 @@ _PROMISES = {
         "Whether containers will reach each other is not known",
     ),
 }
+
+
+_SURENESS = {Confidence.PROVEN: "", Confidence.LIKELY: "most likely ", Confidence.POSSIBLE: "perhaps "}
 
 
 def visible(text: str) -> str:
@@ -99,7 +102,7 @@ def _why(report: Report) -> str:
         cause = report.causes[ranked[0]]
         where_ = f" on {one_line(cause.host)}" if cause.host else ""
         exact = f": {_decision(cause.object)}" if cause.object.get("chain") else ""
-        return f"{clause(one_line(cause.title))}{where_}{exact}"
+        return f"{_SURENESS[cause.confidence]}{clause(one_line(cause.title))}{where_}{exact}"
     if not worst:
         return "nothing could be checked"
     first: Finding = worst[0]
@@ -138,6 +141,8 @@ def described(cause: Cause) -> str:
     if kind == "segment" and "from" in thing and "to" in thing:
         rest = _fields(thing, {"kind", "from", "to"})
         return one_line(f"between {thing['from']} and {thing['to']}{': ' if rest else ''}{rest}")
+    if kind == "stage" and "stage" in thing:
+        return one_line(f"the stage {thing['stage']}" + (f", with {thing['manager']}" if thing.get("manager") else ""))
     if kind == "sysctl" and "key" in thing:
         wanted = f" (wanted: {thing['wanted']})" if "wanted" in thing else ""
         return one_line(f"{thing['key']} = {thing.get('value')}{wanted}")
