@@ -1,5 +1,8 @@
 """Preflights that end at once: tokens, members, images, pools, names, and a host with nothing wrong."""
 
+import json
+
+import jsonschema
 import pytest
 
 from netdiag.lab import swarm
@@ -41,9 +44,12 @@ def test_clean_host_gets_a_yes_and_joins(named):
     last = said.document["next"][-1]
     assert last["command"].startswith("docker swarm join --token")
     assert last["command"].endswith(f"{manager.address}:2377")
+    schema = json.loads(worker.exec(["netdiag", "schema", "report"]).stdout)
+    jsonschema.validate(said.document, schema)
     assert named.swarm_join("worker", "manager").joined
     verified = ask(manager, "verify", "swarm")
     assert verified.states("swarm.verify.nodes") == {"ok"}
+    jsonschema.validate(verified.document, schema)
 
 
 def test_token_of_another_swarm(named, swarm2_lab):
