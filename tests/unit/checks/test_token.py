@@ -45,7 +45,7 @@ def test_authority(token, ca, state):
     one = only("swarm.token.ca", context(probe(ca=ca), options={"token": token, "manager_role": True}))
     assert (one.state, one.answers) == (state, NO_JOIN if state is State.FAIL else {})
     if one.cause:
-        assert (one.cause.object["problem"], one.cause.confidence) == ("other-swarm", Confidence.PROVEN)
+        assert (one.cause.object["form"], one.cause.confidence) == ("other-swarm", Confidence.PROVEN)
         assert one.cause.remedy[0].commands == ("docker swarm join-token manager",)
 
 

@@ -6,6 +6,7 @@ from netdiag.model.facts import HOST, Address, Cluster, Network, OverlayPeer, Se
 from netdiag.model.report import Answer, Confidence, Need, State
 from tests.unit.checks.factory import (
     MANAGER,
+    NOW_S,
     OTHER,
     OWN,
     blocked,
@@ -115,7 +116,7 @@ def test_names():
     assert states(verified("swarm.verify.names", manager_engine(HOST_C))) == [State.OK]
     (twin,) = verified("swarm.verify.names", manager_engine(HOST_C, node("host-c", "192.0.2.31", id="x")))
     assert (twin.state, twin.answers, twin.cause.confidence) == (State.WARN, {}, Confidence.PROVEN)
-    assert twin.cause.object["addresses"] == [OTHER, "192.0.2.31"]
+    assert twin.cause.object["others"] == [OTHER, "192.0.2.31"]
 
 
 def managers(*reachable):
@@ -260,7 +261,7 @@ def test_tasks(tasks, expected):
     assert states(said) == expected
     for one in said:
         if one.cause:
-            assert (one.cause.code, one.cause.confidence, one.cause.object["image"]) == (
+            assert (one.cause.code, one.cause.confidence, one.cause.object["name"]) == (
                 "swarm.image-missing",
                 Confidence.PROVEN,
                 "web:1",
@@ -332,3 +333,11 @@ def test_what_the_peers_let_in_is_asked_of_them(one):
     assert said.next[0].host == MANAGER
     assert said.next[0].command.startswith("netdiag verify swarm --peer ")
     assert "udp/4789" in said.summary
+
+
+def test_a_node_that_joined_just_now_is_given_time():
+    fresh = node("host-c", OTHER, created_s=NOW_S - 5)
+    (one,) = verified("swarm.verify.peers", manager_engine(fresh, networks=ingress(OWN)))
+    assert (one.state, one.answers, one.cause) == (State.UNKNOWN, {N: OPEN}, None)
+    old = node("host-c", OTHER, created_s=NOW_S - 600)
+    assert states(verified("swarm.verify.peers", manager_engine(old, networks=ingress(OWN)))) == [State.FAIL]
