@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -25,6 +25,7 @@ def build_report(
     duration_s: float,
     found: Sequence[Found],
     question: Need | None = None,
+    answers_for: Collection[Need] = tuple(Need),
     next_steps: Sequence[Step] = (),
 ) -> Report:
     """Make the report of one command.
@@ -48,6 +49,8 @@ def build_report(
         duration_s: How long it took.
         found: What the checks found, in the order in which it should be read.
         question: For a preflight, the need that it asks about.
+        answers_for: For a command without a question: the needs that it can answer. An unknown finding that leaves
+            another one open is told, and is not the verdict.
         next_steps: What to do after everything above is done: the join itself, or the command again.
     """
     causes, places = _rank(found)
@@ -58,7 +61,7 @@ def build_report(
         host=host,
         started=started,
         duration_s=duration_s,
-        verdict=_verdict(findings, None if question is None else answers[question]),
+        verdict=_verdict(findings, None if question is None else answers[question], answers_for),
         question=question,
         answers=answers,
         counts=Counts(**{state.value: sum(one.state is state for one in findings) for state in State}),
@@ -96,11 +99,13 @@ def _answers(found: Sequence[Found]) -> dict[Need, Answer]:
     return answers
 
 
-def _verdict(findings: Sequence[Finding], answer: Answer | None) -> State:
+def _verdict(findings: Sequence[Finding], answer: Answer | None, answers_for: Collection[Need]) -> State:
     states = {one.state for one in findings}
     if State.FAIL in states:
         return State.FAIL
-    open_question = any(one.state is State.UNKNOWN and one.answers for one in findings)
+    open_question = any(
+        one.state is State.UNKNOWN and any(need in answers_for for need in one.answers) for one in findings
+    )
     if answer is Answer.UNKNOWN or (answer is None and open_question):
         return State.UNKNOWN
     return State.WARN if State.WARN in states else State.OK

@@ -63,6 +63,18 @@ def test_without_a_question_an_unknown_that_leaves_a_need_open_is_the_verdict():
     assert build(found(State.WARN), found(State.UNKNOWN, answers={Need.NAMES: Answer.UNKNOWN})).verdict is State.UNKNOWN
 
 
+def test_a_need_that_the_command_cannot_answer_is_told_and_is_not_the_verdict():
+    report = build_report(
+        command="c",
+        host="a",
+        started="2026-03-14T02:57:11Z",
+        duration_s=0.1,
+        found=[found(State.UNKNOWN, answers={Need.TRAFFIC: Answer.UNKNOWN})],
+        answers_for=(Need.JOIN,),
+    )
+    assert (report.verdict, report.counts.unknown) == (State.OK, 1)
+
+
 def test_a_state_that_follows_is_ranked_behind_its_root_however_sure_it_is():
     pending = made("swarm.join-stage", kind="stage", confidence=Confidence.PROVEN)
     root = made("underlay.filtered", kind="segment", confidence=Confidence.LIKELY)
