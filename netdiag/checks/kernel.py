@@ -71,7 +71,8 @@ def _features(ctx: Context) -> Iterator[Found]:
     for need in (*REQUIREMENTS, *_vni_match(ctx)):
         feature = kernel.features.get(need.feature)
         if feature is None or feature.state is FeatureState.UNKNOWN:
-            unsure.append(need)
+            if encrypted or not need.encrypted_only:
+                unsure.append(need)
         elif feature.state is FeatureState.MISSING:
             if need.encrypted_only and not encrypted:
                 unused.append(feature)
@@ -93,7 +94,7 @@ def _features(ctx: Context) -> Iterator[Found]:
             check,
             f"whether the kernel has {names}",
             "it shows no configuration and no list of modules",
-            leaves={question for need in unsure if not need.encrypted_only for question in need.breaks},
+            leaves={question for need in unsure for question in need.breaks},
         )
     if present:
         yield ctx.ok(check, f"the kernel has {', '.join(present)}")
