@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from netdiag.causes import cause
 from netdiag.checks.context import Context, same_address
 from netdiag.checks.own_rules import is_own, local_rule, packet_to
 from netdiag.firewall.plain import Outcome, read_plainly
 from netdiag.model.found import Found
-from netdiag.model.probes import IcmpError, ManagerProbe, TcpOutcome, TcpProbe
+from netdiag.model.probes import IcmpError, ManagerProbe, TcpOutcome, TcpProbe, TlsOutcome
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step, Subject
 
 _JOIN = (Need.JOIN,)
@@ -40,15 +42,26 @@ def unreachable(ctx: Context, check: str, probe: ManagerProbe) -> Found:
     subject = Subject(host=ctx.host, peer=probe.given)
     seen = Evidence("probe", _seen(probe, tcp), {"outcome": tcp.outcome.value, "waited_s": tcp.waited_s})
     found, summary = _explain(ctx, probe, tcp, seen)
+    through = _another_answers(ctx, probe)
+    if through and found is not None:
+        found = msgspec.structs.replace(found, affects=(f"joining through {probe.given}",))
     return ctx.problem(
         check,
-        summary,
-        breaks=_JOIN,
+        f"{summary}; {through} answers, and one manager is enough to join" if through else summary,
+        breaks=() if through else _JOIN,
         subject=subject,
         evidence=[seen],
         cause=found,
         next_steps=_next(ctx, probe, found),
     )
+
+
+def _another_answers(ctx: Context, probe: ManagerProbe) -> str:
+    """Another manager that was named and speaks TLS; what is wrong with that one, its own findings say."""
+    for other in ctx.managers:
+        if other.given != probe.given and other.tls is not None and other.tls.outcome is TlsOutcome.HANDSHAKE:
+            return other.given
+    return ""
 
 
 def _seen(probe: ManagerProbe, tcp: TcpProbe) -> str:
@@ -87,6 +100,8 @@ def _explain(ctx: Context, probe: ManagerProbe, tcp: TcpProbe, seen: Evidence) -
         return local, f"{port} to {probe.given}: this host's own firewall stops it"
     match tcp.outcome:
         case TcpOutcome.RESET:
+            if any(same_address(probe.address, own) for own in ctx.local_addresses()):
+                return _own_address(ctx, probe, seen), f"{probe.given} is this host itself, and no manager runs here"
             return _refused(probe, seen), f"{probe.given} refuses {port}: nobody listens there, as far as can be told"
         case TcpOutcome.ICMP if tcp.icmp is not None and _prohibited(ctx, probe, tcp.icmp):
             by = f"{tcp.icmp.sender}, on the way,"
@@ -219,6 +234,24 @@ def _refused(probe: ManagerProbe, seen: Evidence) -> Cause:
     )
 
 
+def _own_address(ctx: Context, probe: ManagerProbe, seen: Evidence) -> Cause:
+    return cause(
+        "swarm.not-manager",
+        host=ctx.host,
+        object={"kind": "socket", "address": probe.address, "port": probe.port, "protocol": "tcp"},
+        confidence=Confidence.PROVEN,
+        explanation=(
+            f"{probe.address} is an address of this host, and nobody listens on tcp/{probe.port} here. A node joins through"
+            " another host, one that is a manager already: give that one's address."
+        ),
+        evidence=(seen, Evidence("address", f"{probe.address} on {_device_of(ctx, probe.address)}", {})),
+    )
+
+
+def _device_of(ctx: Context, address: str) -> str:
+    return next(device for own, device in ctx.local_addresses().items() if same_address(own, address))
+
+
 def _source(ctx: Context, probe: ManagerProbe) -> str:
     if probe.tcp is not None and probe.tcp.source:
         return probe.tcp.source
@@ -302,10 +335,15 @@ def _next(ctx: Context, probe: ManagerProbe, found: Cause | None) -> list[Step]:
     if found.code not in ("firewall.rule", "underlay.filtered", "swarm.not-manager") or found.host == ctx.host:
         return []
     source = _source(ctx, probe)
+    why = f"names the rule on that host which stops tcp/{probe.port} from here, if one does"
+    if found.code == "swarm.not-manager":
+        why = (
+            f"says whether an engine and a manager run on that host, and whether a rule there refuses tcp/{probe.port}"
+        )
     return [
         Step(
             host=probe.given,
             command=f"netdiag verify swarm --peer {source}" if source else "netdiag verify swarm",
-            why=f"names the rule on that host which stops tcp/{probe.port} from here",
+            why=why,
         )
     ]

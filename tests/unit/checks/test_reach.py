@@ -9,7 +9,20 @@ from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, FirewallSav
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.probes import IcmpError, MovedCounter, RouteChoice, TcpOutcome
 from netdiag.model.report import Answer, Confidence, Need, State
-from tests.unit.checks.factory import MANAGER, OWN, STOCK_INPUT, absent, blocked, context, filter_table, only, rules
+from tests.unit.checks.factory import (
+    MANAGER,
+    OTHER,
+    OWN,
+    STOCK_INPUT,
+    absent,
+    blocked,
+    context,
+    filter_table,
+    found,
+    only,
+    probe,
+    rules,
+)
 
 ROUTER = "192.0.2.1"
 NO_ROUTE = RouteChoice(absent=Absence(kind=AbsenceKind.FAILED, text="network is unreachable"))
@@ -64,6 +77,26 @@ def test_a_link_that_is_down_is_named():
     links = {HOST: (Link(index=2, name="eth0", up=True, operstate="lowerlayerdown"),)}
     cause = said(blocked(TcpOutcome.NO_ROUTE), links=links).cause
     assert (cause.code, cause.object["name"], cause.confidence) == ("underlay.link-down", "eth0", PROVEN)
+
+
+def test_one_manager_that_answers_is_enough_to_join():
+    dead = blocked(given=OTHER, address=OTHER)
+    good, bad = (one for one in found("swarm.manager.tcp", context(probe(), dead)))
+    assert (good.state, bad.state, bad.answers) == (State.OK, State.WARN, {})
+    assert (bad.cause.code, bad.cause.affects) == ("underlay.filtered", (f"joining through {OTHER}",))
+    assert MANAGER in bad.summary
+    both = found("swarm.manager.tcp", context(blocked(), dead))
+    assert [one.answers for one in both] == [{Need.JOIN: Answer.NO}] * 2
+
+
+def test_this_host_is_not_its_own_manager():
+    cause = said(blocked(TcpOutcome.RESET, given=OWN, address=OWN)).cause
+    assert (cause.code, cause.host, cause.confidence, cause.remedy) == ("swarm.not-manager", "host-b", PROVEN, ())
+
+
+def test_a_refusal_is_not_put_down_to_a_rule():
+    (step,) = said(blocked(TcpOutcome.RESET)).next
+    assert "names the rule" not in step.why
 
 
 def test_the_other_side_is_asked_for_the_rule():
