@@ -99,7 +99,8 @@ def _member(ctx: Context, engine: Engine, *remedies: Remedy, msg: str | None = N
 
 
 def _leaving(ctx: Context, engine: Engine) -> Remedy:
-    swarm, summary, commands = engine.swarm, "leave the swarm that it is in", ("docker swarm leave",)
+    swarm, summary = engine.swarm, "leave the swarm that it is in"
+    commands: tuple[str, ...] = ("docker swarm leave",)
     if swarm.is_manager and (swarm.managers or 0) > 1:
         summary += " (it is a manager there: that is handed over first)"
         commands = (f"docker node demote {swarm.node_id}", *commands)

@@ -292,7 +292,28 @@ def _rejected(ctx: Context, probe: ManagerProbe, icmp: IcmpError, seen: Evidence
         ),
         evidence=(seen,),
         affects=("swarm join",),
-        remedy=(_opening(ctx, probe, host),) if at_end else (),
+        remedy=_openings(ctx, probe, icmp, host) if at_end else (),
+    )
+
+
+def _openings(ctx: Context, probe: ManagerProbe, icmp: IcmpError, host: str) -> tuple[Remedy, ...]:
+    opening = _opening(ctx, probe, host)
+    if _said(icmp) not in ("administratively prohibited", "host prohibited"):
+        return (opening,)
+    # firewalld rejects like this (admin-prohibited over nftables, host-prohibited over iptables), from a table of its own
+    # or in front of rules that its next reload throws away: no iptables rule opens what it rejects.
+    source, version = _source(ctx, probe), "ipv6" if ":" in probe.address else "ipv4"
+    scope = f' source address="{source}"' if source else ""
+    rule = f'rule family="{version}"{scope} port port="{probe.port}" protocol="tcp" accept'
+    return (
+        Remedy(
+            host=host,
+            summary="if firewalld runs there ('firewall-cmd --state'): let this host in through it",
+            commands=(f"firewall-cmd --add-rich-rule='{rule}'",),
+            undo=(f"firewall-cmd --remove-rich-rule='{rule}'",),
+            persist=(f"firewall-cmd --permanent --add-rich-rule='{rule}'",),
+        ),
+        msgspec.structs.replace(opening, summary=f"if no firewalld runs there: {opening.summary}"),
     )
 
 

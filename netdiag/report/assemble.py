@@ -162,6 +162,10 @@ def _merge(first: Cause, second: Cause) -> Cause:
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
+# What goes on by itself once the rest is healed: to look after it, or to give it up, comes after that.
+_WAITING = frozenset({"swarm.join-stage"})
+
+
 def _steps(
     here: str,
     found: Sequence[Found],
@@ -170,8 +174,8 @@ def _steps(
     last: Sequence[Step],
 ) -> tuple[Step, ...]:
     failed = {one.cause for one in findings if one.state is State.FAIL}
-    steps = [
-        Step(host=remedy.host, command=command, why=remedy.summary)
+    healing = [
+        (cause, Step(host=remedy.host, command=command, why=remedy.summary))
         for index, cause in enumerate(causes)
         if index in failed and cause.confidence is not Confidence.POSSIBLE
         for remedy in cause.remedy
@@ -179,8 +183,10 @@ def _steps(
         if cause.confidence is Confidence.PROVEN or remedy.host == here
         for command in remedy.commands
     ]
+    steps = [step for cause, step in healing if cause.code not in _WAITING]
     for one in sorted(found, key=lambda one: _STATES.index(one.state)):
         steps.extend(one.next)
+    steps.extend(step for cause, step in healing if cause.code in _WAITING)
     return _once_by_action((*steps, *last))
 
 

@@ -107,6 +107,15 @@ def test_the_other_side_is_asked_for_the_rule():
     assert remedy.undo == (f"iptables -D INPUT -s {OWN} -p tcp --dport 2377 -j ACCEPT",)
 
 
+def test_a_rejection_as_firewalld_makes_it_is_healed_through_firewalld():
+    through_it, without = said(icmp(13)).cause.remedy
+    rule = f'rule family="ipv4" source address="{OWN}" port port="2377" protocol="tcp" accept'
+    assert through_it.commands == (f"firewall-cmd --add-rich-rule='{rule}'",)
+    assert through_it.undo == (f"firewall-cmd --remove-rich-rule='{rule}'",)
+    assert without.commands[0].startswith("iptables -I INPUT")
+    assert len(said(icmp(3)).cause.remedy) == 1
+
+
 def test_an_ipv6_manager_gets_an_ip6tables_remedy():
     v6 = blocked(address="2001:db8::10", route=RouteChoice(source="2001:db8::20", device="eth0"))
     assert said(v6).cause.remedy[0].commands[0].startswith("ip6tables -I INPUT")
