@@ -6,6 +6,7 @@ import msgspec
 
 from netdiag.causes import cause
 from netdiag.checks.context import Context, same_address
+from netdiag.checks.local_path import local_path, no_route, refusing_route
 from netdiag.checks.own_rules import is_own, local_rule, packet_to
 from netdiag.firewall.plain import Outcome, read_plainly
 from netdiag.model.found import Found
@@ -116,12 +117,14 @@ def _explain(ctx: Context, probe: ManagerProbe, tcp: TcpProbe, seen: Evidence) -
         case TcpOutcome.ICMP if tcp.icmp is not None:
             return _beyond(probe, tcp.icmp, seen), f"{tcp.icmp.sender} says of {probe.given}: {_said(tcp.icmp)}"
         case TcpOutcome.NO_ROUTE:
-            return _local_path(ctx, probe, seen)
+            return local_path(ctx, probe, seen)
         case TcpOutcome.LOCAL_DENIED:
             # A route of the type "prohibit" does this, or a security module or BPF program, for which no rule is found.
-            no_route = probe.route is not None and probe.route.absent is not None
+            refused_here = probe.route is not None and probe.route.absent is not None
             return (
-                _no_route(ctx.host, probe, seen, Confidence.PROVEN) if no_route else None,
+                no_route(ctx.host, probe, seen, Confidence.PROVEN, refusing_route(ctx, probe.address))
+                if refused_here
+                else None,
                 f"this host's own kernel refuses to send to {probe.given}: {tcp.error or 'permission denied'}",
             )
         case _:
@@ -130,73 +133,13 @@ def _explain(ctx: Context, probe: ManagerProbe, tcp: TcpProbe, seen: Evidence) -
             ), f"{port} to {probe.given} gets no answer at all: something drops it silently"
 
 
-# --- this host ---
-
-
-def _local_path(ctx: Context, probe: ManagerProbe, seen: Evidence) -> tuple[Cause, str]:
-    route = probe.route
-    if route is None:
-        return _no_route(ctx.host, probe, seen, Confidence.LIKELY), f"this host does not reach {probe.given}"
-    if route.absent is not None:
-        return _no_route(ctx.host, probe, seen, Confidence.PROVEN), f"this host has no route to {probe.given}"
-    link = next((one for one in ctx.host_links() if one.name == route.device), None)
-    if link is not None and (not link.up or link.operstate in ("down", "lowerlayerdown")):
-        state = Evidence("device", f"{link.name}: {'up' if link.up else 'down'}, {link.operstate}", {})
-        found = cause(
-            "underlay.link-down",
-            host=ctx.host,
-            object={"kind": "device", "name": link.name},
-            confidence=Confidence.PROVEN,
-            evidence=(seen, state),
-            affects=("swarm join",),
-        )
-        return found, f"{probe.given} cannot be reached: {link.name} is down"
-    next_hop = route.gateway or probe.address
-    found = cause(
-        "underlay.neighbour",
-        host=ctx.host,
-        object={"kind": "neighbour", "address": next_hop, "device": route.device},
-        confidence=Confidence.LIKELY,
-        explanation=(
-            f"{next_hop} does not answer ARP (or neighbour discovery) on {route.device}: it is down, on another"
-            " network, or its link is cut."
-        ),
-        evidence=(seen,),
-        affects=("swarm join",),
-    )
-    return found, f"{probe.given} cannot be reached: {next_hop} does not answer on {route.device}"
-
-
-def _no_route(host: str, probe: ManagerProbe, seen: Evidence, confidence: Confidence) -> Cause:
-    route = probe.route
-    evidence = [seen]
-    if route is not None and route.absent is not None:
-        evidence.append(Evidence("route", f"ip route get {probe.address}: {route.absent.text}", {}))
-    return cause(
-        "underlay.no-route",
-        host=host,
-        object={"kind": "route", "destination": probe.address},
-        confidence=confidence,
-        evidence=tuple(evidence),
-        affects=("swarm join",),
-        remedy=(
-            Remedy(
-                host=host,
-                summary="see which route (or its lack) decides, then add the right one",
-                commands=(f"ip route get {probe.address}", "ip route show table all"),
-                risk=Risk.NONE,
-            ),
-        ),
-    )
-
-
 # --- the other side ---
 
 
 def _beyond(probe: ManagerProbe, icmp: IcmpError, seen: Evidence) -> Cause:
     """A router on the way says that it cannot reach the manager."""
     if _key(icmp) not in ((3, 1), (1, 3)):
-        return _no_route(icmp.sender, probe, seen, Confidence.LIKELY)
+        return no_route(icmp.sender, probe, seen, Confidence.LIKELY)
     return cause(
         "underlay.neighbour",
         host=icmp.sender,
@@ -219,7 +162,7 @@ def _refused(probe: ManagerProbe, seen: Evidence) -> Cause:
         confidence=Confidence.LIKELY,
         explanation=(
             f"{probe.address} answers tcp/{probe.port} with a RST: nobody listens there. It is a worker, the managers use"
-            " another port or listen on another address, or its engine is down. (A filter that rejects with tcp-reset"
+            " another port or listen on another address, or its engine is down or waits to be unlocked. (A filter that rejects with tcp-reset"
             " looks the same from here.)"
         ),
         evidence=(seen,),

@@ -5,7 +5,7 @@ import pytest
 
 from netdiag.checks.own_rules import packet_to
 from netdiag.firewall.plain import read_plainly
-from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, FirewallSaved, FirewallService, Link
+from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, FirewallSaved, FirewallService, Link, Route
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.probes import IcmpError, MovedCounter, RouteChoice, TcpOutcome
 from netdiag.model.report import Answer, Confidence, Need, State
@@ -77,6 +77,37 @@ def test_a_link_that_is_down_is_named():
     links = {HOST: (Link(index=2, name="eth0", up=True, operstate="lowerlayerdown"),)}
     cause = said(blocked(TcpOutcome.NO_ROUTE), links=links).cause
     assert (cause.code, cause.object["name"], cause.confidence) == ("underlay.link-down", "eth0", PROVEN)
+
+
+def test_a_device_that_is_switched_off_took_its_route_along():
+    links = {HOST: (Link(index=2, name="eth0", up=False, operstate="down"),)}
+    gone = {"links": links, "routes": {HOST: ()}}
+    cause = said(blocked(TcpOutcome.NO_ROUTE, route=NO_ROUTE), **gone).cause
+    assert (cause.code, cause.object["name"], cause.confidence) == ("underlay.link-down", "eth0", LIKELY)
+    assert cause.remedy[0].commands == ("ip link set dev eth0 up",)
+    elsewhere = said(blocked(TcpOutcome.NO_ROUTE, route=NO_ROUTE, address="198.51.100.1"), **gone).cause
+    assert elsewhere.code == "underlay.no-route"
+
+
+@pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit"])
+def test_the_route_that_refuses_is_named_and_taken_away(kind):
+    outcome = TcpOutcome.LOCAL_DENIED if kind == "prohibit" else TcpOutcome.NO_ROUTE
+    routes = {HOST: (Route(destination="192.0.2.0/24"), Route(destination=f"{MANAGER}/32", type=kind, metric=7))}
+    cause = said(blocked(outcome, route=NO_ROUTE), routes=routes).cause
+    assert (cause.code, cause.object["type"], cause.object["destination"]) == (
+        "underlay.no-route",
+        kind,
+        f"{MANAGER}/32",
+    )
+    (remedy,) = cause.remedy
+    assert remedy.commands == (f"ip route del {kind} {MANAGER}/32 metric 7",)
+    assert remedy.undo == (f"ip route add {kind} {MANAGER}/32 metric 7",)
+
+
+def test_a_refusing_route_behind_a_more_specific_one_is_not_blamed():
+    routes = {HOST: (Route(destination="192.0.2.0/24", type="blackhole"), Route(destination=f"{MANAGER}/32"))}
+    cause = said(blocked(TcpOutcome.NO_ROUTE, route=NO_ROUTE), routes=routes).cause
+    assert cause.object == {"kind": "route", "destination": MANAGER}
 
 
 def test_one_manager_that_answers_is_enough_to_join():
