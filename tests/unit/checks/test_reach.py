@@ -104,9 +104,21 @@ def test_the_route_that_refuses_is_named_and_taken_away(kind):
     assert remedy.undo == (f"ip route add {kind} {MANAGER}/32 metric 7",)
 
 
-def test_a_refusing_route_behind_a_more_specific_one_is_not_blamed():
-    routes = {HOST: (Route(destination="192.0.2.0/24", type="blackhole"), Route(destination=f"{MANAGER}/32"))}
-    cause = said(blocked(TcpOutcome.NO_ROUTE, route=NO_ROUTE), routes=routes).cause
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(
+            (Route(destination="192.0.2.0/24", type="blackhole"), Route(destination=f"{MANAGER}/32")), id="wider"
+        ),
+        pytest.param(
+            (Route(destination="0.0.0.0/0", type="unreachable", metric=9), Route(destination="0.0.0.0/0", metric=1)),
+            id="of a higher metric",
+        ),
+        pytest.param((Route(destination=f"{MANAGER}/32", type="blackhole", table=100),), id="in another table"),
+    ],
+)
+def test_a_refusing_route_that_does_not_decide_is_not_blamed(rows):
+    cause = said(blocked(TcpOutcome.NO_ROUTE, route=NO_ROUTE), routes={HOST: rows}).cause
     assert cause.object == {"kind": "route", "destination": MANAGER}
 
 
