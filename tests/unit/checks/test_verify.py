@@ -332,3 +332,10 @@ def test_what_the_peers_let_in_is_asked_of_them(one):
     assert said.next[0].host == MANAGER
     assert said.next[0].command.startswith("netdiag verify swarm --peer ")
     assert "udp/4789" in said.summary
+
+
+def test_of_two_hosts_of_one_name_the_worker_is_renamed():
+    # The manager is listed last.
+    twins = Cluster(nodes=(node("host-b", OTHER), node("host-b", OWN, id="own0node", role="manager")))
+    one = only("swarm.verify.names", context(engine=manager_engine(cluster=twins)))
+    assert [remedy.host for remedy in one.cause.remedy] == [OTHER]
