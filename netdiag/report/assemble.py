@@ -168,6 +168,9 @@ def _merge(first: Cause, second: Cause) -> Cause:
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
+# What goes on by itself once the rest is healed: to look after it, or to give it up, comes after that.
+
+
 def _steps(
     here: str,
     found: Sequence[Found],
@@ -176,22 +179,22 @@ def _steps(
     last: Sequence[Step],
 ) -> tuple[Step, ...]:
     failed = {one.cause for one in findings if one.state is State.FAIL and one.cause is not None}
-    roots = {index for index in failed if not CATALOGUE[causes[index].code].follows}
     steps: list[Step] = []
+    giving_up: list[Step] = []
     for index, cause in enumerate(causes):
-        # What follows from a root heals with it; giving up on it comes first only where no root is known.
-        if index in failed and (index in roots or not roots) and cause.confidence is not Confidence.POSSIBLE:
-            steps += [
+        if index in failed and cause.confidence is not Confidence.POSSIBLE:
+            # What follows from a root heals with it, so what would end it comes last.
+            (giving_up if CATALOGUE[cause.code].follows else steps).extend(
                 Step(host=remedy.host, command=command, why=remedy.summary)
                 for remedy in cause.remedy
                 # What is only likely on another host is looked at there before anything is changed.
                 if cause.confidence is Confidence.PROVEN or remedy.host == here
                 for command in remedy.commands
-            ]
+            )
         steps += [step for one, told in zip(found, findings, strict=True) if told.cause == index for step in one.next]
     for one in sorted(found, key=lambda one: _STATES.index(one.state)):
         steps.extend(one.next)
-    return _once_by_action((*steps, *last))
+    return _once_by_action((*steps, *giving_up, *last))
 
 
 def _once_by_action(steps: Iterable[Step]) -> tuple[Step, ...]:

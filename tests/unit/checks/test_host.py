@@ -270,6 +270,7 @@ def taken(protocol, port, process="nginx", inode=5, **sections):
         pytest.param(taken("udp6", 7946), False, [State.OK, State.WARN, State.OK], {N: NO}, id="udp/7946 over IPv6"),
         pytest.param(taken("udp", 4789), False, [State.OK, State.OK, State.WARN], {T: NO}, id="udp/4789"),
         pytest.param(taken("udp", 4789, "", 0), False, [State.OK] * 3, {}, id="a VXLAN device"),
+        pytest.param(taken("udp", 4789, "", 918330, links=with_vxlan("mine", 42).facts.links.value), False, [State.OK] * 3, {}, id="a VXLAN device whose socket has an inode"),
         pytest.param(taken("tcp", 2377), False, [State.OK] * 3, {}, id="tcp/2377 of a worker"),
         pytest.param(taken("tcp", 2377), True, [State.FAIL, State.OK, State.OK, State.OK], {J: NO}, id="tcp/2377 of a manager"),
         pytest.param(taken("tcp", 7946, "dockerd"), False, [State.OK] * 3, {}, id="the engine itself"),

@@ -341,3 +341,10 @@ def test_a_node_that_joined_just_now_is_given_time():
     assert (one.state, one.answers, one.cause) == (State.UNKNOWN, {N: OPEN}, None)
     old = node("host-c", OTHER, created_s=NOW_S - 600)
     assert states(verified("swarm.verify.peers", manager_engine(old, networks=ingress(OWN)))) == [State.FAIL]
+
+
+def test_of_two_hosts_of_one_name_the_worker_is_renamed():
+    # The manager is listed last.
+    twins = Cluster(nodes=(node("host-b", OTHER), node("host-b", OWN, id="own0node", role="manager")))
+    one = only("swarm.verify.names", context(engine=manager_engine(cluster=twins)))
+    assert [remedy.host for remedy in one.cause.remedy] == [OTHER]

@@ -219,3 +219,12 @@ def test_next_steps_are_told_once_and_in_order():
 def test_what_is_only_possible_is_not_ordered():
     heal = Remedy(host="b", summary="open", commands=("allow",))
     assert build(found(State.FAIL, cause=made(confidence=Confidence.POSSIBLE, remedy=[heal]))).next == ()
+
+
+def test_to_give_a_waiting_join_up_comes_after_what_it_waits_for():
+    give_up = Remedy(host="a", summary="or give it up", commands=("docker swarm leave --force",))
+    waits = found(State.FAIL, check="w", cause=made("swarm.join-stage", kind="stage", remedy=(give_up,)))
+    look = found(State.FAIL, check="l", steps=(Step(host="b", command="netdiag verify swarm", why="names the rule"),))
+    for order in ((waits, look), (look, waits)):
+        steps = build(*order, next_steps=()).next
+        assert [step.command for step in steps] == ["netdiag verify swarm", "docker swarm leave --force"]
