@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 
 from netdiag.causes import cause
-from netdiag.checks.context import Context
-from netdiag.model.facts import HOST, Link, Route
+from netdiag.checks.context import Context, same_address
+from netdiag.model.facts import HOST, Link, Neighbour, Route
 from netdiag.model.probes import ManagerProbe
 from netdiag.model.report import Cause, Confidence, Evidence, Remedy, Risk
 
@@ -140,6 +140,41 @@ def no_route(
                 summary="see which route (or its lack) decides, then add the right one",
                 commands=(f"ip route get {probe.address}", "ip route show table all"),
                 risk=Risk.NONE,
+            ),
+        ),
+    )
+
+
+def pinned_neighbour(ctx: Context, probe: ManagerProbe) -> Neighbour | None:
+    """The entry of the next hop, where somebody set its link address by hand: the kernel then never asks for it."""
+    if probe.route is None:
+        return None
+    hop = probe.route.gateway or probe.address
+    for entry in (ctx.facts.neighbours.value or {}).get(HOST, ()):
+        if same_address(entry.address, hop) and entry.device == probe.route.device and "permanent" in entry.states:
+            return entry
+    return None
+
+
+def wrongly_pinned(ctx: Context, entry: Neighbour, seen: Evidence) -> Cause:
+    """The cause for a next hop whose link address was set by hand, when nothing comes back from it."""
+    return cause(
+        "underlay.neighbour",
+        host=ctx.host,
+        object={"kind": "neighbour", "address": entry.address, "device": entry.device, "mac": entry.mac},
+        confidence=Confidence.POSSIBLE,
+        explanation=(
+            f"The link address of {entry.address} on {entry.device} was set by hand to {entry.mac}, so this host never asks"
+            " who has it. If that is another machine's, everything that is sent there is lost."
+        ),
+        evidence=(seen, Evidence("neighbour", f"{entry.address} dev {entry.device} lladdr {entry.mac} PERMANENT", {})),
+        affects=("swarm join",),
+        remedy=(
+            Remedy(
+                host=ctx.host,
+                summary="let the kernel ask for it",
+                commands=(f"ip neigh del {entry.address} dev {entry.device}",),
+                undo=(f"ip neigh replace {entry.address} lladdr {entry.mac} dev {entry.device} nud permanent",),
             ),
         ),
     )

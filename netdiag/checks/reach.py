@@ -6,7 +6,7 @@ import msgspec
 
 from netdiag.causes import cause
 from netdiag.checks.context import Context, same_address
-from netdiag.checks.local_path import local_path, no_route, refusing_route
+from netdiag.checks.local_path import local_path, no_route, pinned_neighbour, refusing_route, wrongly_pinned
 from netdiag.checks.own_rules import is_own, local_rule, packet_to
 from netdiag.firewall.plain import Outcome, read_plainly
 from netdiag.model.found import Found
@@ -128,9 +128,11 @@ def _explain(ctx: Context, probe: ManagerProbe, tcp: TcpProbe, seen: Evidence) -
                 f"this host's own kernel refuses to send to {probe.given}: {tcp.error or 'permission denied'}",
             )
         case _:
-            return _silent(
-                ctx, probe, seen
-            ), f"{port} to {probe.given} gets no answer at all: something drops it silently"
+            found = _silent(ctx, probe, seen)
+            why = (
+                "its next hop was set by hand" if found.code == "underlay.neighbour" else "something drops it silently"
+            )
+            return found, f"{port} to {probe.given} gets no answer at all: {why}"
 
 
 # --- the other side ---
@@ -261,6 +263,9 @@ def _openings(ctx: Context, probe: ManagerProbe, icmp: IcmpError, host: str) -> 
 
 
 def _silent(ctx: Context, probe: ManagerProbe, seen: Evidence) -> Cause:
+    pinned = pinned_neighbour(ctx, probe)
+    if pinned is not None and not (probe.sizes is not None and probe.sizes.control_answered):
+        return wrongly_pinned(ctx, pinned, seen)
     asked = probe.sizes is not None
     alive = probe.sizes is not None and probe.sizes.control_answered
     said = ("answered" if alive else "no answer") if asked else "not tried"

@@ -77,7 +77,8 @@ def headline(report: Report) -> str:
             return f"{no}: {why}."
         if report.verdict is State.UNKNOWN:
             return f"{open_}: {why}."
-        return f"{yes}{_with_warnings(report)}."
+        joined = any(one.code == "swarm.already-member" for one in report.causes)
+        return f"{'This node has joined already' if joined else yes}{_with_warnings(report)}."
     if report.verdict is State.FAIL:
         return f"Something is broken: {why}."
     if report.verdict is State.UNKNOWN:
@@ -141,6 +142,9 @@ def described(cause: Cause) -> str:
     if kind == "segment" and "from" in thing and "to" in thing:
         rest = _fields(thing, {"kind", "from", "to"})
         return one_line(f"between {thing['from']} and {thing['to']}{': ' if rest else ''}{rest}")
+    if kind == "rule" and thing.get("known") is False:
+        rest = _fields(thing, {"kind", "known"})
+        return one_line(f"a rule that only that host can show{': ' if rest else ''}{rest}")
     if kind == "stage" and "stage" in thing:
         return one_line(f"the stage {thing['stage']}" + (f", with {thing['manager']}" if thing.get("manager") else ""))
     if kind == "sysctl" and "key" in thing:

@@ -195,7 +195,7 @@ def test_a_local_drop_is_likely_when_read():
     (remedy,) = cause.remedy
     assert remedy.commands == (f"iptables -I OUTPUT 2 -d {MANAGER} -p tcp --dport 2377 -j ACCEPT",)
     assert remedy.undo == (f"iptables -D OUTPUT -d {MANAGER} -p tcp --dport 2377 -j ACCEPT",)
-    assert remedy.persist == ("netfilter-persistent save",)
+    assert remedy.persist == ("apt-get install iptables-persistent", "netfilter-persistent save")
 
 
 def test_a_local_drop_is_proven_when_its_counter_moved():
