@@ -268,7 +268,7 @@ def test_a_drop_is_silence_for_as_long_as_asked(net: Net, rule: Callable[..., No
     answer = net.ask("tcp-connect", timeout_s=1.2, address=SERVER, port=2377)
     assert answer["timed_out"]
     assert (answer["connected"], answer["errno"], answer["icmp"]) == (False, 0, [])
-    assert 1_200_000 <= answer["elapsed_us"] < 1_800_000
+    assert 1_150_000 <= answer["elapsed_us"] < 3_000_000
     assert answer["syns"] == 2
 
 
