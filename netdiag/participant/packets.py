@@ -72,7 +72,7 @@ def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
     if len(data) % 2:
         data += b"\0"
-    total = sum(struct.unpack(">%dH" % (len(data) // 2), data))
+    total: int = sum(struct.unpack(">%dH" % (len(data) // 2), data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -115,7 +115,9 @@ def _transport(flow: Flow) -> bytes:
     if flow.protocol == 6:
         # The acknowledgement number repeats the tag, so that a RST, which takes its numbers from here, is known.
         numbers = flow.tag + (flow.tag if flow.flags & TCP_FLAGS["ack"] else bytes(4))
-        head = struct.pack(">HH", flow.sport, flow.dport) + numbers + struct.pack(">BBHHH", 0x50, flow.flags, 64240, 0, 0)
+        head = (
+            struct.pack(">HH", flow.sport, flow.dport) + numbers + struct.pack(">BBHHH", 0x50, flow.flags, 64240, 0, 0)
+        )
         total = checksum(_pseudo(flow, len(head) + len(data)) + head + data)
         return head[:16] + struct.pack(">H", total) + head[18:] + data
     if flow.protocol == 17:

@@ -20,6 +20,7 @@ from netdiag.participant.errors import FAILED, UNSUPPORTED, WITHHELD, VerbError,
 from netdiag.participant.netlink import HEADER, NETLINK_NETFILTER, NLM_F_REQUEST, attribute, open_netlink, request
 from netdiag.participant.netns import in_netns, namespace_of
 from netdiag.participant.nftables import NETWORK, TRANSPORT, Chain
+from netdiag.participant.sender import Sender
 
 TRACE_MESSAGE = 10 << 8 | 17
 LIMIT_BYTES = 1 << 20
@@ -27,7 +28,6 @@ END_CHAINS = ("end-input", "end-postrouting", "end-egress")
 """Chains behind all others; the packet's arrival there ends the trace."""
 _ETHERTYPES = {False: 0x0800, True: 0x86DD}
 _DEFAULT_MAC = b"\x02netdg"
-_TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQ, _TCP_SEND_QUEUE = 19, 20, 21, 2
 _CONNTRACK_GET = 0x0101
 
 
@@ -73,7 +73,7 @@ class _Trace:
                 stack.callback(arrival.close)
                 send = self._prepare_arrival(arrival)
             else:
-                sender = _Sender(self._params, self._flow)
+                sender = Sender(self._flow)
                 stack.callback(sender.close)
                 self._flow = sender.flow
                 send = sender.send
@@ -189,7 +189,9 @@ class _Trace:
         """Raise unless the packet's tuple belongs to nobody: it must not touch a connection that is in use."""
         flow = self._flow
         if not _is_local(flow):
-            raise VerbError(UNSUPPORTED, "have a packet arrive for {}: not an address of this host".format(flow.destination))
+            raise VerbError(
+                UNSUPPORTED, "have a packet arrive for {}: not an address of this host".format(flow.destination)
+            )
         if flow.protocol not in (6, 17):
             return
         given = bool(flow.sport)
@@ -264,68 +266,6 @@ class _Trace:
         return len(code) == 4 and struct.unpack(">I", code)[0] in (0, 2)
 
 
-class _Sender:
-    """The packet of a host's own: a real socket where one can send it, else a raw one."""
-
-    def __init__(self, params: Dict[str, Any], flow: packets.Flow) -> None:
-        self.flow = flow
-        self._kind = socket.AF_INET6 if flow.six else socket.AF_INET
-        try:
-            if flow.protocol == 6 and (flow.flags != packets.TCP_FLAGS["syn"] or flow.length):
-                self._raw(params)
-            elif flow.protocol == 6:
-                self._tcp()
-            elif flow.protocol == 17:
-                self._bound(socket.SOCK_DGRAM, 0)
-            else:
-                self._bound(socket.SOCK_RAW, flow.protocol)
-        except OSError as error:
-            raise from_os_error(error, "open the socket that sends the packet")
-
-    def send(self) -> None:
-        """Send it. Raises OSError as the kernel does."""
-        flow = self.flow
-        if self._whole:
-            self._sock.sendto(packets.packet(flow), (flow.destination, 0))
-        elif flow.protocol == 6:
-            self._sock.connect((flow.destination, flow.dport))
-        elif flow.protocol == 17:
-            self._sock.sendto(packets.payload(flow), (flow.destination, flow.dport))
-        else:
-            self._sock.sendto(packets.icmp_message(flow), (flow.destination, 0))
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._sock.close()
-
-    def _bound(self, kind: int, protocol: int) -> None:
-        self._whole = False
-        self._sock = socket.socket(self._kind, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
-        self._sock.bind((self.flow.source, self.flow.sport))
-        if kind != socket.SOCK_RAW:
-            self.flow = self.flow._replace(sport=self._sock.getsockname()[1])
-        if self.flow.six:
-            self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, self.flow.ttl)
-        else:
-            self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, self.flow.ttl)
-
-    def _tcp(self) -> None:
-        self._bound(socket.SOCK_STREAM, 0)
-        # A closed socket takes the initial sequence number that TCP_REPAIR sets (net/ipv4/tcp.c), so that the SYN is
-        # known by more than its tuple.
-        number = struct.unpack(">I", self.flow.tag)[0] or 1
-        for option, value in ((_TCP_REPAIR, 1), (_TCP_REPAIR_QUEUE, _TCP_SEND_QUEUE)):
-            self._sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        self._sock.setsockopt(socket.IPPROTO_TCP, _TCP_QUEUE_SEQ, struct.pack("=I", number))
-        self._sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 0)
-        self.flow = self.flow._replace(tag=struct.pack(">I", number))
-
-    def _raw(self, params: Dict[str, Any]) -> None:
-        self._whole = True
-        self._sock = socket.socket(self._kind, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)
-        self.flow = self.flow._replace(sport=int(params.get("sport") or 0) or 40000 + os.getpid() % 20000)
-
-
 def _is_local(flow: packets.Flow) -> bool:
     with socket.socket(socket.AF_INET6 if flow.six else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
@@ -348,7 +288,7 @@ def _tracked(flow: packets.Flow, deadline: Deadline) -> bool:
     tried = "look a connection up"
     with open_netlink(NETLINK_NETFILTER, tried, 1 << 16, False) as sock:
         answer = request(sock, _CONNTRACK_GET, NLM_F_REQUEST, body, deadline, tried)
-    return answer["errno"] == 0
+    return bool(answer["errno"] == 0)
 
 
 def _attributes(data: bytes) -> Dict[int, bytes]:
