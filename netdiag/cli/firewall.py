@@ -18,24 +18,18 @@ _FLAGS = ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr")
 _PORT = click.IntRange(1, 65535)
 
 
-class _Address(click.ParamType):
-    name = "ADDR"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return str(ipaddress.ip_address(value))
-        except ValueError:
-            self.fail(f"{value!r} is no IPv4 or IPv6 address", param, ctx)
+def _address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    try:
+        return None if value is None else str(ipaddress.ip_address(value))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no IPv4 or IPv6 address", ctx, param) from None
 
 
-class _TcpFlags(click.ParamType):
-    name = "FLAGS"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        flags = value.lower().split(",")
-        if any(flag not in _FLAGS for flag in flags):
-            self.fail(f"{value!r}: names of {', '.join(_FLAGS)}, with commas", param, ctx)
-        return ",".join(flags)
+def _tcp_flags(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    flags = value.lower().split(",") if value is not None else []
+    if any(flag not in _FLAGS for flag in flags):
+        raise click.BadParameter(f"{value!r}: names of {', '.join(_FLAGS)}, with commas", ctx, param)
+    return ",".join(flags) or None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,15 +41,20 @@ def firewall() -> None:
 @click.option("--path", type=click.Choice([path.value for path in TracePath]), default="in", show_default=True)
 @click.option("--in", "in_device", metavar="DEV", help="The interface that it arrives on, with --path in.")
 @click.option("--out", "out_device", metavar="DEV", help="The interface that it leaves by, with --path out.")
-@click.option("--src", type=_Address(), help="From this address  [default: in: a neighbour; out: the kernel's choice]")
-@click.option("--dst", type=_Address(), help="To this address  [default, in: this host's]")
+@click.option(
+    "--src",
+    metavar="ADDR",
+    callback=_address,
+    help="From this address  [default: in: a neighbour; out: the kernel's choice]",
+)
+@click.option("--dst", metavar="ADDR", callback=_address, help="To this address  [default, in: this host's]")
 @click.option(
     "--proto", type=click.Choice(["tcp", "udp", "icmp", "icmpv6"]), help="[default: tcp with ports, else icmp]"
 )
 @click.option("--sport", type=_PORT, help="From this port  [default: one that is free]")
 @click.option("--dport", type=_PORT, help="To this port.")
 @click.option("--icmp-type", type=click.IntRange(0, 255), help="[default: an echo request]")
-@click.option("--tcp-flags", type=_TcpFlags(), help="Such as syn,ack.  [default: syn]")
+@click.option("--tcp-flags", metavar="FLAGS", callback=_tcp_flags, help="Such as syn,ack.  [default: syn]")
 @click.option("--ttl", type=click.IntRange(1, 255), help="TTL or hop limit  [default: 64]")
 @click.option("--length", type=click.IntRange(36, 1500), help="Bytes of the whole IP packet.")
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")

@@ -116,6 +116,9 @@ def resolve(
         reason = _beyond(end, rules, path, egress=egress)
         if reason:
             return Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=steps, reason=reason)
+        if lost:
+            reason = "the kernel could not deliver all trace events: the rule that accepted may be missing"
+            return Resolved(verdict=TraceVerdict.ACCEPT, decided=None, path=steps, reason=reason)
         return Resolved(verdict=TraceVerdict.ACCEPT, decided=_accepting(steps, path), path=steps)
     last = steps[-1] if steps else None
     if last is not None and last.verdict == "drop":

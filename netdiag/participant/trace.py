@@ -23,9 +23,9 @@ from netdiag.participant.nftables import NETWORK, TRANSPORT, Chain
 from netdiag.participant.sender import Sender
 
 TRACE_MESSAGE = 10 << 8 | 17
+_VERDICT, _ID, _NETWORK_HEADER, _TRANSPORT_HEADER, _POLICY = 5, 6, 8, 9, 16
+"""Attributes of a trace event (enum nft_trace_attributes)."""
 LIMIT_BYTES = 1 << 20
-END_CHAINS = ("end-input", "end-postrouting", "end-egress")
-"""Chains behind all others; the packet's arrival there ends the trace."""
 _ETHERTYPES = {False: 0x0800, True: 0x86DD}
 _DEFAULT_MAC = b"\x02netdg"
 _CONNTRACK_GET = 0x0101
@@ -210,26 +210,20 @@ class _Trace:
         poller = select.poll()
         poller.register(listener, select.POLLIN)
         end_s = start_s + min(self._wait_s, self._deadline.left())
-        ended = False
         while True:
-            left_s = 0.0 if ended else max(0.0, end_s - time.monotonic())
-            if not poller.poll(int(left_s * 1000)):
-                if ended or time.monotonic() >= end_s:
-                    return
-                continue
+            if not poller.poll(max(0, int((end_s - time.monotonic()) * 1000))) or time.monotonic() > end_s:
+                return
             try:
                 data = listener.recv(1 << 16)
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
                 self._lost = True
+                self._ids.clear()  # among the lost may have been the event that gave an id to another packet
                 continue
-            now_s = time.monotonic()
-            if now_s > end_s + 0.2:
-                return  # foreign events without end must not hold us
-            if self._take(data) and not ended:
-                ended = True
-                self._seen_us = int((now_s - start_s) * 1e6)
+            if self._take(data):
+                self._seen_us = int((time.monotonic() - start_s) * 1e6)
+                return
 
     def _take(self, data: bytes) -> bool:
         """Keep the events of our packet in one datagram; True when one of them ends its way."""
@@ -252,17 +246,23 @@ class _Trace:
         return ended
 
     def _is_ours(self, found: Dict[int, bytes]) -> bool:
-        identity = found.get(6, b"")
-        at = self._flow.tag_at
-        table = found.get(1, b"").rstrip(b"\0").decode("utf-8", "replace")
-        # The kernel makes the id from what may change on the way; the packet's own tag does not.
-        if table == self._table or found.get(9, b"")[at : at + len(self._flow.tag)] == self._flow.tag:
-            self._ids.add(identity)
+        """Whether an event is about our packet.
+
+        The kernel makes ids from addresses of memory and uses them again at once, so an id alone proves nothing. But
+        the first event of each base chain carries the packet's headers, and the tag in them is nobody else's.
+        """
+        identity, header = found.get(_ID, b""), found.get(_TRANSPORT_HEADER)
+        if header is not None or _NETWORK_HEADER in found:
+            at = self._flow.tag_at
+            if (header or b"")[at : at + len(self._flow.tag)] == self._flow.tag:
+                self._ids.add(identity)
+            else:
+                self._ids.discard(identity)
         return identity in self._ids
 
     def _ends(self, found: Dict[int, bytes]) -> bool:
         """Whether the packet goes no further behind this event: dropped or stolen, by a rule or by a policy."""
-        code = _attributes(found.get(5, b"")).get(1, b"") or found.get(16, b"")
+        code = _attributes(found.get(_VERDICT, b"")).get(1, b"") or found.get(_POLICY, b"")
         return len(code) == 4 and struct.unpack(">I", code)[0] in (0, 2)
 
 
