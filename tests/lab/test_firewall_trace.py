@@ -272,3 +272,44 @@ def test_usage(host):
         result = host.exec(["netdiag", "firewall", "trace", *words], check=False)
         assert result.returncode == 2, result.stdout
         assert said in result.stderr
+
+
+def test_another_destination(host):
+    """A published port: the rules on the way are named, and what passes them all is not called accepted."""
+    add(host, "sysctl -qw net.ipv4.ip_forward=1")
+    add(host, "iptables-nft -t nat -A PREROUTING -p tcp --dport 8080 -j DNAT --to-destination 10.71.0.2:80")
+    try:
+        words = ("--src", "10.71.0.3", "--dst", host.address, "--dport", "8080")
+        found = trace(host, *words, expect="unknown")
+        assert "a rule gave it another destination" in found["reason"]
+        add(host, "iptables-nft -A FORWARD -d 10.71.0.2 -p tcp --dport 80 -j DROP")
+        rule = trace(host, *words, expect="drop")["rule"]
+        assert (rule["chain"], rule["text"]) == (
+            "FORWARD",
+            "-A FORWARD -d 10.71.0.2/32 -p tcp -m tcp --dport 80 -j DROP",
+        )
+    finally:
+        add(host, "sysctl -qw net.ipv4.ip_forward=0")
+
+
+def test_several_at_once(host):
+    add(host, "iptables-nft -A INPUT -p tcp --dport 2377 -j DROP")
+    ports = ("2377", "80", "2377", "80")
+    running = [host.popen(["netdiag", "firewall", "trace", "--dport", port, "-o", "json"]) for port in ports]
+    answers = [json.loads(process.communicate(timeout=20)[0]) for process in running]
+    assert [answer["verdict"] for answer in answers] == ["drop", "accept", "drop", "accept"]
+    assert residue(host) == []
+
+
+def test_beside_an_engine(swarm2_lab):
+    """Docker's own chains are passed through and stay as they are."""
+    manager, worker = swarm2_lab.host("manager"), swarm2_lab.host("worker")
+    words = ("--src", manager.address, "--proto", "udp", "--dport", "4789")
+    accepted = trace(worker, *words, expect="accept")
+    assert accepted["packet"]["destination"] == worker.address
+    assert "docker" in [step["rule"]["owner"] for step in accepted["path"]]
+    swarm2_lab.break_("drop", host="worker", chain="INPUT", proto="udp", dport=4789)
+    found = trace(worker, *words, expect="drop")
+    assert found["rule"]["text"] == "-A INPUT -p udp -m udp --dport 4789 -j DROP"
+    assert (found["rule"]["number"], found["rule"]["owner"]) == (1, "operator")
+    assert found["elapsed_ms"] <= MS
