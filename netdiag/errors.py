@@ -3,7 +3,6 @@
     NetdiagError
     ├── UsageError            the caller gave something that cannot be used; exit code 2
     │   └── BundleError       a bundle that is truncated, foreign or of another version
-    ├── ParticipantError      a participant gave no usable answer at all
     └── LabError              the lab could not do what it was asked to
         └── LabToolMissing    a tool is not installed; says what to install
 
@@ -22,10 +21,6 @@ class UsageError(NetdiagError):
 
 class BundleError(UsageError):
     """A bundle that cannot be read: truncated, not ours, or of a version that this netdiag does not know."""
-
-
-class ParticipantError(NetdiagError):
-    """A participant gave no usable answer at all (a single failed request is data, not this)."""
 
 
 class LabError(NetdiagError):

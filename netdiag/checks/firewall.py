@@ -15,7 +15,7 @@ from netdiag.model.facts import HOST, Backend, RuleSet
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.found import Found
 from netdiag.model.probes import TcpOutcome
-from netdiag.model.report import Confidence, Evidence, Need, Subject
+from netdiag.model.report import Confidence, Evidence, Need, Step, Subject
 from netdiag.swarm.ports import Listener, Plane, PortUse, Protocol, ports_of_swarm
 
 _IPTABLES = (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY)
@@ -166,11 +166,27 @@ def _inbound(ctx: Context) -> Iterator[Found]:
             f"whether this host's rules let {labels} in from {', '.join(dict.fromkeys(who for _, who in uses))}",
             reason,
             leaves=[need for use, _ in uses for need in use.needs if need is not Need.JOIN],
+            next_steps=_would_tell(ctx, labels),
         )
     for rule, losses in stopped.items():
         yield _stopped(ctx, check, rule, losses)
     if open_ports:
         yield ctx.ok(check, f"this host's rules let in {', '.join(open_ports)}")
+
+
+def _would_tell(ctx: Context, labels: str) -> list[Step]:
+    """What the operator can look at where a plain reading of iptables rules does not decide."""
+    saved = ctx.facts.firewall_saved.value
+    if saved is not None and any(one.name == "firewalld" and one.active for one in saved.services):
+        return [
+            Step(
+                host=ctx.host,
+                command="firewall-cmd --list-all",
+                why=f"firewalld decides here: {labels} must be among its ports, or open them with firewall-cmd --add-port=…"
+                " (and again with --permanent)",
+            )
+        ]
+    return []
 
 
 def _stopped(

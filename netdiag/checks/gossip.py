@@ -71,6 +71,7 @@ def _gossip(ctx: Context) -> Iterator[Found]:
             check,
             f"whether gossip on {ingress.name} reaches {', '.join(f'{name} ({address})' for address, name in fresh.items())}",
             f"it joined less than {SETTLING_S:.0f} s ago, and gossip takes a while; ask again",
+            leaves=(Need.NAMES,),
         )
     for address, name in missing.items():
         yield ctx.problem(

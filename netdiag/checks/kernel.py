@@ -11,6 +11,8 @@ from netdiag.checks.context import Check, Context
 from netdiag.model.facts import HOST, AbsenceKind, Feature, FeatureState, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy
+from netdiag.swarm.engine_rules import vni_match_module
+from netdiag.swarm.engine_version import parse_engine_version
 
 
 class Requirement(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,10 +68,11 @@ def _features(ctx: Context) -> Iterator[Found]:
     engine = ctx.facts.engine.value
     encrypted = engine is not None and any(network.encrypted for network in engine.networks)
     present, unsure, unused = [], [], []
-    for need in REQUIREMENTS:
+    for need in (*REQUIREMENTS, *_vni_match(ctx)):
         feature = kernel.features.get(need.feature)
         if feature is None or feature.state is FeatureState.UNKNOWN:
-            unsure.append(need)
+            if encrypted or not need.encrypted_only:
+                unsure.append(need)
         elif feature.state is FeatureState.MISSING:
             if need.encrypted_only and not encrypted:
                 unused.append(feature)
@@ -91,10 +94,26 @@ def _features(ctx: Context) -> Iterator[Found]:
             check,
             f"whether the kernel has {names}",
             "it shows no configuration and no list of modules",
-            leaves={question for need in unsure if not need.encrypted_only for question in need.breaks},
+            leaves={question for need in unsure for question in need.breaks},
         )
     if present:
         yield ctx.ok(check, f"the kernel has {', '.join(present)}")
+
+
+def _vni_match(ctx: Context) -> tuple[Requirement, ...]:
+    """The netfilter match by which this engine's rules for encrypted networks know a VNI."""
+    engine = ctx.facts.engine.value
+    version = parse_engine_version(engine.version) if engine is not None else None
+    if version is None:
+        return ()
+    return (
+        Requirement(
+            feature=vni_match_module(version),
+            without="this engine cannot write its rules for encrypted networks",
+            breaks=(Need.TRAFFIC,),
+            encrypted_only=True,
+        ),
+    )
 
 
 def _uses_virtual_addresses(ctx: Context) -> bool:

@@ -98,6 +98,18 @@ def _member(ctx: Context, engine: Engine, *remedies: Remedy, msg: str | None = N
     )
 
 
+def _leaving(ctx: Context, engine: Engine) -> Remedy:
+    swarm, summary = engine.swarm, "leave the swarm that it is in"
+    commands: tuple[str, ...] = ("docker swarm leave",)
+    if swarm.is_manager and (swarm.managers or 0) > 1:
+        summary += " (it is a manager there: that is handed over first)"
+        commands = (f"docker node demote {swarm.node_id}", *commands)
+    elif swarm.is_manager:
+        summary += " (this node is a manager: if it is the last one, that swarm and its services end with it)"
+        commands = ("docker swarm leave --force",)
+    return Remedy(host=ctx.host, summary=summary, commands=commands, risk=Risk.DISRUPTIVE)
+
+
 def _active(ctx: Context, engine: Engine) -> Found:
     same = is_member_of_asked_swarm(ctx)
     managers = ", ".join(engine.swarm.remote_managers)
@@ -113,14 +125,24 @@ def _active(ctx: Context, engine: Engine) -> Found:
                 msg="It has joined before; another 'docker swarm join' would be refused, and none is needed.",
             ),
         )
-    leave = Remedy(
-        host=ctx.host,
-        summary="leave the swarm that it is in"
-        + (" (this node is a manager: hand that over first)" if engine.swarm.is_manager else ""),
-        commands=("docker swarm leave --force" if engine.swarm.is_manager else "docker swarm leave",),
-        risk=Risk.DISRUPTIVE,
-    )
+    leave = _leaving(ctx, engine)
     asked = ", ".join(probe.given for probe in ctx.managers)
+    if same is None and not asked:
+        # No swarm was named: nobody is told to leave the one that may be meant, least of all its only manager.
+        return ctx.problem(
+            _CHECK,
+            "this engine is already a member of a swarm" + (f", managed by {managers}" if managers else ""),
+            breaks=(Need.JOIN,),
+            evidence=[_evidence(engine)],
+            cause=_member(ctx, engine),
+            next_steps=[
+                Step(
+                    host=ctx.host,
+                    command="netdiag verify swarm",
+                    why="if this is the swarm that is meant: is it in order?",
+                )
+            ],
+        )
     unsure = f"; whether {asked} manages this one cannot be told from here" if same is None and asked else ""
     which = "another swarm" if same is False else "a swarm"
     return ctx.problem(
@@ -161,7 +183,7 @@ def _pending(ctx: Context, engine: Engine) -> Found:
     wait = Remedy(
         host=ctx.host,
         summary="heal what it waits for: the join goes on by itself within seconds, no second join is needed",
-        commands=("docker info --format '{{.Swarm.LocalNodeState}}'",),
+        commands=(),
         risk=Risk.NONE,
     )
     give_up = Remedy(

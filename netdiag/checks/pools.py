@@ -121,10 +121,13 @@ def _overlap(ctx: Context) -> Iterator[Found]:
 
 def _collision(ctx: Context, check: str, one: Overlap, confidence: Confidence) -> Found:
     seen = Evidence("route", f"{one.other.label}; {one.pool.label}", {"shared": str(one.shared)})
+    overlay = one.pool.kind is PoolKind.OVERLAY
     return ctx.problem(
         check,
         f"{one.pool.label} and {one.other.label} of this host claim the same addresses ({one.shared})",
-        breaks=(Need.TRAFFIC,) if one.pool.kind is PoolKind.OVERLAY else (),
+        # A pool that is only assumed (the manager's list is not seen from here) decides nothing by itself.
+        breaks=(Need.TRAFFIC,) if overlay and confidence is not Confidence.POSSIBLE else (),
+        leaves=(Need.TRAFFIC,) if overlay and confidence is Confidence.POSSIBLE else (),
         evidence=[seen],
         cause=cause(
             "swarm.address-pool",

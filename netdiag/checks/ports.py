@@ -29,7 +29,7 @@ def _free(ctx: Context) -> Iterator[Found]:
         if use.listener is Listener.MANAGERS and not (ctx.options.manager_role or ctx.options.initialise):
             continue
         holders = [one for one in sockets if one.protocol.rstrip("6") == use.protocol.value and one.port == use.port]
-        foreign = [one for one in holders if not (one.process in _ENGINES or _kernel_vxlan(one, use.plane))]
+        foreign = [one for one in holders if not (one.process in _ENGINES or _kernel_vxlan(ctx, one, use.plane))]
         if not foreign:
             yield ctx.ok(check, f"{use.label()} is free on this host")
             continue
@@ -77,9 +77,13 @@ def _free(ctx: Context) -> Iterator[Found]:
         )
 
 
-def _kernel_vxlan(socket: Socket, plane: Plane) -> bool:
-    # A VXLAN device's socket belongs to no process and has inode 0; devices are judged by their own check.
-    return plane is Plane.DATA and socket.inode == 0
+def _kernel_vxlan(ctx: Context, socket: Socket, plane: Plane) -> bool:
+    # A VXLAN device's socket belongs to no process; devices are judged by their own check. Its inode is 0 or, where the
+    # kernel made it as it makes a program's, a number that no process has open.
+    if plane is not Plane.DATA or socket.process:
+        return False
+    ports = {link.vxlan.port for link in ctx.host_links() if link.vxlan is not None}
+    return socket.inode == 0 or socket.port in ports
 
 
 CHECKS = (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from netdiag.causes import cause
 from netdiag.checks.context import Context, same_address
+from netdiag.checks.local_path import local_path, no_route, pinned_neighbour, refusing_route, wrongly_pinned
 from netdiag.checks.own_rules import is_own, local_rule, packet_to
 from netdiag.firewall.plain import Outcome, read_plainly
 from netdiag.model.found import Found
-from netdiag.model.probes import IcmpError, ManagerProbe, TcpOutcome, TcpProbe
+from netdiag.model.probes import IcmpError, ManagerProbe, TcpOutcome, TcpProbe, TlsOutcome
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step, Subject
 
 _JOIN = (Need.JOIN,)
@@ -40,15 +43,26 @@ def unreachable(ctx: Context, check: str, probe: ManagerProbe) -> Found:
     subject = Subject(host=ctx.host, peer=probe.given)
     seen = Evidence("probe", _seen(probe, tcp), {"outcome": tcp.outcome.value, "waited_s": tcp.waited_s})
     found, summary = _explain(ctx, probe, tcp, seen)
+    through = _another_answers(ctx, probe)
+    if through and found is not None:
+        found = msgspec.structs.replace(found, affects=(f"joining through {probe.given}",))
     return ctx.problem(
         check,
-        summary,
-        breaks=_JOIN,
+        f"{summary}; {through} answers, and one manager is enough to join" if through else summary,
+        breaks=() if through else _JOIN,
         subject=subject,
         evidence=[seen],
         cause=found,
         next_steps=_next(ctx, probe, found),
     )
+
+
+def _another_answers(ctx: Context, probe: ManagerProbe) -> str:
+    """Another manager that was named and speaks TLS; what is wrong with that one, its own findings say."""
+    for other in ctx.managers:
+        if other.given != probe.given and other.tls is not None and other.tls.outcome is TlsOutcome.HANDSHAKE:
+            return other.given
+    return ""
 
 
 def _seen(probe: ManagerProbe, tcp: TcpProbe) -> str:
@@ -87,6 +101,8 @@ def _explain(ctx: Context, probe: ManagerProbe, tcp: TcpProbe, seen: Evidence) -
         return local, f"{port} to {probe.given}: this host's own firewall stops it"
     match tcp.outcome:
         case TcpOutcome.RESET:
+            if any(same_address(probe.address, own) for own in ctx.local_addresses()):
+                return _own_address(ctx, probe, seen), f"{probe.given} is this host itself, and no manager runs here"
             return _refused(probe, seen), f"{probe.given} refuses {port}: nobody listens there, as far as can be told"
         case TcpOutcome.ICMP if tcp.icmp is not None and _prohibited(ctx, probe, tcp.icmp):
             by = f"{tcp.icmp.sender}, on the way,"
@@ -101,78 +117,22 @@ def _explain(ctx: Context, probe: ManagerProbe, tcp: TcpProbe, seen: Evidence) -
         case TcpOutcome.ICMP if tcp.icmp is not None:
             return _beyond(probe, tcp.icmp, seen), f"{tcp.icmp.sender} says of {probe.given}: {_said(tcp.icmp)}"
         case TcpOutcome.NO_ROUTE:
-            return _local_path(ctx, probe, seen)
+            return local_path(ctx, probe, seen)
         case TcpOutcome.LOCAL_DENIED:
             # A route of the type "prohibit" does this, or a security module or BPF program, for which no rule is found.
-            no_route = probe.route is not None and probe.route.absent is not None
+            refused_here = probe.route is not None and probe.route.absent is not None
             return (
-                _no_route(ctx.host, probe, seen, Confidence.PROVEN) if no_route else None,
+                no_route(ctx.host, probe, seen, Confidence.PROVEN, refusing_route(ctx, probe.address))
+                if refused_here
+                else None,
                 f"this host's own kernel refuses to send to {probe.given}: {tcp.error or 'permission denied'}",
             )
         case _:
-            return _silent(
-                ctx, probe, seen
-            ), f"{port} to {probe.given} gets no answer at all: something drops it silently"
-
-
-# --- this host ---
-
-
-def _local_path(ctx: Context, probe: ManagerProbe, seen: Evidence) -> tuple[Cause, str]:
-    route = probe.route
-    if route is None:
-        return _no_route(ctx.host, probe, seen, Confidence.LIKELY), f"this host does not reach {probe.given}"
-    if route.absent is not None:
-        return _no_route(ctx.host, probe, seen, Confidence.PROVEN), f"this host has no route to {probe.given}"
-    link = next((one for one in ctx.host_links() if one.name == route.device), None)
-    if link is not None and (not link.up or link.operstate in ("down", "lowerlayerdown")):
-        state = Evidence("device", f"{link.name}: {'up' if link.up else 'down'}, {link.operstate}", {})
-        found = cause(
-            "underlay.link-down",
-            host=ctx.host,
-            object={"kind": "device", "name": link.name},
-            confidence=Confidence.PROVEN,
-            evidence=(seen, state),
-            affects=("swarm join",),
-        )
-        return found, f"{probe.given} cannot be reached: {link.name} is down"
-    next_hop = route.gateway or probe.address
-    found = cause(
-        "underlay.neighbour",
-        host=ctx.host,
-        object={"kind": "neighbour", "address": next_hop, "device": route.device},
-        confidence=Confidence.LIKELY,
-        explanation=(
-            f"{next_hop} does not answer ARP (or neighbour discovery) on {route.device}: it is down, on another"
-            " network, or its link is cut."
-        ),
-        evidence=(seen,),
-        affects=("swarm join",),
-    )
-    return found, f"{probe.given} cannot be reached: {next_hop} does not answer on {route.device}"
-
-
-def _no_route(host: str, probe: ManagerProbe, seen: Evidence, confidence: Confidence) -> Cause:
-    route = probe.route
-    evidence = [seen]
-    if route is not None and route.absent is not None:
-        evidence.append(Evidence("route", f"ip route get {probe.address}: {route.absent.text}", {}))
-    return cause(
-        "underlay.no-route",
-        host=host,
-        object={"kind": "route", "destination": probe.address},
-        confidence=confidence,
-        evidence=tuple(evidence),
-        affects=("swarm join",),
-        remedy=(
-            Remedy(
-                host=host,
-                summary="see which route (or its lack) decides, then add the right one",
-                commands=(f"ip route get {probe.address}", "ip route show table all"),
-                risk=Risk.NONE,
-            ),
-        ),
-    )
+            found = _silent(ctx, probe, seen)
+            why = (
+                "its next hop was set by hand" if found.code == "underlay.neighbour" else "something drops it silently"
+            )
+            return found, f"{port} to {probe.given} gets no answer at all: {why}"
 
 
 # --- the other side ---
@@ -181,7 +141,7 @@ def _no_route(host: str, probe: ManagerProbe, seen: Evidence, confidence: Confid
 def _beyond(probe: ManagerProbe, icmp: IcmpError, seen: Evidence) -> Cause:
     """A router on the way says that it cannot reach the manager."""
     if _key(icmp) not in ((3, 1), (1, 3)):
-        return _no_route(icmp.sender, probe, seen, Confidence.LIKELY)
+        return no_route(icmp.sender, probe, seen, Confidence.LIKELY)
     return cause(
         "underlay.neighbour",
         host=icmp.sender,
@@ -204,7 +164,7 @@ def _refused(probe: ManagerProbe, seen: Evidence) -> Cause:
         confidence=Confidence.LIKELY,
         explanation=(
             f"{probe.address} answers tcp/{probe.port} with a RST: nobody listens there. It is a worker, the managers use"
-            " another port or listen on another address, or its engine is down. (A filter that rejects with tcp-reset"
+            " another port or listen on another address, or its engine is down or waits to be unlocked. (A filter that rejects with tcp-reset"
             " looks the same from here.)"
         ),
         evidence=(seen,),
@@ -217,6 +177,24 @@ def _refused(probe: ManagerProbe, seen: Evidence) -> Cause:
             ),
         ),
     )
+
+
+def _own_address(ctx: Context, probe: ManagerProbe, seen: Evidence) -> Cause:
+    return cause(
+        "swarm.not-manager",
+        host=ctx.host,
+        object={"kind": "socket", "address": probe.address, "port": probe.port, "protocol": "tcp"},
+        confidence=Confidence.PROVEN,
+        explanation=(
+            f"{probe.address} is an address of this host, and nobody listens on tcp/{probe.port} here. A node joins through"
+            " another host, one that is a manager already: give that one's address."
+        ),
+        evidence=(seen, Evidence("address", f"{probe.address} on {_device_of(ctx, probe.address)}", {})),
+    )
+
+
+def _device_of(ctx: Context, address: str) -> str:
+    return next(device for own, device in ctx.local_addresses().items() if same_address(own, address))
 
 
 def _source(ctx: Context, probe: ManagerProbe) -> str:
@@ -259,11 +237,35 @@ def _rejected(ctx: Context, probe: ManagerProbe, icmp: IcmpError, seen: Evidence
         ),
         evidence=(seen,),
         affects=("swarm join",),
-        remedy=(_opening(ctx, probe, host),) if at_end else (),
+        remedy=_openings(ctx, probe, icmp, host) if at_end else (),
+    )
+
+
+def _openings(ctx: Context, probe: ManagerProbe, icmp: IcmpError, host: str) -> tuple[Remedy, ...]:
+    opening = _opening(ctx, probe, host)
+    if _said(icmp) not in ("administratively prohibited", "host prohibited"):
+        return (opening,)
+    # firewalld rejects like this (admin-prohibited over nftables, host-prohibited over iptables), from a table of its own
+    # or in front of rules that its next reload throws away: no iptables rule opens what it rejects.
+    source, version = _source(ctx, probe), "ipv6" if ":" in probe.address else "ipv4"
+    scope = f' source address="{source}"' if source else ""
+    rule = f'rule family="{version}"{scope} port port="{probe.port}" protocol="tcp" accept'
+    return (
+        Remedy(
+            host=host,
+            summary="if firewalld runs there ('firewall-cmd --state'): let this host in through it",
+            commands=(f"firewall-cmd --add-rich-rule='{rule}'",),
+            undo=(f"firewall-cmd --remove-rich-rule='{rule}'",),
+            persist=(f"firewall-cmd --permanent --add-rich-rule='{rule}'",),
+        ),
+        msgspec.structs.replace(opening, summary=f"if no firewalld runs there: {opening.summary}"),
     )
 
 
 def _silent(ctx: Context, probe: ManagerProbe, seen: Evidence) -> Cause:
+    pinned = pinned_neighbour(ctx, probe)
+    if pinned is not None and not (probe.sizes is not None and probe.sizes.control_answered):
+        return wrongly_pinned(ctx, pinned, seen)
     asked = probe.sizes is not None
     alive = probe.sizes is not None and probe.sizes.control_answered
     said = ("answered" if alive else "no answer") if asked else "not tried"
@@ -302,10 +304,15 @@ def _next(ctx: Context, probe: ManagerProbe, found: Cause | None) -> list[Step]:
     if found.code not in ("firewall.rule", "underlay.filtered", "swarm.not-manager") or found.host == ctx.host:
         return []
     source = _source(ctx, probe)
+    why = f"names the rule on that host which stops tcp/{probe.port} from here, if one does"
+    if found.code == "swarm.not-manager":
+        why = (
+            f"says whether an engine and a manager run on that host, and whether a rule there refuses tcp/{probe.port}"
+        )
     return [
         Step(
             host=probe.given,
             command=f"netdiag verify swarm --peer {source}" if source else "netdiag verify swarm",
-            why=f"names the rule on that host which stops tcp/{probe.port} from here",
+            why=why,
         )
     ]

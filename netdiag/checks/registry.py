@@ -54,6 +54,7 @@ VERIFY: tuple[Check, ...] = (
     *gossip.CHECKS,
     *workload.CHECKS,
     *firewall.CHECKS,
+    *pools.CHECKS,
     *kernel.CHECKS,
     *devices.CHECKS,
 )

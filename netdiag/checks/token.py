@@ -85,7 +85,7 @@ def _authority(ctx: Context) -> Iterator[Found]:
             continue
         digest = digest_of_ca(probe.ca.root_pem)
         data = {"token_digest": token.digest, "manager_digest": digest}
-        if digest == token.digest:
+        if token.matches(probe.ca.root_pem):
             yield ctx.ok(
                 check,
                 f"the token is of the swarm that {probe.given} manages",

@@ -178,17 +178,19 @@ def _names(ctx: Context) -> Iterator[Found]:
     twins = {name: nodes for name, nodes in by_name.items() if len(nodes) > 1}
     for name, nodes in twins.items():
         where = ", ".join(node.address or node.id for node in nodes)
+        # The new name shows after a restart of the engine, which costs a quorum on a manager.
+        renamed = next((node for node in reversed(nodes) if node.role != "manager"), nodes[-1])
         yield ctx.problem(
             check,
             f"{len(nodes)} live nodes are called {name} ({where})",
             cause=cause(
                 "host.name-duplicate",
-                host=f"{name} ({nodes[-1].address})" if nodes[-1].address else name,
+                host=f"{name} ({renamed.address})" if renamed.address else name,
                 object={"kind": "host", "name": name, "others": [node.address for node in nodes]},
                 confidence=Confidence.PROVEN,
                 remedy=(
                     Remedy(
-                        host=nodes[-1].address or name,
+                        host=renamed.address or name,
                         summary="give one of them another name; the engine shows it after its restart",
                         commands=(f"hostnamectl set-hostname {name.partition('.')[0]}-2", "systemctl restart docker"),
                         undo=(f"hostnamectl set-hostname {name}", "systemctl restart docker"),

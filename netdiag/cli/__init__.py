@@ -3,6 +3,7 @@
 Sub-commands are imported when they are called, so that ``netdiag --help`` stays fast: `COMMANDS` holds where each
 one lives and its one-line help. A new command is one module in this package and one row here.
 """
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
 
 from __future__ import annotations
 
@@ -74,7 +75,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="netdiag", prog_name="netdiag")
 def cli() -> None:
-    r"""Say what loses the packet between Docker hosts, and the one command that heals it.
+    """Say what loses the packet between Docker hosts, and the one command that heals it.
 
     \b
     Example, on a host that is about to join a swarm:

@@ -1,4 +1,5 @@
 """``netdiag analyze``: the findings of bundles, on any machine, without Docker, root or network."""
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from netdiag.cli.output import emit, output_option
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path(path_type=Path))
 @output_option
 def analyze(files: tuple[Path, ...], output: str, verbose: bool) -> None:
-    r"""Give the findings of bundles that 'netdiag collect' or 'preflight --save' wrote.
+    """Give the findings of bundles that 'netdiag collect' or 'preflight --save' wrote.
 
     The same checks run over the recorded answers; nothing is asked of any host. What only a probe can tell is skipped
     unless the bundle was made by a preflight. Exit code: the worst of the bundles.

@@ -33,4 +33,5 @@ def analyze_bundle(bundle: Bundle) -> Report:
         started=started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         duration_s=round(facts.duration_s, 3),
         found=run(VERIFY if member else PREFLIGHT, ctx),
+        answers_for=(Need.JOIN, Need.NAMES) if member else (Need.JOIN,),
     )

@@ -1,4 +1,5 @@
 """``netdiag ask``: the message for the admin of another host."""
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from netdiag.errors import UsageError
 @click.argument("report", metavar="REPORT.json")
 @click.option("--host", help="Whom to write to, where the report asks something of several hosts.")
 def ask(report: str, host: str | None) -> None:
-    r"""Write the message for the admin of a host that is someone else's, from a report made by --output json.
+    """Write the message for the admin of a host that is someone else's, from a report made by --output json.
 
     It says what we try to do, what we saw, which commands to run there and why, and what to send back. It holds no
     token. Give - to read the report from standard input.

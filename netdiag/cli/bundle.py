@@ -1,4 +1,5 @@
 """``netdiag collect``: this host's facts into a bundle."""
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from netdiag.host.bundles import write_bundle
 @click.option("--docker-socket", help="The engine's socket  [default: /var/run/docker.sock, or DOCKER_HOST]")
 @click.option("--load-modules", is_flag=True, help="Ask also what may load a kernel module.")
 def collect(path: Path, docker_socket: str | None, load_modules: bool) -> None:
-    r"""Write this host's facts into one compressed bundle; read-only, and no secrets go into it.
+    """Write this host's facts into one compressed bundle; read-only, and no secrets go into it.
 
     \b
     Example:

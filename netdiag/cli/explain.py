@@ -1,4 +1,5 @@
 """``netdiag explain``: what a cause or a check means and how it is healed."""
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from netdiag.errors import UsageError
 @click.option("--all", "everything", is_flag=True, help="Print the pages of all causes.")
 @click.option("--markdown", is_flag=True, help="With --all: as the Markdown page of the reference.")
 def explain(name: str | None, everything: bool, markdown: bool) -> None:
-    r"""Say what a cause or a check means, what proves it, what only looks like it, and how it is healed.
+    """Say what a cause or a check means, what proves it, what only looks like it, and how it is healed.
 
     Without a name, list them all.
 

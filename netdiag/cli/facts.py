@@ -1,4 +1,5 @@
 """``netdiag facts``: what is known of this host."""
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ def facts(
     load_modules: bool,
     force: str | None,
 ) -> None:
-    r"""Show what is known of this host; read-only.
+    """Show what is known of this host; read-only.
 
     SECTION is one of the names in the overview, or "level": how much netdiag can prove here.
 

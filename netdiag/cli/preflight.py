@@ -1,7 +1,9 @@
 """``netdiag preflight``: will this host join, and if not, why."""
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -81,7 +83,7 @@ def swarm(
     output: str,
     verbose: bool,
 ) -> None:
-    r"""Will docker swarm join (or init) work on this host? If not: why, and what to do.
+    """Will docker swarm join (or init) work on this host? If not: why, and what to do.
 
     Sends a few packets to the managers and reads this host; changes nothing. Exit code: 0 yes, 1 no, 3 not known.
 
@@ -90,12 +92,13 @@ def swarm(
       netdiag preflight swarm --manager 192.0.2.10 --token-file worker.token
     """
     from netdiag.cli.preflight_run import Asked, run_preflight
-    from netdiag.cli.token_input import read_token
+    from netdiag.cli.token_input import VARIABLE, read_token
 
     asked = Asked(
         managers=managers,
         token=read_token(token, token_file),
         token_file=token_file or "",
+        token_in_environment=token is None and token_file is None and bool(os.environ.get(VARIABLE)),
         manager_role=role == "manager",
         initialise=initialise,
         advertise_address=advertise_addr,

@@ -26,7 +26,7 @@ from netdiag.facts.probes import gather_resolve
 from netdiag.host import Carrier, LocalHost, Recorder, Replay, drive, drive_all
 from netdiag.host.collect import collect_bundle, local_options
 from netdiag.model.facts import Facts, SwarmState
-from netdiag.model.probes import Observations
+from netdiag.model.probes import Observations, TlsOutcome
 from netdiag.model.report import Answer, Need, Report, Step
 from netdiag.model.wire import Gather
 from netdiag.report.assemble import build_report
@@ -49,6 +49,7 @@ class _AskedWithoutToken(msgspec.Struct, frozen=True, kw_only=True):
     need: Need = Need.JOIN
     ignored: tuple[str, ...] = ()
     docker_socket: str = ""
+    token_in_environment: bool = False
 
 
 class Asked(_AskedWithoutToken, frozen=True, kw_only=True):
@@ -241,8 +242,12 @@ def _join_step(asked: Asked, ctx: Context, targets: Targets) -> Step:
     if asked.token_file not in ("", "-"):
         token = f'"$(cat {asked.token_file})"'
     else:
-        token = '"$NETDIAG_TOKEN"' if asked.token is not None else "TOKEN"
-    _, address, port = targets[0]
+        # Only what the operator's shell has can be named; a token from --token or standard input is in no variable.
+        token = '"$NETDIAG_TOKEN"' if asked.token_in_environment else "TOKEN"
+    answering = {
+        probe.given for probe in ctx.managers if probe.tls is not None and probe.tls.outcome is TlsOutcome.HANDSHAKE
+    }
+    _, address, port = next((target for target in targets if target[0] in answering), targets[0])
     where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     command = " ".join(["docker swarm join --token", token, *options, where])
     return Step(host=ctx.host, command=command, why="joins; everything that this side can test holds")

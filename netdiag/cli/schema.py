@@ -1,4 +1,5 @@
 """``netdiag schema``: the JSON schema of a document that netdiag writes."""
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from netdiag.errors import UsageError
 @click.command()
 @click.argument("document", metavar="report|facts")
 def schema(document: str) -> None:
-    r"""Print the JSON schema of a document that netdiag writes.
+    """Print the JSON schema of a document that netdiag writes.
 
     \b
     Example:

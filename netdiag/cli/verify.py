@@ -1,4 +1,5 @@
 """``netdiag verify``: is the swarm that this host has joined in order."""
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ def verify() -> None:
 def swarm(
     peers: tuple[str, ...], ignored: tuple[str, ...], docker_socket: str | None, output: str, verbose: bool
 ) -> None:
-    r"""Is the swarm in order, as this node sees it? On a manager: nodes, peers, images and tasks as well.
+    """Is the swarm in order, as this node sees it? On a manager: nodes, peers, images and tasks as well.
 
     Reads this host; sends nothing and changes nothing. Exit code: 0 in order, 1 not, 3 not known.
 

@@ -39,4 +39,6 @@ def run_verify(*, peers: tuple[str, ...], ignored: tuple[str, ...], docker_socke
         started=started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         duration_s=round(time.monotonic() - start_s, 3),
         found=run(VERIFY, ctx, ignored=ignored),
+        # Whether containers talk needs the other side; verify names what is wrong with it as far as this side sees.
+        answers_for=(Need.JOIN, Need.NAMES),
     )

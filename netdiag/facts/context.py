@@ -99,11 +99,6 @@ def missing(text: str) -> Absence:
     return Absence(kind=AbsenceKind.MISSING, text=text)
 
 
-def value_of(value: T) -> Section[T]:
-    """A section that could be read."""
-    return Section(value=value)
-
-
 def dump_request(namespace: Namespace, kind: int, body: bytes, *, timeout_s: float = 3.0) -> Request:
     """One rtnetlink dump in a namespace."""
     params: dict[str, Any] = {"protocol": 0, "type": kind, "body": base64.b64encode(body).decode("ascii")}

@@ -6,7 +6,6 @@ question cannot tell is in the section's ``partial``, by the path that was asked
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,8 @@ from netdiag.facts import engine_objects as objects
 from netdiag.facts.context import Context, absence
 from netdiag.model.facts import Absence, AbsenceKind, Cluster, Container, Engine, Network, Section
 from netdiag.model.wire import Answer, Gather, Request
+from netdiag.swarm.engine_rules import may_poll_networkdb
+from netdiag.swarm.engine_version import parse_engine_version
 
 INSPECTED_CONTAINERS = 256
 """How many running containers are inspected for their process and sandbox; the others are known by their group."""
@@ -40,7 +41,9 @@ def gather_engine(context: Context) -> Gather[Section[Engine]]:
     inspected = [
         f"/containers/{item['Id']}/json" for item in containers if item.get("State") == "running" and item.get("Id")
     ][:INSPECTED_CONTAINERS]
-    suffix = "?verbose=true" if verbose_is_safe(str(version.get("Version", ""))) else ""
+    parsed = parse_engine_version(str(version.get("Version", "")))
+    # Without a lock in the engine, a verbose read during a change can crash it (moby#47728).
+    suffix = "?verbose=true" if parsed is not None and may_poll_networkdb(parsed) else ""
     overlays = [f"/networks/{item['Id']}{suffix}" for item in networks if item.get("Driver") == "overlay"]
     overlays = overlays[:INSPECTED_NETWORKS]
     of_manager = ["/nodes", "/services", "/tasks"] if swarm.is_manager else []
@@ -123,15 +126,3 @@ def _swarm_files(answer: Answer) -> tuple[tuple[str, ...], bool]:
     if answer.data is None:
         return (), answer.error is not None and answer.error.kind is AbsenceKind.MISSING
     return tuple(item["name"] for item in answer.data["entries"] if item["type"] != "directory"), True
-
-
-def verbose_is_safe(version: str) -> bool:
-    """Whether this engine locks its gossip tables while a verbose network view reads them.
-
-    Without the lock (moby issue 47728) a read during a change can crash the engine.
-    """
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    if match is None:
-        return False
-    major, minor, patch = (int(part) for part in match.groups())
-    return major >= 29 or (major, minor) == (28, 2) or ((major, minor) == (25, 0) and patch >= 13)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,6 @@ from netdiag.model.probes import (
 from netdiag.model.wire import Gather, Request
 
 __all__ = [
-    "first_packets",
     "gather_manager",
     "gather_resolve",
     "gather_route",
@@ -124,18 +122,6 @@ def gather_manager(
         sizes=sizes,
         hello=hello,
     )
-
-
-def first_packets(probe: ManagerProbe) -> int:
-    """How many SYNs and echo requests a manager's probe sent: the most that a rule's counter may have moved."""
-    count = 0
-    if probe.tcp is not None:
-        # The kernel repeats a SYN after 1, 3, 7 … seconds.
-        count += 1 + int(math.log2(probe.tcp.waited_s + 1)) if probe.tcp.outcome is TcpOutcome.SILENT else 1
-    count += 1 if probe.tls is not None else 0
-    count += 2 if probe.hello is not None else 0
-    count += sum(size.attempts for size in probe.sizes.sizes) if probe.sizes is not None else 0
-    return count
 
 
 # --- TCP -------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,9 @@ def persist_commands(
     if identity is None:
         return ()
     if identity.distribution_id in ("debian", "ubuntu", "raspbian", "linuxmint"):
-        return ("netfilter-persistent save",)
+        saves = any(rules.source == "netfilter-persistent" for rules in (saved.rules if saved is not None else ()))
+        # Debian has no service for iptables of its own; this package brings one.
+        return (*(() if saves else ("apt-get install iptables-persistent",)), "netfilter-persistent save")
     if identity.distribution_id in ("rhel", "centos", "fedora", "rocky", "almalinux", "ol", "amzn"):
         return ("service iptables save",)
     return ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -25,6 +25,7 @@ def build_report(
     duration_s: float,
     found: Sequence[Found],
     question: Need | None = None,
+    answers_for: Collection[Need] = tuple(Need),
     next_steps: Sequence[Step] = (),
 ) -> Report:
     """Make the report of one command.
@@ -32,12 +33,13 @@ def build_report(
     * **Answers** (only with a question): *no* if any finding says no; else *unknown* if any says unknown, if nothing was
       found out at all, or if the need before it (join, names, traffic) is not a yes; else *yes*.
     * **Verdict**: *fail* if any finding failed (a check weighs that against the question itself); else *unknown* if the
-      question is answered so, or, without a question, if any finding is unknown (such a command asks for all that it
-      checks); else *warn* if any warns; else *ok*.
+      question is answered so, or, without a question, if an unknown finding leaves a need open; else
+      *warn* if any warns; else *ok*.
     * **Causes** that name the same object of the same host are told once, the most specific code of a line of parents.
       Ranked by the worst finding that they explain; a state that follows from something else (``follows`` in the
       catalogue) behind what may be its root; then by confidence, then by the order of the findings.
-    * **Next**: the remedies of what failed, where proven, or likely and on this host; what the findings ask for; then ``next_steps``.
+    * **Next**: cause by cause the remedies of what failed, where proven, or likely and on this host, and what its
+      findings ask for; then what the other findings ask for; then ``next_steps``.
       A step is told once, where it comes first.
 
     Args:
@@ -47,6 +49,8 @@ def build_report(
         duration_s: How long it took.
         found: What the checks found, in the order in which it should be read.
         question: For a preflight, the need that it asks about.
+        answers_for: For a command without a question: the needs that it can answer. An unknown finding that leaves
+            another one open is told, and is not the verdict.
         next_steps: What to do after everything above is done: the join itself, or the command again.
     """
     causes, places = _rank(found)
@@ -57,7 +61,7 @@ def build_report(
         host=host,
         started=started,
         duration_s=duration_s,
-        verdict=_verdict(findings, None if question is None else answers[question]),
+        verdict=_verdict(findings, None if question is None else answers[question], answers_for),
         question=question,
         answers=answers,
         counts=Counts(**{state.value: sum(one.state is state for one in findings) for state in State}),
@@ -95,11 +99,13 @@ def _answers(found: Sequence[Found]) -> dict[Need, Answer]:
     return answers
 
 
-def _verdict(findings: Sequence[Finding], answer: Answer | None) -> State:
+def _verdict(findings: Sequence[Finding], answer: Answer | None, answers_for: Collection[Need]) -> State:
     states = {one.state for one in findings}
     if State.FAIL in states:
         return State.FAIL
-    open_question = any(one.state is State.UNKNOWN and one.answers for one in findings)
+    open_question = any(
+        one.state is State.UNKNOWN and any(need in answers_for for need in one.answers) for one in findings
+    )
     if answer is Answer.UNKNOWN or (answer is None and open_question):
         return State.UNKNOWN
     return State.WARN if State.WARN in states else State.OK
@@ -162,6 +168,9 @@ def _merge(first: Cause, second: Cause) -> Cause:
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
+# What goes on by itself once the rest is healed: to look after it, or to give it up, comes after that.
+
+
 def _steps(
     here: str,
     found: Sequence[Found],
@@ -169,19 +178,23 @@ def _steps(
     causes: Sequence[Cause],
     last: Sequence[Step],
 ) -> tuple[Step, ...]:
-    failed = {one.cause for one in findings if one.state is State.FAIL}
-    steps = [
-        Step(host=remedy.host, command=command, why=remedy.summary)
-        for index, cause in enumerate(causes)
-        if index in failed and cause.confidence is not Confidence.POSSIBLE
-        for remedy in cause.remedy
-        # What is only likely on another host is looked at there before anything is changed.
-        if cause.confidence is Confidence.PROVEN or remedy.host == here
-        for command in remedy.commands
-    ]
+    failed = {one.cause for one in findings if one.state is State.FAIL and one.cause is not None}
+    steps: list[Step] = []
+    giving_up: list[Step] = []
+    for index, cause in enumerate(causes):
+        if index in failed and cause.confidence is not Confidence.POSSIBLE:
+            # What follows from a root heals with it, so what would end it comes last.
+            (giving_up if CATALOGUE[cause.code].follows else steps).extend(
+                Step(host=remedy.host, command=command, why=remedy.summary)
+                for remedy in cause.remedy
+                # What is only likely on another host is looked at there before anything is changed.
+                if cause.confidence is Confidence.PROVEN or remedy.host == here
+                for command in remedy.commands
+            )
+        steps += [step for one, told in zip(found, findings, strict=True) if told.cause == index for step in one.next]
     for one in sorted(found, key=lambda one: _STATES.index(one.state)):
         steps.extend(one.next)
-    return _once_by_action((*steps, *last))
+    return _once_by_action((*steps, *giving_up, *last))
 
 
 def _once_by_action(steps: Iterable[Step]) -> tuple[Step, ...]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from netdiag.model.report import Answer, Cause, Finding, Need, Report, State, Subject
+from netdiag.model.report import Answer, Cause, Confidence, Finding, Need, Report, State, Subject
 
 _TOKEN = re.compile(r"SWMTKN-[0-9A-Za-z-]+")
 _ASCII = str.maketrans(
@@ -23,6 +23,9 @@ _PROMISES = {
         "Whether containers will reach each other is not known",
     ),
 }
+
+
+_SURENESS = {Confidence.PROVEN: "", Confidence.LIKELY: "most likely ", Confidence.POSSIBLE: "perhaps "}
 
 
 def visible(text: str) -> str:
@@ -74,7 +77,8 @@ def headline(report: Report) -> str:
             return f"{no}: {why}."
         if report.verdict is State.UNKNOWN:
             return f"{open_}: {why}."
-        return f"{yes}{_with_warnings(report)}."
+        joined = any(one.code == "swarm.already-member" for one in report.causes)
+        return f"{'This node has joined already' if joined else yes}{_with_warnings(report)}."
     if report.verdict is State.FAIL:
         return f"Something is broken: {why}."
     if report.verdict is State.UNKNOWN:
@@ -99,7 +103,7 @@ def _why(report: Report) -> str:
         cause = report.causes[ranked[0]]
         where_ = f" on {one_line(cause.host)}" if cause.host else ""
         exact = f": {_decision(cause.object)}" if cause.object.get("chain") else ""
-        return f"{clause(one_line(cause.title))}{where_}{exact}"
+        return f"{_SURENESS[cause.confidence]}{clause(one_line(cause.title))}{where_}{exact}"
     if not worst:
         return "nothing could be checked"
     first: Finding = worst[0]
@@ -138,6 +142,11 @@ def described(cause: Cause) -> str:
     if kind == "segment" and "from" in thing and "to" in thing:
         rest = _fields(thing, {"kind", "from", "to"})
         return one_line(f"between {thing['from']} and {thing['to']}{': ' if rest else ''}{rest}")
+    if kind == "rule" and thing.get("known") is False:
+        rest = _fields(thing, {"kind", "known"})
+        return one_line(f"a rule that only that host can show{': ' if rest else ''}{rest}")
+    if kind == "stage" and "stage" in thing:
+        return one_line(f"the stage {thing['stage']}" + (f", with {thing['manager']}" if thing.get("manager") else ""))
     if kind == "sysctl" and "key" in thing:
         wanted = f" (wanted: {thing['wanted']})" if "wanted" in thing else ""
         return one_line(f"{thing['key']} = {thing.get('value')}{wanted}")

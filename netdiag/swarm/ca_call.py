@@ -4,7 +4,7 @@
 empty message and returns the PEM bundle whose SHA-256 stands in join tokens. The TLS connection below shows only the
 manager's own certificate, never the root, so this call is the only way to compare a token with a manager. Nothing here
 opens a connection: whoever does needs TLS 1.2 or later with ALPN ``h2`` and verification off (there is nothing to
-verify with yet; the digest is the verification), sends `request_bytes` and reads until `is_finished` or its deadline.
+verify with yet; the digest is the verification), sends `request_bytes` and reads until the stream ends (a frame with END_STREAM) or its deadline.
 
 One request with an empty body needs neither flow control nor a stream machine, so the frames (RFC 9113) are written and
 read here. Header blocks of the answer use Huffman coding and the dynamic table (RFC 7541); the library ``hpack``
@@ -79,7 +79,7 @@ def request_bytes(authority: str) -> bytes:
 
     The acknowledgement of the peer's SETTINGS is among it, ahead of time: the RFC does not foresee that, grpc-go takes
     it. Its PING is a measurement of its own and may stay unanswered for the length of this call. A manager keeps the
-    connection open after its answer, so reading until it closes never ends: `is_finished` says when to stop.
+    connection open after its answer, so reading until it closes never ends: stop at END_STREAM.
 
     Args:
         authority: ``address:port`` as dialled; managers do not look at it.
@@ -101,11 +101,6 @@ def request_bytes(authority: str) -> bytes:
         + _frame_bytes(_HEADERS, _END_HEADERS, _STREAM, block)
         + _frame_bytes(_DATA, END_STREAM, _STREAM, empty_message)
     )
-
-
-def is_finished(stream: bytes) -> bool:
-    """Whether nothing that could still arrive would change what `parse_response` says."""
-    return parse_response(stream).outcome is not CaOutcome.INCOMPLETE
 
 
 def parse_response(stream: bytes) -> CaResponse:

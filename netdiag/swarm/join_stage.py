@@ -12,7 +12,6 @@ stuck in its session.
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -68,17 +67,6 @@ def redacted(line: str) -> str:
     A line that was redacted stays as it is, so that a bundle's log reads like the live one.
     """
     return _SECRETS.sub("SWM…", _GOSSIP_KEYS.sub("Keys:[…]", line))
-
-
-def timestamp_s(line: str) -> float | None:
-    """Unix time of a line that dockerd wrote (RFC 3339 in its field ``time``); None when it has none."""
-    found = _STAMP.search(line)
-    if found is None:
-        return None
-    try:
-        return dt.datetime.fromisoformat(found[1]).timestamp()
-    except ValueError:
-        return None
 
 
 def stage_of(state: SwarmState, node_id: str, error: str, log: Sequence[LogClass]) -> StageReport:

@@ -48,11 +48,6 @@ def managers_needed(managers: int) -> int:
     return managers // 2 + 1
 
 
-def failures_tolerated(managers: int) -> int:
-    """How many of so many managers may fail at once."""
-    return managers - managers_needed(managers)
-
-
 def quorum_of(*, managers: int, reachable: int | None = None) -> Quorum:
     """Judge a swarm of so many managers, of which so many answer (all, unless said otherwise).
 
@@ -78,15 +73,6 @@ def after_joining(now: Quorum, *, answers: bool = True) -> Quorum:
             the majority nevertheless, which is how a second manager costs a swarm its leader.
     """
     return quorum_of(managers=now.managers + 1, reachable=now.reachable + answers)
-
-
-def after_losing(now: Quorum) -> Quorum:
-    """The swarm after one manager more stopped answering (it stays a member).
-
-    Raises:
-        ValueError: None answers any more.
-    """
-    return quorum_of(managers=now.managers, reachable=now.reachable - 1)
 
 
 def _risk(managers: int, reachable: int, spare: int) -> QuorumRisk:

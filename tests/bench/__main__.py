@@ -1,6 +1,7 @@
 """``make bench``: run every measurement, print a line each, and write bench.json beside the budgets."""
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from netdiag.errors import NetdiagError
 from netdiag.lab import Lab, load_topology
+from tests.bench import facts
 
 RUNS = 5
 BIN = Path(sys.executable).with_name("netdiag")
@@ -71,13 +73,20 @@ def measure():
         yield row("preflight, manager drops everything", wall, 3.0)
 
 
+def measure_facts():
+    routes = facts.run(facts.ROUTES)
+    yield row("100,000 routes into facts, times ip -j route", [routes["ratio"]], 1.5, "x")
+    yield row("  peer: ip -j route show", [routes["ip_s"]], None)
+    yield row("facts of a hundred namespaces", [facts.run(facts.NAMESPACES)["took_s"]], 3.0)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the figures are written")
     options = parser.parse_args()
     rows = []
     try:
-        for one in measure():
+        for one in itertools.chain(measure(), measure_facts()):
             rows.append(one)
             budget = "" if one["budget"] is None else f"  budget {one['budget']:g} {one['unit']}"
             within = "" if one["budget"] is None else ("  ok" if one["median"] <= one["budget"] else "  OVER")

@@ -142,3 +142,16 @@ def test_mtu_black_hole(joining):
     outcome = joining.swarm_join("worker", "manager", timeout_s=40)
     assert not outcome.joined
     assert "Timeout was reached" in outcome.message
+
+
+def test_a_next_hop_that_was_set_by_hand(joining):
+    manager, worker = hosts(joining)
+    joining.break_("neighbour", host="worker", address=manager.address, lladdr="02:00:00:00:00:99")
+    said = preflight(worker, manager.address, expect=1)
+    assert said.failed() == {("swarm.manager.tcp", "underlay.neighbour")}
+    cause = said.cause("underlay.neighbour")
+    # An entry by hand is not wrong by itself, so it is possible and no more.
+    assert (cause["object"]["mac"], cause["confidence"]) == ("02:00:00:00:00:99", "possible")
+    for command in cause["remedy"][0]["commands"]:
+        worker.exec(command.split())
+    assert preflight(worker, manager.address).answers["join"] == "yes"

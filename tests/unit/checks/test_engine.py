@@ -79,7 +79,8 @@ def test_live_restore():
 
 def test_rootless():
     one = only("swarm.engine.rootless", joining(engine=engine(rootless=True)))
-    assert (one.state, set(one.answers)) == (State.WARN, {Need.NAMES, Need.TRAFFIC})
+    assert (one.state, one.answers) == (State.WARN, {Need.NAMES: Answer.NO, Need.TRAFFIC: Answer.NO})
+    assert (one.cause.object["key"], one.cause.confidence) == ("rootless", Confidence.LIKELY)
 
 
 PROXY = "http://proxy:3128"

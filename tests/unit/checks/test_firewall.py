@@ -177,3 +177,14 @@ def test_a_policy_is_named_as_one():
     one = only("firewall.inbound", with_rules(filter_table(policies=("DROP", "ACCEPT", "ACCEPT"))))
     assert (one.cause.code, one.cause.object["policy"]) == ("firewall.policy", "DROP")
     assert one.cause.remedy[0].commands[0].startswith("iptables -A INPUT ")
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_where_firewalld_decides_it_is_asked(active):
+    service = FirewallService(name="firewalld", active=active, evidence="")
+    saved = FirewallSaved(services=(service,))
+    one = only(
+        "firewall.inbound", with_rules(HEALTHY_RULES, rules(NATIVE, Backend.NFT_NATIVE, 0), firewall_saved=saved)
+    )
+    assert one.state is State.UNKNOWN
+    assert [step.command for step in one.next] == (["firewall-cmd --list-all"] if active else [])

@@ -5,6 +5,7 @@ import pytest
 from netdiag.model.facts import (
     HOST,
     AbsenceKind,
+    Cluster,
     Feature,
     FeatureState,
     Identity,
@@ -16,6 +17,7 @@ from netdiag.model.facts import (
     Nic,
     Route,
     Section,
+    Service,
     Socket,
     SwarmState,
     TcFilter,
@@ -23,13 +25,30 @@ from netdiag.model.facts import (
 )
 from netdiag.model.probes import RegistryProbe
 from netdiag.model.report import Answer, Confidence, Need, State
-from tests.unit.checks.factory import absent, context, engine, facts, found, joining, member, membership, only, probe
+from tests.unit.checks.factory import (
+    absent,
+    context,
+    engine,
+    facts,
+    found,
+    joining,
+    manager_engine,
+    member,
+    membership,
+    only,
+    probe,
+)
 
 J, N, T = Need.JOIN, Need.NAMES, Need.TRAFFIC
 NO, OPEN = Answer.NO, Answer.UNKNOWN
 
 
 # --- kernel and sysctls ---
+
+
+def serving(mode, *ports):
+    service = Service(id="s", name="web", image="w", endpoint_mode=mode, published_ports=ports)
+    return manager_engine(cluster=Cluster(services=(service,)))
 
 
 def kernel(**states):
@@ -63,6 +82,21 @@ def test_esp_counts_where_a_network_is_encrypted():
     encrypted = engine(networks=(Network(id="n", name="n", driver="overlay", scope="swarm", encrypted=True),))
     one = found("kernel.features", joining(kernel=kernel(esp4=FeatureState.MISSING), engine=encrypted))[0]
     assert (one.answers, one.cause.code) == ({T: NO}, "kernel.missing-feature")
+
+
+@pytest.mark.parametrize(
+    ("eng", "answers"),
+    [
+        pytest.param(engine(), {T: NO}, id="to be joined: assumed"),
+        pytest.param(manager_engine(), {}, id="no service"),
+        pytest.param(serving("vip"), {T: NO}, id="a virtual IP"),
+        pytest.param(serving("dnsrr"), {}, id="names only"),
+        pytest.param(serving("dnsrr", "80:80"), {T: NO}, id="a published port"),
+    ],
+)
+def test_ip_vs_counts_where_services_use_it(eng, answers):
+    one = found("kernel.features", joining(kernel=kernel(ip_vs=FeatureState.MISSING), engine=eng))[0]
+    assert (one.state, one.answers) == (State.WARN, answers)
 
 
 def sysctls(**values):
@@ -236,6 +270,7 @@ def taken(protocol, port, process="nginx", inode=5, **sections):
         pytest.param(taken("udp6", 7946), False, [State.OK, State.WARN, State.OK], {N: NO}, id="udp/7946 over IPv6"),
         pytest.param(taken("udp", 4789), False, [State.OK, State.OK, State.WARN], {T: NO}, id="udp/4789"),
         pytest.param(taken("udp", 4789, "", 0), False, [State.OK] * 3, {}, id="a VXLAN device"),
+        pytest.param(taken("udp", 4789, "", 918330, links=with_vxlan("mine", 42).facts.links.value), False, [State.OK] * 3, {}, id="a VXLAN device whose socket has an inode"),
         pytest.param(taken("tcp", 2377), False, [State.OK] * 3, {}, id="tcp/2377 of a worker"),
         pytest.param(taken("tcp", 2377), True, [State.FAIL, State.OK, State.OK, State.OK], {J: NO}, id="tcp/2377 of a manager"),
         pytest.param(taken("tcp", 7946, "dockerd"), False, [State.OK] * 3, {}, id="the engine itself"),
@@ -277,7 +312,7 @@ def overlay(subnet):
     [
         pytest.param([route("192.0.2.0/24")], engine(), State.OK, {}, None, id="apart"),
         pytest.param([route("0.0.0.0/0"), route("10.200.0.0/16")], engine(), State.OK, {}, None, id="far up in the pool"),
-        pytest.param([route("10.0.0.0/24")], engine(), State.WARN, {T: NO}, Confidence.POSSIBLE, id="where a default pool begins"),
+        pytest.param([route("10.0.0.0/24")], engine(), State.WARN, {T: Answer.UNKNOWN}, Confidence.POSSIBLE, id="where a default pool begins"),
         pytest.param([route("10.5.0.0/24")], engine(networks=(overlay("10.5.0.0/24"),)), State.WARN, {T: NO}, Confidence.LIKELY, id="an overlay that exists"),
         pytest.param([route("172.17.0.0/16", "docker0")], engine(networks=(bridge("172.17.0.0/16"),)), State.OK, {}, None, id="docker0's own route"),
         pytest.param([route("172.17.0.0/16")], engine(networks=(bridge("172.17.0.0/16"),)), State.WARN, {}, Confidence.LIKELY, id="docker0 and the LAN"),
@@ -343,3 +378,12 @@ def test_an_architecture_that_is_not_known_is_no_reason():
 
 def test_a_section_that_is_empty_says_so():
     assert only("kernel.features", joining(kernel=Section())).reason == "kernel: not collected"
+
+
+def test_a_pool_for_local_networks_is_told_where_it_meets_a_route_that_is_not_dockers():
+    pool = {"default_address_pools": ("172.17.0.0/16 size 24",), "networks": (bridge("172.17.0.0/24"),)}
+    routes = {HOST: (route("172.17.0.0/24", "docker0"), route("172.17.9.0/24"))}
+    one = only("swarm.pool.overlap", joining(routes=routes, engine=engine(**pool)))
+    assert one.state is State.OK
+    assert "172.17.9.0/24" in one.summary
+    assert "docker0" not in one.summary

@@ -54,6 +54,19 @@ def test_a_worker_whose_managers_are_known_by_other_addresses_is_not_told_to_lea
     assert (one.next[0].host, one.next[0].command) == (MANAGER, "docker node ls")
 
 
+def test_one_of_several_managers_hands_over_before_it_leaves():
+    swarm = member(is_manager=True, managers=3, cluster_id=CLUSTER_ID, remote_managers=(f"{OTHER}:2377",))
+    commands = state(swarm, probe(tls=FOREIGN_TLS)).cause.remedy[0].commands
+    assert commands == ("docker node demote own0node", "docker swarm leave")
+
+
+def test_who_names_no_swarm_is_not_told_to_leave_the_one_there_is():
+    swarm = member(is_manager=True, managers=1)
+    one = only("swarm.member.state", context(engine=engine(swarm=swarm)))
+    assert (one.state, one.answers, one.cause.remedy) == (State.FAIL, NO_JOIN, ())
+    assert [step.command for step in one.next] == ["netdiag verify swarm"]
+
+
 @pytest.mark.parametrize(
     ("swarm", "probes", "expected"),
     [

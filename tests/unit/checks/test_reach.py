@@ -5,11 +5,24 @@ import pytest
 
 from netdiag.checks.own_rules import packet_to
 from netdiag.firewall.plain import read_plainly
-from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, FirewallSaved, FirewallService, Link
+from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, FirewallSaved, FirewallService, Link, Route
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.probes import IcmpError, MovedCounter, RouteChoice, TcpOutcome
 from netdiag.model.report import Answer, Confidence, Need, State
-from tests.unit.checks.factory import MANAGER, OWN, STOCK_INPUT, absent, blocked, context, filter_table, only, rules
+from tests.unit.checks.factory import (
+    MANAGER,
+    OTHER,
+    OWN,
+    STOCK_INPUT,
+    absent,
+    blocked,
+    context,
+    filter_table,
+    found,
+    only,
+    probe,
+    rules,
+)
 
 ROUTER = "192.0.2.1"
 NO_ROUTE = RouteChoice(absent=Absence(kind=AbsenceKind.FAILED, text="network is unreachable"))
@@ -66,12 +79,84 @@ def test_a_link_that_is_down_is_named():
     assert (cause.code, cause.object["name"], cause.confidence) == ("underlay.link-down", "eth0", PROVEN)
 
 
+def test_a_device_that_is_switched_off_took_its_route_along():
+    links = {HOST: (Link(index=2, name="eth0", up=False, operstate="down"),)}
+    gone = {"links": links, "routes": {HOST: ()}}
+    cause = said(blocked(TcpOutcome.NO_ROUTE, route=NO_ROUTE), **gone).cause
+    assert (cause.code, cause.object["name"], cause.confidence) == ("underlay.link-down", "eth0", LIKELY)
+    assert cause.remedy[0].commands == ("ip link set dev eth0 up",)
+    elsewhere = said(blocked(TcpOutcome.NO_ROUTE, route=NO_ROUTE, address="198.51.100.1"), **gone).cause
+    assert elsewhere.code == "underlay.no-route"
+
+
+@pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit"])
+def test_the_route_that_refuses_is_named_and_taken_away(kind):
+    outcome = TcpOutcome.LOCAL_DENIED if kind == "prohibit" else TcpOutcome.NO_ROUTE
+    routes = {HOST: (Route(destination="192.0.2.0/24"), Route(destination=f"{MANAGER}/32", type=kind, metric=7))}
+    cause = said(blocked(outcome, route=NO_ROUTE), routes=routes).cause
+    assert (cause.code, cause.object["type"], cause.object["destination"]) == (
+        "underlay.no-route",
+        kind,
+        f"{MANAGER}/32",
+    )
+    (remedy,) = cause.remedy
+    assert remedy.commands == (f"ip route del {kind} {MANAGER}/32 metric 7",)
+    assert remedy.undo == (f"ip route add {kind} {MANAGER}/32 metric 7",)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(
+            (Route(destination="192.0.2.0/24", type="blackhole"), Route(destination=f"{MANAGER}/32")), id="wider"
+        ),
+        pytest.param(
+            (Route(destination="0.0.0.0/0", type="unreachable", metric=9), Route(destination="0.0.0.0/0", metric=1)),
+            id="of a higher metric",
+        ),
+        pytest.param((Route(destination=f"{MANAGER}/32", type="blackhole", table=100),), id="in another table"),
+    ],
+)
+def test_a_refusing_route_that_does_not_decide_is_not_blamed(rows):
+    cause = said(blocked(TcpOutcome.NO_ROUTE, route=NO_ROUTE), routes={HOST: rows}).cause
+    assert cause.object == {"kind": "route", "destination": MANAGER}
+
+
+def test_one_manager_that_answers_is_enough_to_join():
+    dead = blocked(given=OTHER, address=OTHER)
+    good, bad = (one for one in found("swarm.manager.tcp", context(probe(), dead)))
+    assert (good.state, bad.state, bad.answers) == (State.OK, State.WARN, {})
+    assert (bad.cause.code, bad.cause.affects) == ("underlay.filtered", (f"joining through {OTHER}",))
+    assert MANAGER in bad.summary
+    both = found("swarm.manager.tcp", context(blocked(), dead))
+    assert [one.answers for one in both] == [{Need.JOIN: Answer.NO}] * 2
+
+
+def test_this_host_is_not_its_own_manager():
+    cause = said(blocked(TcpOutcome.RESET, given=OWN, address=OWN)).cause
+    assert (cause.code, cause.host, cause.confidence, cause.remedy) == ("swarm.not-manager", "host-b", PROVEN, ())
+
+
+def test_a_refusal_is_not_put_down_to_a_rule():
+    (step,) = said(blocked(TcpOutcome.RESET)).next
+    assert "names the rule" not in step.why
+
+
 def test_the_other_side_is_asked_for_the_rule():
     found = said(blocked())
     assert [(step.host, step.command) for step in found.next] == [(MANAGER, f"netdiag verify swarm --peer {OWN}")]
     (remedy,) = found.cause.remedy
     assert (remedy.host, remedy.commands) == (MANAGER, (f"iptables -I INPUT -s {OWN} -p tcp --dport 2377 -j ACCEPT",))
     assert remedy.undo == (f"iptables -D INPUT -s {OWN} -p tcp --dport 2377 -j ACCEPT",)
+
+
+def test_a_rejection_as_firewalld_makes_it_is_healed_through_firewalld():
+    through_it, without = said(icmp(13)).cause.remedy
+    rule = f'rule family="ipv4" source address="{OWN}" port port="2377" protocol="tcp" accept'
+    assert through_it.commands == (f"firewall-cmd --add-rich-rule='{rule}'",)
+    assert through_it.undo == (f"firewall-cmd --remove-rich-rule='{rule}'",)
+    assert without.commands[0].startswith("iptables -I INPUT")
+    assert len(said(icmp(3)).cause.remedy) == 1
 
 
 def test_an_ipv6_manager_gets_an_ip6tables_remedy():
@@ -110,7 +195,7 @@ def test_a_local_drop_is_likely_when_read():
     (remedy,) = cause.remedy
     assert remedy.commands == (f"iptables -I OUTPUT 2 -d {MANAGER} -p tcp --dport 2377 -j ACCEPT",)
     assert remedy.undo == (f"iptables -D OUTPUT -d {MANAGER} -p tcp --dport 2377 -j ACCEPT",)
-    assert remedy.persist == ("netfilter-persistent save",)
+    assert remedy.persist == ("apt-get install iptables-persistent", "netfilter-persistent save")
 
 
 def test_a_local_drop_is_proven_when_its_counter_moved():

@@ -70,6 +70,7 @@ def test_a_host_of_which_nothing_is_known_gets_no_answer(checks, absent):
         empty = msgspec.structs.replace(empty, **{name: Section() for name in names})
     ctx = Context(facts=empty, options=Options(managers=("192.0.2.10",)))
     found = run(checks, ctx)
+    assert not [one.reason for one in found if "the check itself failed" in (one.reason or "")]
     assert {one.state for one in found} <= {State.UNKNOWN, State.SKIP}
     assert set(report(found).answers.values()) == {Answer.UNKNOWN}
 
@@ -79,6 +80,18 @@ def test_without_a_section_traffic_is_no_yes(section):
     found = run(PREFLIGHT, joining(**{section: Section()}))
     decided = [one for one in found if one.check != "swarm.peer.inbound"]
     assert any(one.answers.get(Need.TRAFFIC) is Answer.UNKNOWN for one in decided)
+
+
+def test_a_check_that_fails_costs_the_operator_only_itself():
+    def faulty(ctx):
+        raise ZeroDivisionError
+        yield
+
+    broken = msgspec.structs.replace(CHECKS["host.name"], evaluate=faulty)
+    first, second = run([broken, CHECKS["host.platform"]], joining())
+    assert (first.state, first.answers) == (State.UNKNOWN, dict.fromkeys(Need, Answer.UNKNOWN))
+    assert "ZeroDivisionError" in first.reason
+    assert second.state is State.OK
 
 
 def test_what_is_ignored_warns_and_answers_nothing():

@@ -6,6 +6,7 @@ from netdiag.model.facts import HOST, Address, Cluster, Network, OverlayPeer, Se
 from netdiag.model.report import Answer, Confidence, Need, State
 from tests.unit.checks.factory import (
     MANAGER,
+    NOW_S,
     OTHER,
     OWN,
     blocked,
@@ -332,3 +333,18 @@ def test_what_the_peers_let_in_is_asked_of_them(one):
     assert said.next[0].host == MANAGER
     assert said.next[0].command.startswith("netdiag verify swarm --peer ")
     assert "udp/4789" in said.summary
+
+
+def test_a_node_that_joined_just_now_is_given_time():
+    fresh = node("host-c", OTHER, created_s=NOW_S - 5)
+    (one,) = verified("swarm.verify.peers", manager_engine(fresh, networks=ingress(OWN)))
+    assert (one.state, one.answers, one.cause) == (State.UNKNOWN, {N: OPEN}, None)
+    old = node("host-c", OTHER, created_s=NOW_S - 600)
+    assert states(verified("swarm.verify.peers", manager_engine(old, networks=ingress(OWN)))) == [State.FAIL]
+
+
+def test_of_two_hosts_of_one_name_the_worker_is_renamed():
+    # The manager is listed last.
+    twins = Cluster(nodes=(node("host-b", OTHER), node("host-b", OWN, id="own0node", role="manager")))
+    one = only("swarm.verify.names", context(engine=manager_engine(cluster=twins)))
+    assert [remedy.host for remedy in one.cause.remedy] == [OTHER]

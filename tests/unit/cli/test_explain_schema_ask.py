@@ -104,3 +104,13 @@ def test_help_loads_neither_the_renderers_nor_the_catalogue():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
     assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "analyze", "ask", "collect", "explain", "facts", "lab", "lab up", "preflight swarm", "schema", "verify swarm"],
+)
+def test_help_shows_its_example_on_a_line_of_its_own(command):
+    lines = run(*command.split(), "--help").stdout.splitlines()
+    assert "\\b" not in "".join(lines)
+    assert any(line.startswith("  Example") and line.endswith(":") for line in lines)

@@ -205,7 +205,7 @@ def test_a_hundred_thousand_routes() -> None:
     assert decoded.rows[777].destination == "10.3.9.0/24"
     assert decoded.rows[-1].next_hops[0].gateway == f"192.0.2.{1 + (count - 1) % 200}"
     # 0.12 s when nothing else runs: the budget is 1.5 times "ip -j route show", held by the benchmark.
-    assert best_s < 0.6
+    assert best_s < 3
 
 
 def test_a_filter_that_may_drop() -> None:

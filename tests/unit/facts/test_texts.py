@@ -11,7 +11,6 @@ import pytest
 from netdiag.facts.bird import decode as decode_bird
 from netdiag.facts.calico import gather_calico
 from netdiag.facts.context import Context, Options
-from netdiag.facts.engine import verbose_is_safe
 from netdiag.facts.engine_log import gather_engine_log
 from netdiag.facts.firewall import fingerprint
 from netdiag.facts.firewall_saved import gather_firewall_saved
@@ -79,26 +78,6 @@ def test_the_fingerprint_ignores_counters_and_comments() -> None:
     assert fingerprint(one) == fingerprint(two)
     assert fingerprint(one) != fingerprint(two.replace("DROP", "ACCEPT"))
     assert fingerprint("counter packets 1 bytes 2 drop") == fingerprint("counter packets 3 bytes 4 drop")
-
-
-@pytest.mark.parametrize(
-    ("version", "safe"),
-    [
-        ("20.10.24+dfsg1", False),
-        ("24.0.7", False),
-        ("25.0.12", False),
-        ("25.0.13", True),
-        ("27.5.1", False),
-        ("28.1.1", False),
-        ("28.2.2", True),
-        ("28.5.2", False),
-        ("29.0.0", True),
-        ("30.1.0-rc.1", True),
-        ("dev", False),
-    ],
-)
-def test_engines_that_lock_their_gossip_tables(version: str, safe: bool) -> None:
-    assert verbose_is_safe(version) is safe
 
 
 def test_the_log_of_the_last_hour() -> None:

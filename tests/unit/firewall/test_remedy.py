@@ -1,7 +1,7 @@
 import pytest
 
 from netdiag.firewall.remedy import accept_before, persist_commands
-from netdiag.model.facts import Backend, FirewallSaved, FirewallService, Identity
+from netdiag.model.facts import Backend, FirewallSaved, FirewallService, Identity, SavedRules
 from netdiag.model.firewall import FirewallRule
 from tests.unit.firewall.build import syn, vxlan
 
@@ -82,16 +82,19 @@ def saved(name, active=True):
     return FirewallSaved(services=(FirewallService(name=name, active=active, evidence=""),))
 
 
+PERSISTENT = FirewallSaved(rules=(SavedRules(source="netfilter-persistent", path="/etc/iptables/rules.v4", text=""),))
+INSTALL = ("apt-get install iptables-persistent", "netfilter-persistent save")
 RICH = 'firewall-cmd --permanent --add-rich-rule=\'rule family="ipv4" source address="192.0.2.10" '
 
 
 @pytest.mark.parametrize(
     ("distribution", "services", "packet", "expected"),
     [
-        pytest.param("debian", None, vxlan(), "netfilter-persistent save", id="debian"),
+        pytest.param("debian", PERSISTENT, vxlan(), "netfilter-persistent save", id="debian"),
+        pytest.param("debian", None, vxlan(), INSTALL, id="debian without the package"),
         pytest.param("centos", None, vxlan(), "service iptables save", id="centos"),
         pytest.param("arch", None, vxlan(), None, id="not known"),
-        pytest.param("debian", saved("ufw", active=False), vxlan(), "netfilter-persistent save", id="ufw that is off"),
+        pytest.param("debian", saved("ufw", active=False), vxlan(), INSTALL, id="ufw that is off"),
         pytest.param(
             "centos", saved("firewalld"), vxlan(), RICH + 'port port="4789" protocol="udp" accept\'', id="firewalld"
         ),
@@ -111,7 +114,7 @@ RICH = 'firewall-cmd --permanent --add-rich-rule=\'rule family="ipv4" source add
 )
 def test_what_keeps_an_accept(distribution, services, packet, expected):
     kept = persist_commands(Identity(hostname="b", distribution_id=distribution), services, packet)
-    assert kept == ((expected,) if expected else ())
+    assert kept == (expected if isinstance(expected, tuple) else (expected,) if expected else ())
 
 
 def test_nothing_is_known_of_an_unknown_host():

@@ -119,4 +119,4 @@ def test_a_kernel_that_says_nothing_is_a_time_out(kernel: Callable[..., list[int
     kernel([message(24)])
     answer = run({**DUMP, "timeout_s": 0.2})
     assert answer["error"]["kind"] == "timeout"
-    assert answer["duration_s"] < 0.5
+    assert answer["duration_s"] < 3

@@ -63,6 +63,18 @@ def test_without_a_question_an_unknown_that_leaves_a_need_open_is_the_verdict():
     assert build(found(State.WARN), found(State.UNKNOWN, answers={Need.NAMES: Answer.UNKNOWN})).verdict is State.UNKNOWN
 
 
+def test_a_need_that_the_command_cannot_answer_is_told_and_is_not_the_verdict():
+    report = build_report(
+        command="c",
+        host="a",
+        started="2026-03-14T02:57:11Z",
+        duration_s=0.1,
+        found=[found(State.UNKNOWN, answers={Need.TRAFFIC: Answer.UNKNOWN})],
+        answers_for=(Need.JOIN,),
+    )
+    assert (report.verdict, report.counts.unknown) == (State.OK, 1)
+
+
 def test_a_state_that_follows_is_ranked_behind_its_root_however_sure_it_is():
     pending = made("swarm.join-stage", kind="stage", confidence=Confidence.PROVEN)
     root = made("underlay.filtered", kind="segment", confidence=Confidence.LIKELY)
@@ -207,3 +219,12 @@ def test_next_steps_are_told_once_and_in_order():
 def test_what_is_only_possible_is_not_ordered():
     heal = Remedy(host="b", summary="open", commands=("allow",))
     assert build(found(State.FAIL, cause=made(confidence=Confidence.POSSIBLE, remedy=[heal]))).next == ()
+
+
+def test_to_give_a_waiting_join_up_comes_after_what_it_waits_for():
+    give_up = Remedy(host="a", summary="or give it up", commands=("docker swarm leave --force",))
+    waits = found(State.FAIL, check="w", cause=made("swarm.join-stage", kind="stage", remedy=(give_up,)))
+    look = found(State.FAIL, check="l", steps=(Step(host="b", command="netdiag verify swarm", why="names the rule"),))
+    for order in ((waits, look), (look, waits)):
+        steps = build(*order, next_steps=()).next
+        assert [step.command for step in steps] == ["netdiag verify swarm", "docker swarm leave --force"]

@@ -152,5 +152,5 @@ def test_a_rule_that_only_showed_its_effect_is_told_as_such():
     thing = {"kind": "rule", "known": False, "hook": "input", "reject_with": "host-prohibited", "port": 2377}
     sample = report(one(State.FAIL, cause=rejecting_rule(object=thing)))
     text = render(sample, width=140).plain
-    assert "rule: known False, hook input, reject with host-prohibited, port 2377" in text
+    assert "a rule that only that host can show: hook input, reject with host-prohibited, port 2377" in text
     assert headline(sample).endswith("(192.0.2.10).")

@@ -131,3 +131,22 @@ def test_versions_that_do_not_go_together(versions: dict[str, str], encrypted: b
 def test_a_conflict_names_the_nodes() -> None:
     (conflict,) = conflicts({"c": "28.3.0", "a": "28.2.2", "b": "28.1.1"}, encrypted=True)
     assert conflict.groups == {"4-byte": ("a",), "16-byte": ("b", "c")}
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"),
+    [
+        ("20.10.24+dfsg1", False),
+        ("24.0.7", False),
+        ("25.0.12", False),
+        ("25.0.13", True),
+        ("27.5.1", False),
+        ("28.1.1", False),
+        ("28.2.2", True),
+        ("28.5.2", False),
+        ("29.0.0", True),
+        ("30.1.0-rc.1", True),
+    ],
+)
+def test_engines_that_lock_their_gossip_tables(version: str, safe: bool) -> None:
+    assert may_poll_networkdb(parse_engine_version(version)) is safe

@@ -2,7 +2,7 @@ import pytest
 
 from netdiag.model.report import Need
 from netdiag.swarm.ports import Listener, is_data_path_port, ports_of_swarm
-from netdiag.swarm.quorum import QuorumRisk, after_joining, after_losing, quorum_of
+from netdiag.swarm.quorum import QuorumRisk, after_joining, quorum_of
 
 
 def test_the_ports_of_a_default_swarm() -> None:
@@ -52,7 +52,6 @@ def test_a_second_manager_makes_a_swarm_weaker() -> None:
     one = quorum_of(managers=1)
     two = after_joining(one)
     assert two.risk is QuorumRisk.TWO_MANAGERS
-    assert after_losing(two).risk is QuorumRisk.LOST
     assert after_joining(one, answers=False).risk is QuorumRisk.LOST
     assert after_joining(two).risk is QuorumRisk.NONE
 

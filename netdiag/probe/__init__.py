@@ -1,1 +1,0 @@
-"""The bytes that a participant sends, and how to read the frames that it saw."""
