@@ -31,6 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "collect": Entry("netdiag.cli.bundle:collect", "Write this host's facts into a bundle."),
     "explain": Entry("netdiag.cli.explain:explain", "Say what a cause or a check means and how it is healed."),
     "facts": Entry("netdiag.cli.facts:facts", "Show what is known of this host."),
+    "firewall": Entry("netdiag.cli.firewall:firewall", "Say which rule decides about a packet."),
     "lab": Entry("netdiag.cli.lab:lab", "Virtual hosts with real engines on this machine, and faults to inject."),
     "preflight": Entry("netdiag.cli.preflight:preflight", "Say before a node joins whether it will, and if not, why."),
     "schema": Entry("netdiag.cli.schema:schema", "Print the JSON schema of a document that netdiag writes."),

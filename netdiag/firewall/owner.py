@@ -26,13 +26,21 @@ _CHAINS: tuple[tuple[re.Pattern[str], Owner], ...] = (
 )
 
 
-def owner_of(chain: str, text: str) -> Owner:
+# firewalld src/firewall/core/nftables.py, moby daemon/libnetwork/drivers/bridge/internal/nftabler, kube-proxy's nftables
+# mode (pkg/proxy/nftables/proxier.go).
+_TABLES = {"firewalld": Owner.FIREWALLD, "docker-bridges": Owner.DOCKER, "kube-proxy": Owner.KUBE}
+
+
+def owner_of(chain: str, text: str, nft_table: str = "") -> Owner:
     """The owner of a rule in a chain; a rule in a built-in chain belongs to whom its target or comment names.
 
     Args:
         chain: The rule's chain.
         text: The rule as saved.
+        nft_table: Its table where no iptables wrote it: programs that write nft have one of their own.
     """
+    if nft_table in _TABLES:
+        return _TABLES[nft_table]
     for pattern, owner in _CHAINS:
         if pattern.match(chain):
             return owner

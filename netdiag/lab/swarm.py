@@ -104,7 +104,8 @@ def await_settled(host: Host, timeout_s: float = 20.0) -> None:
 
     def settled() -> bool:
         try:
-            return "ingress-sbox" in host.docker.inspect_network("ingress")["Containers"]
+            # The engine says null while the network has no endpoint.
+            return "ingress-sbox" in (host.docker.inspect_network("ingress")["Containers"] or {})
         except docker.errors.NotFound:
             return False
 

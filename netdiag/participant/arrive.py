@@ -1,0 +1,124 @@
+"""Putting a frame on a real interface as if it had come over the wire, without a peer.
+
+A non-persistent TAP carries a BPF program of a few instructions that redirects what is written to it into another
+device's receive path (bpf_redirect with BPF_F_INGRESS). Device and program are held by descriptors only: the kernel
+removes both with the process. TCX needs kernel 6.6. Sources: linux/if_tun.h, linux/bpf.h, net/core/filter.c.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import socket
+import struct
+from typing import List
+
+from netdiag.participant.errors import UNSUPPORTED, VerbError, from_errno, from_os_error
+
+NAME = "netdiag-t%d"
+_TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFHWADDR = 0x8913, 0x8914, 0x8927
+_IFF_UP = 1
+_ARPHRD_ETHER = 1
+_SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
+_PROG_LOAD, _LINK_CREATE = 5, 28
+_SCHED_CLS, _TCX_INGRESS = 3, 46
+_REDIRECT, _CHANGE_TYPE = 23, 32
+_PACKET_HOST = 0
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Arrival:
+    """A way into one device of the calling thread's namespace; `close` it, or let the process end."""
+
+    def __init__(self, device: str) -> None:
+        """Make it. Raises VerbError: missing (no such device, no /dev/net/tun), unsupported (kernel), permission."""
+        self._descriptors: List[int] = []
+        self._tried = "have a packet arrive on " + device
+        try:
+            index = socket.if_nametoindex(device)
+            self.mac = self._address(device)
+            self._tap = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+            self._descriptors.append(self._tap)
+            raw = struct.pack("16sH22x", NAME.encode("ascii"), _IFF_TAP | _IFF_NO_PI)
+            name = fcntl.ioctl(self._tap, _TUNSETIFF, raw)[:16].split(b"\0")[0].decode("ascii")
+            self._redirect(socket.if_nametoindex(name), index)
+            self._raise(name)
+        except OSError as error:
+            self.close()
+            raise from_os_error(error, self._tried)
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, source: bytes, kind: int, packet: bytes) -> None:
+        """Have one packet arrive in a frame from the MAC address ``source``. Raises OSError as the kernel refuses."""
+        os.write(self._tap, self.mac + source + struct.pack(">H", kind) + packet)
+
+    def close(self) -> None:
+        """Remove device and program."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def _address(self, device: str) -> bytes:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            answer = fcntl.ioctl(sock, _SIOCGIFHWADDR, struct.pack("16s24x", device.encode("utf-8")))
+        kind = struct.unpack_from("=H", answer, 16)[0]
+        if kind != _ARPHRD_ETHER:
+            raise VerbError(UNSUPPORTED, self._tried + ": it is no Ethernet device")
+        return bytes(answer[18:24])
+
+    def _raise(self, name: str) -> None:
+        # Our own device must not speak: without this it would send router solicitations.
+        try:
+            with open("/proc/sys/net/ipv6/conf/{}/disable_ipv6".format(name), "w") as setting:
+                setting.write("1")
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EROFS, errno.EACCES):
+                raise
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16s24x", name.encode("ascii")))
+            flags = struct.unpack_from("=H", answer, 16)[0] | _IFF_UP
+            fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", name.encode("ascii"), flags))
+
+    def _redirect(self, tap: int, target: int) -> None:
+        """Load and attach: this packet is for this host, and belongs to ``target``'s receive path."""
+        program = b"".join(
+            (
+                _instruction(0xB7, 2, _PACKET_HOST),  # r2 = PACKET_HOST; r1 is the packet already
+                _instruction(0x85, 0, _CHANGE_TYPE),  # call bpf_skb_change_type
+                _instruction(0xB7, 1, target),
+                _instruction(0xB7, 2, 1),  # BPF_F_INGRESS
+                _instruction(0x85, 0, _REDIRECT),  # call bpf_redirect
+                _instruction(0x95, 0, 0),  # exit
+            )
+        )
+        code = ctypes.create_string_buffer(program, len(program))
+        licence = ctypes.create_string_buffer(b"MIT")
+        attributes = struct.pack(
+            "=IIQQ", _SCHED_CLS, len(program) // 8, ctypes.addressof(code), ctypes.addressof(licence)
+        )
+        loaded = self._bpf(_PROG_LOAD, attributes + bytes(48))
+        self._bpf(_LINK_CREATE, struct.pack("=IIII", loaded, tap, _TCX_INGRESS, 0) + bytes(32))
+
+    def _bpf(self, command: int, attributes: bytes) -> int:
+        number = _SYSCALLS.get(platform.machine())
+        if number is None:
+            raise VerbError(UNSUPPORTED, self._tried + ": bpf(2) is not known on " + platform.machine())
+        raw = ctypes.create_string_buffer(attributes, len(attributes))
+        descriptor = _libc.syscall(
+            ctypes.c_long(number), ctypes.c_int(command), ctypes.byref(raw), ctypes.c_uint(len(attributes))
+        )
+        if descriptor < 0:
+            error = ctypes.get_errno()
+            if command == _LINK_CREATE and error == errno.EINVAL:
+                raise VerbError(UNSUPPORTED, self._tried + ": the kernel has no TCX (it came with 6.6)")
+            raise from_errno(error, self._tried + ": bpf(2)")
+        self._descriptors.append(int(descriptor))
+        return int(descriptor)
+
+
+def _instruction(code: int, register: int, immediate: int) -> bytes:
+    return struct.pack("=BBhi", code, register, 0, immediate)

@@ -1,0 +1,172 @@
+"""Tables of nf_tables that live no longer than a socket: the messages that make them, and nothing that lists or deletes.
+
+Every table carries the flag "owner" (kernel 5.12): nobody else can change it, ``nft flush ruleset`` passes it by, and
+the kernel removes it when the socket closes, however its process ends. No expression here is a ``ct`` one, because that
+would switch connection tracking on. Sources: linux/netfilter/nf_tables.h, net/netfilter/nf_tables_api.c.
+"""
+
+import select
+import socket
+import struct
+from typing import List, NamedTuple, Tuple
+
+from netdiag.participant.deadline import Deadline
+from netdiag.participant.errors import from_errno, from_os_error
+from netdiag.participant.netlink import (
+    HEADER,
+    NETLINK_NETFILTER,
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+    attribute,
+    open_netlink,
+)
+
+NFPROTO_INET, NFPROTO_NETDEV = 1, 5
+PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
+INGRESS, EGRESS = 0, 1
+"""Hooks of the family netdev."""
+FIRST, LAST = -(1 << 31), (1 << 31) - 2
+"""Before and behind everybody else's chains; only conntrack's confirmation comes later (NF_IP_PRI_CONNTRACK_CONFIRM)."""
+NETWORK, TRANSPORT = 1, 2
+"""Bases of a payload expression."""
+META_PROTOCOL, META_OIF, META_NFTRACE, META_L4PROTO = 1, 5, 12, 16
+NF_DROP = 0
+
+_SUBSYSTEM = 10
+_NEWTABLE, _NEWCHAIN, _NEWRULE = 0, 3, 6
+_BATCH_BEGIN, _BATCH_END = 16, 17
+_NLM_F_APPEND = 0x800
+_TABLE_F_OWNER = 2
+_NESTED = 0x8000
+_REGISTER, _REGISTER_VERDICT = 1, 0
+
+
+class Chain(NamedTuple):
+    """A base chain with its rules, each a list of expressions."""
+
+    family: int
+    name: str
+    hook: int
+    priority: int
+    device: str
+    rules: Tuple[bytes, ...]
+
+
+def _nest(kind: int, *parts: bytes) -> bytes:
+    return attribute(kind | _NESTED, b"".join(parts))
+
+
+def _u32(kind: int, value: int) -> bytes:
+    return attribute(kind, struct.pack(">I", value & 0xFFFFFFFF))
+
+
+def _name(kind: int, value: str) -> bytes:
+    return attribute(kind, value.encode("ascii") + b"\0")
+
+
+def _expression(name: str, *parts: bytes) -> bytes:
+    return _nest(1, _name(1, name), _nest(2, *parts))
+
+
+def _compare(value: bytes, differs: bool = False) -> bytes:
+    return _expression("cmp", _u32(1, _REGISTER), _u32(2, int(differs)), _nest(3, attribute(1, value)))
+
+
+def payload_is(base: int, offset: int, value: bytes) -> bytes:
+    """Match when the packet holds ``value`` at ``offset`` of a header."""
+    load = _expression("payload", _u32(1, _REGISTER), _u32(2, base), _u32(3, offset), _u32(4, len(value)))
+    return load + _compare(value)
+
+
+def meta_is(key: int, value: bytes, differs: bool = False) -> bytes:
+    """Match when what the kernel knows beside the packet is (or is not) ``value``."""
+    return _expression("meta", _u32(1, _REGISTER), _u32(2, key)) + _compare(value, differs)
+
+
+def set_trace() -> bytes:
+    """``meta nftrace set 1``."""
+    load = _expression("immediate", _u32(1, _REGISTER), _nest(2, attribute(1, b"\1")))
+    return load + _expression("meta", _u32(2, META_NFTRACE), _u32(3, _REGISTER))
+
+
+def drop() -> bytes:
+    """``drop``."""
+    return _expression("immediate", _u32(1, _REGISTER_VERDICT), _nest(2, _nest(2, _u32(1, NF_DROP))))
+
+
+class OwnedTable:
+    """A table (one in each family that its chains need) that the kernel removes with this object's socket."""
+
+    def __init__(self, name: str, chains: List[Chain], deadline: Deadline) -> None:
+        """Make it in the calling thread's namespace. Raises VerbError as the kernel refuses."""
+        self.name = name
+        self._tried = "make an nft table of our own"
+        self._sock = open_netlink(NETLINK_NETFILTER, self._tried, 1 << 18, False)
+        try:
+            self._commit(chains, deadline)
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def close(self) -> None:
+        """Let the kernel remove it."""
+        self._sock.close()
+
+    def _commit(self, chains: List[Chain], deadline: Deadline) -> None:
+        parts: List[bytes] = []
+        for family in sorted({chain.family for chain in chains}):
+            table = _name(1, self.name) + _u32(2, _TABLE_F_OWNER)
+            parts.append(self._message(_SUBSYSTEM << 8 | _NEWTABLE, family, table, NLM_F_CREATE, len(parts) + 1))
+        for chain in chains:
+            hook = _u32(1, chain.hook) + _u32(2, chain.priority)
+            if chain.device:
+                hook += _name(3, chain.device)
+            body = _name(1, self.name) + _name(3, chain.name) + _nest(4, hook) + _name(7, "filter")
+            parts.append(self._message(_SUBSYSTEM << 8 | _NEWCHAIN, chain.family, body, NLM_F_CREATE, len(parts) + 1))
+            for rule in chain.rules:
+                body = _name(1, self.name) + _name(2, chain.name) + _nest(4, rule)
+                flags = NLM_F_CREATE | _NLM_F_APPEND
+                parts.append(self._message(_SUBSYSTEM << 8 | _NEWRULE, chain.family, body, flags, len(parts) + 1))
+        begin = HEADER.pack(HEADER.size + 4, _BATCH_BEGIN, NLM_F_REQUEST, 0, 0) + struct.pack(">BBH", 0, 0, _SUBSYSTEM)
+        end = HEADER.pack(HEADER.size + 4, _BATCH_END, NLM_F_REQUEST, 0, 0) + struct.pack(">BBH", 0, 0, _SUBSYSTEM)
+        try:
+            self._sock.send(begin + b"".join(parts) + end)
+            self._await(len(parts), deadline)
+        except OSError as error:
+            raise from_os_error(error, self._tried)
+
+    @staticmethod
+    def _message(kind: int, family: int, body: bytes, flags: int, sequence: int) -> bytes:
+        body = struct.pack(">BBH", family, 0, 0) + body
+        return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_ACK | flags, sequence, 0) + body
+
+    def _await(self, messages: int, deadline: Deadline) -> None:
+        """Read one acknowledgement for each message; they come when the whole batch is in, or refused."""
+        poller = select.poll()
+        poller.register(self._sock, select.POLLIN)
+        acknowledged = 0
+        while acknowledged < messages:
+            if not poller.poll(int(deadline.require(self._tried) * 1000) + 1):
+                continue
+            data = self._sock.recv(1 << 16)
+            offset = 0
+            while offset + HEADER.size + 4 <= len(data):
+                length, kind, _, _, _ = HEADER.unpack_from(data, offset)
+                number = -struct.unpack_from("=i", data, offset + HEADER.size)[0] if kind == NLMSG_ERROR else 0
+                if number:
+                    raise from_errno(number, self._tried)
+                acknowledged += 1
+                offset += (length + 3) & ~3
+
+
+def open_traces(tried: str) -> socket.socket:
+    """A non-blocking socket that receives the trace events of the calling thread's namespace (NFNLGRP_NFTRACE)."""
+    sock = open_netlink(NETLINK_NETFILTER, tried, 8 << 20, False)
+    try:
+        sock.setsockopt(270, 1, 9)  # SOL_NETLINK, NETLINK_ADD_MEMBERSHIP
+    except OSError as error:
+        sock.close()
+        raise from_os_error(error, tried)
+    return sock

@@ -1,0 +1,157 @@
+"""Recorded trace events and the rules of that moment: the verdict, the rule, its number, owner and call site."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from netdiag.facts.trace_events import decode_trace
+from netdiag.firewall.trace import Rules, resolve
+from netdiag.model.facts import Backend, RuleSet
+from netdiag.model.firewall import Owner
+from netdiag.model.trace import TraceEvent, TraceKind, TracePath, TraceVerdict
+from netdiag.model.wire import from_json_values
+
+RECORDED = Path(__file__).parent / "recorded"
+LEGACY = RuleSet(backend=Backend.IPTABLES_LEGACY, family=4, text="*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n", sha256="")
+
+
+class Recording:
+    """One recorded trace; tests change what they are about."""
+
+    def __init__(self, name):
+        document = json.loads((RECORDED / f"{name}.json").read_text())
+        self.answer = from_json_values(document["answer"])
+        self.events = list(decode_trace(self.answer["messages"]).rows)
+        self.nft = document["rules"]["nft"]
+        self.saved = document["rules"]["iptables-nft"]
+        self.more = []
+        self.path = TracePath(name.split("_")[1])
+
+    def resolve(self, *, lost=False, egress=True):
+        sets = [
+            RuleSet(backend=Backend.NFT_NATIVE, family=0, text=self.nft, sha256=""),
+            RuleSet(backend=Backend.IPTABLES_NFT, family=4, text=self.saved, sha256=""),
+            *self.more,
+        ]
+        own = self.answer["table"]
+        return resolve(self.events, Rules(sets, "host"), path=self.path, own_table=own, egress=egress, lost=lost)
+
+
+def test_a_reject_in_a_called_chain():
+    found = Recording("trace_in_reject").resolve()
+    rule = found.decided.rule
+    assert found.verdict is TraceVerdict.REJECT
+    assert rule.text.startswith("-A LOG_DROP -p tcp -m comment --comment ports -m tcp --dport 2377 -j REJECT")
+    assert (rule.family, rule.table, rule.chain, rule.number, rule.handle) == ("ip", "filter", "LOG_DROP", 2, 6)
+    assert (rule.backend, rule.owner) == (Backend.IPTABLES_NFT, Owner.OPERATOR)
+    assert rule.call_site == "filter INPUT rule 2: -A INPUT -p tcp -j LOG_DROP"
+    assert [(step.hook, step.rule.chain, step.verdict) for step in found.path] == [
+        ("input", "early", "accept"),
+        ("input", "INPUT", "jump"),
+        ("input", "LOG_DROP", "drop"),
+    ]
+    native = found.path[0].rule
+    assert (native.backend, native.text) == (Backend.NFT_NATIVE, 'tcp dport 2377 counter accept comment "# handle 99"')
+
+
+def test_an_accept_is_proven_by_the_last_chain_only():
+    recording = Recording("trace_out_accept")
+    found = recording.resolve()
+    assert (found.verdict, found.decided.rule.text) == (TraceVerdict.ACCEPT, "-A OUTPUT -p udp -j ACCEPT")
+    recording.events = [event for event in recording.events if not event.chain.startswith("end-egress")]
+    found = recording.resolve()
+    assert (found.verdict, found.decided) == (TraceVerdict.UNKNOWN, None)
+    assert "behind filter OUTPUT" in found.reason
+    assert "legacy" not in found.reason
+    recording.more = [LEGACY]
+    assert "legacy iptables, whose chains do not report (ip filter)" in recording.resolve().reason
+
+
+def test_a_policy_decides():
+    found = Recording("trace_out_policy").resolve()
+    assert found.verdict is TraceVerdict.DROP
+    rule = found.decided.rule
+    assert (rule.policy, rule.number, rule.text, rule.chain) == ("DROP", None, ":OUTPUT DROP", "OUTPUT")
+
+
+def test_lost_events_cost_the_rule_but_not_the_proof():
+    accepted = Recording("trace_out_accept").resolve(lost=True)
+    assert (accepted.verdict, accepted.decided) == (TraceVerdict.ACCEPT, None)
+    assert "could not deliver" in accepted.reason
+    recording = Recording("trace_in_reject")
+    recording.events = recording.events[:-1]
+    lost = recording.resolve(lost=True)
+    assert (lost.verdict, lost.decided) == (TraceVerdict.UNKNOWN, None)
+
+
+def test_no_event_at_all():
+    recording = Recording("trace_in_reject")
+    recording.events = []
+    found = recording.resolve()
+    assert found.verdict is TraceVerdict.UNKNOWN
+    assert "XDP" in found.reason
+
+
+def test_a_rule_that_was_not_listed_is_a_drop_without_text():
+    recording = Recording("trace_in_reject")
+    recording.nft = recording.nft.replace("# handle 6", "# handle 60")
+    found = recording.resolve()
+    assert (found.verdict, found.decided.rule.text) == (TraceVerdict.DROP, "")
+    assert "changed meanwhile: handle 6" in found.reason
+
+
+def test_a_save_that_does_not_fit_the_listing_is_not_used():
+    recording = Recording("trace_in_reject")
+    recording.saved = recording.saved.replace("[0:0] -A LOG_DROP -p udp -j ACCEPT\n", "")
+    found = recording.resolve()
+    assert (found.verdict, found.decided.rule.backend) == (TraceVerdict.REJECT, Backend.NFT_NATIVE)
+    assert found.decided.rule.text == "meta l4proto tcp  tcp dport 2377 counter reject"
+
+
+@pytest.mark.parametrize(
+    ("path", "egress_chain", "verdict"),
+    [
+        (TracePath.IN, False, TraceVerdict.UNKNOWN),
+        (TracePath.OUT, True, TraceVerdict.UNKNOWN),
+        (TracePath.OUT, False, TraceVerdict.ACCEPT),
+    ],
+)
+def test_the_end_by_another_way(path, egress_chain, verdict):
+    recording = Recording("trace_out_accept")
+    recording.path = path
+    recording.events[-1] = msgspec.structs.replace(recording.events[-1], family="inet", chain="end-postrouting")
+    if egress_chain:
+        recording.nft += 'table netdev e { # handle 9\n\tchain x { # handle 1\n\t\ttype filter hook egress device "eth0" priority 0; policy accept;\n\t}\n}\n'
+    found = recording.resolve()
+    assert found.verdict is verdict
+    assert bool(found.reason) == (verdict is TraceVerdict.UNKNOWN)
+
+
+def test_a_rule_that_hands_the_packet_to_a_program():
+    recording = Recording("trace_in_reject")
+    recording.events[-1] = msgspec.structs.replace(recording.events[-1], verdict="queue")
+    found = recording.resolve()
+    assert found.verdict is TraceVerdict.UNKNOWN
+    assert "gave it to somebody else (queue)" in found.reason
+
+
+def test_the_word_reject_in_a_comment_is_no_reject():
+    recording = Recording("trace_in_reject")
+    recording.saved = ""
+    recording.nft = recording.nft.replace("reject # handle 6", 'drop comment "reject" # handle 6')
+    assert recording.resolve().verdict is TraceVerdict.DROP
+
+
+def test_decoding_damaged_bytes():
+    raw = Recording("trace_in_reject").answer["messages"]
+    whole = decode_trace(raw).rows
+    assert whole[-1] == TraceEvent(
+        family="ip", table="filter", chain="LOG_DROP", kind=TraceKind.RULE, handle=6, verdict="drop"
+    )
+    assert (whole[-2].verdict, whole[-2].target) == ("jump", "LOG_DROP")
+    for cut in range(0, len(raw), 7):
+        decoded = decode_trace(raw[:cut])
+        assert decoded.rows == whole[: len(decoded.rows)]
+    assert decode_trace(raw[:-4]).error

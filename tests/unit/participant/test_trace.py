@@ -1,0 +1,31 @@
+"""Which trace events are our packet's, and which of them ends its way."""
+
+import struct
+
+from netdiag.participant.deadline import Deadline
+from netdiag.participant.netlink import attribute
+from netdiag.participant.trace import _Trace
+
+PARAMS = {"path": "out", "device": "eth0", "src": "10.0.0.1", "dst": "10.0.0.2", "proto": "tcp", "dport": 80}
+DROP, ACCEPT = 0, 1
+
+
+def event(identity, verdict, header=None):
+    body = struct.pack(">BBH", 2, 0, 0) + attribute(6, identity)
+    body += attribute(0x8005, attribute(1, struct.pack(">i", verdict)))
+    if header is not None:
+        body += attribute(8, bytes(20)) + attribute(9, header)
+    return struct.pack("=IHHII", 16 + len(body), 10 << 8 | 17, 0, 0, 0) + body
+
+
+def test_an_id_that_the_kernel_uses_again_is_not_ours():
+    trace = _Trace(PARAMS, Deadline(1))
+    ours, foreign = bytes(4) + trace._flow.tag + bytes(12), bytes(20)
+    assert not trace._take(event(b"aaaa", DROP, foreign))
+    assert not trace._take(event(b"aaaa", ACCEPT, ours))
+    assert not trace._take(event(b"aaaa", DROP, foreign))
+    assert not trace._take(event(b"aaaa", DROP))
+    # The id changed on the way; the tag did not.
+    assert not trace._take(event(b"bbbb", ACCEPT, ours))
+    assert trace._take(event(b"bbbb", DROP))
+    assert (len(trace._messages), trace._foreign) == (3, 3)
