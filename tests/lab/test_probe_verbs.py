@@ -48,12 +48,7 @@ class Net(NamedTuple):
         return answer["data"]
 
 
-def _tools_root() -> Path:
-    return Path(os.environ.get("NETDIAG_LAB_ROOT", "/tmp/labroot"))
-
-
-def _environment() -> dict[str, str]:
-    root = _tools_root()
+def _environment(root: Path) -> dict[str, str]:
     library = root / "usr/lib" / f"{os.uname().machine}-linux-gnu"
     path = os.pathsep.join([str(root / "usr/sbin"), os.environ["PATH"], "/usr/sbin", "/sbin"])
     return dict(os.environ, PATH=path, LD_LIBRARY_PATH=str(library), XTABLES_LIBDIR=str(library / "xtables"))
@@ -64,11 +59,9 @@ def _set(netns: str, sysctl: str, value: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def net() -> Iterator[Net]:
+def net(lab_root: Path) -> Iterator[Net]:
     """Client -- router -- server; the link between router and server carries 1400 bytes."""
-    environment = _environment()
-    if shutil.which("iptables-legacy", path=environment["PATH"]) is None:
-        pytest.skip("no iptables-legacy on PATH or below NETDIAG_LAB_ROOT")
+    environment = _environment(lab_root)
     anchors = {name: subprocess.Popen(["unshare", "-n", "sleep", "600"]) for name in ("client", "router", "server")}
     paths = {name: f"/proc/{anchor.pid}/ns/net" for name, anchor in anchors.items()}
     own = Path("/proc/self/ns/net").stat().st_ino
