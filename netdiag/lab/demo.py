@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Callable
@@ -58,7 +59,9 @@ def tell_story(tell: Tell, *, name: str = "demo", columns: int = 100) -> None:
         tell("\n# 5. The join that timed out was never over: it goes on by itself.")
         until(lambda: swarm.local_state(worker) == "active", 30.0, "the pending join", every_s=0.1)
         swarm.await_ready(manager, [manager, worker])
-        lab.await_settled("manager", "worker")
+        with contextlib.suppress(LabError):
+            # Only for a calmer last answer: until gossip knows a new node, netdiag says that it is not known yet.
+            swarm.await_settled(worker, 10.0)
         tell("manager$ docker node ls --format 'table {{.Hostname}}\\t{{.Status}}\\t{{.ManagerStatus}}'")
         tell(
             manager.exec(

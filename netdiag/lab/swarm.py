@@ -96,7 +96,7 @@ def await_ready(manager: Host, hosts: list[Host], timeout_s: float = 20.0) -> No
     until(ready, timeout_s, f"all of {', '.join(host.name for host in hosts)} ready in the swarm")
 
 
-def await_settled(host: Host, timeout_s: float = 20.0) -> None:
+def await_settled(host: Host, timeout_s: float = 60.0) -> None:
     """Wait until a member's engine has set up the swarm's own network, a second or two after it joined.
 
     Until then its links and rules change by themselves. LabError if it does not.
