@@ -64,21 +64,22 @@ def machine_state() -> MachineState:
 
 def _ruleset() -> str:
     """All packet filter rules, through whichever tool the machine or the lab's root has."""
-    from netdiag.lab.root import location
+    from netdiag.lab.root import find
 
+    root = find()
     found = []
     for tool in ("nft", "iptables-legacy-save", "ip6tables-legacy-save"):
-        for directory in ("/usr/sbin", f"{location()}/root/usr/sbin"):
+        for directory in ("/usr/sbin", root / "usr/sbin"):
             binary = Path(directory, tool)
             if binary.exists():
-                libraries = f"{location()}/root/usr/lib/{os.uname().machine}-linux-gnu"
+                libraries = root / "usr/lib" / f"{os.uname().machine}-linux-gnu"
                 command = [str(binary), *(["list", "ruleset"] if tool == "nft" else [])]
                 done = subprocess.run(
                     command,
                     capture_output=True,
                     text=True,
                     check=False,
-                    env={**os.environ, "LD_LIBRARY_PATH": libraries},
+                    env={**os.environ, "LD_LIBRARY_PATH": str(libraries)},
                 )
                 found += [line for line in done.stdout.splitlines() if not line.startswith("#")]
                 break
