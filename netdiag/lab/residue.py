@@ -50,7 +50,7 @@ def machine_state() -> MachineState:
         "routes": ["ip", "route", "show", "table", "all"],
         "rules": ["ip", "rule"],
     }.items():
-        aspects[aspect] = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        aspects[aspect] = _said(command)
     aspects["ruleset"] = _ruleset()
     aspects["sysctls"] = "\n".join(f"{path}={_read(path)}" for path in _sysctls())
     aspects["modules"] = "\n".join(line.split()[0] for line in _read(Path("/proc/modules")).splitlines())
@@ -64,26 +64,23 @@ def machine_state() -> MachineState:
 
 def _ruleset() -> str:
     """All packet filter rules, through whichever tool the machine or the lab's root has."""
+    said = [_said(["nft", "list", "ruleset"]), _said(["iptables-legacy-save"]), _said(["ip6tables-legacy-save"])]
+    return "\n".join(line for text in said for line in text.splitlines() if not line.startswith("#"))
+
+
+def _said(command: list[str]) -> str:
+    """What a tool prints, the machine's own or the one in the lab's root; empty when neither is there."""
     from netdiag.lab.root import find
 
     root = find()
-    found = []
-    for tool in ("nft", "iptables-legacy-save", "ip6tables-legacy-save"):
-        for directory in ("/usr/sbin", root / "usr/sbin"):
-            binary = Path(directory, tool)
-            if binary.exists():
-                libraries = root / "usr/lib" / f"{os.uname().machine}-linux-gnu"
-                command = [str(binary), *(["list", "ruleset"] if tool == "nft" else [])]
-                done = subprocess.run(
-                    command,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                    env={**os.environ, "LD_LIBRARY_PATH": str(libraries)},
-                )
-                found += [line for line in done.stdout.splitlines() if not line.startswith("#")]
-                break
-    return "\n".join(found)
+    places = (Path("/usr/sbin"), Path("/usr/bin"), root / "usr/sbin", root / "usr/bin")
+    tool = next((place / command[0] for place in places if (place / command[0]).exists()), None)
+    if tool is None:
+        return ""
+    libraries = root / "usr/lib" / f"{os.uname().machine}-linux-gnu"
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+    argv = [str(tool), *command[1:]]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, env=environment).stdout
 
 
 def _sysctls() -> list[Path]:
