@@ -37,7 +37,8 @@ def test_clean_host_gets_a_yes_and_joins(named):
     manager, worker = hosts(named)
     token = named.worker_token("manager")
     said = preflight(worker, manager.address, token=token, expect=0)
-    assert said.answers == {"join": "yes", "names": "unknown", "traffic": said.answers["traffic"]}
+    assert (said.answers["join"], said.answers["names"]) == ("yes", "unknown")
+    assert said.answers["traffic"] in ("no", "unknown")  # a no where the kernel has no ip_vs; never a yes from one side
     assert said.document["verdict"] in ("ok", "warn")
     assert said.failed() == set()
     assert said.states("swarm.token.ca") == {"ok"}

@@ -80,6 +80,10 @@ def test_stock_stateful_input_on_the_manager(joining):
     said = preflight(worker, manager.address, expect=1)
     assert said.failed() == {("swarm.manager.tcp", "firewall.rule")}
     assert said.cause("firewall.rule")["host"] == manager.address
+    before = joining.swarm_join("worker", "manager", timeout_s=40)
+    assert not before.joined
+    assert "no route to host" in before.message
+    joining.swarm_leave("worker")
     there = ask(manager, "verify", "swarm", "--peer", worker.address)
     cause = there.cause("firewall.rule")
     assert cause["object"]["chain"] == "INPUT"
