@@ -146,4 +146,4 @@ def _packet(found: Trace) -> str:
         else f"{packet.destination} port {packet.destination_port}"
     )
     way = "arriving on" if packet.path is TracePath.IN else "leaving by"
-    return f"{packet.protocol} from {source} to {target}, {way} {packet.device}"
+    return f"{packet.protocol} from {source} to {target}, {way} {packet.in_device or packet.out_device}"

@@ -61,7 +61,7 @@ def request_of(packet: TracedPacket, facts: Facts, *, wait_ms: int) -> Request:
     """The participant's part. It must have been made sure before that it loads no module that may not be loaded."""
     params: dict[str, Any] = {
         "path": packet.path.value,
-        "device": packet.device,
+        "device": packet.in_device or packet.out_device,
         "src": packet.source,
         "dst": packet.destination,
         "proto": packet.protocol,
@@ -113,7 +113,8 @@ def _packet(wanted: Wanted, device: str, source: str, destination: str) -> Trace
         )
     return TracedPacket(
         path=wanted.path,
-        device=device,
+        in_device=device if wanted.path is TracePath.IN else "",
+        out_device=device if wanted.path is TracePath.OUT else "",
         source=source,
         destination=destination,
         protocol=wanted.protocol,
@@ -155,6 +156,6 @@ def _neighbour_of(own: Address) -> str:
 def _mac(facts: Facts, packet: TracedPacket) -> str | None:
     """The MAC address of the packet's source where this host knows it."""
     for entry in (facts.neighbours.value or {}).get(HOST, ()):
-        if entry.address == packet.source and entry.device == packet.device and len(entry.mac) == 17:
+        if entry.address == packet.source and entry.device == packet.in_device and len(entry.mac) == 17:
             return entry.mac
     return None

@@ -16,6 +16,7 @@ from netdiag.firewall.trace import Resolved, Rules, resolve
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
 from netdiag.model.facts import HOST, AbsenceKind, Facts, Namespace
+from netdiag.model.report import Confidence
 from netdiag.model.trace import Trace, TracedPacket, TraceVerdict
 from netdiag.model.wire import Answer
 
@@ -83,6 +84,7 @@ def _made(resolved: Resolved, packet: TracedPacket, elapsed_ms: float | None) ->
         verdict=resolved.verdict,
         rule=decided if decided is not None and decided.policy is None else None,
         policy=decided if decided is not None and decided.policy is not None else None,
+        confidence=Confidence.PROVEN if resolved.verdict is not TraceVerdict.UNKNOWN else Confidence.POSSIBLE,
         path=resolved.path,
         level=Level.OWNED_TRACE.value,
         elapsed_ms=None if elapsed_ms is None else round(elapsed_ms, 2),

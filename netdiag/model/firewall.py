@@ -32,6 +32,8 @@ class FirewallRule(msgspec.Struct, frozen=True, kw_only=True):
         namespace: ``host``, ``container:NAME`` or ``overlay:NETWORK``.
         number: Position in its chain, from 1, as ``iptables -L --line-numbers`` counts.
         text: The rule as ``iptables-save`` or ``nft`` prints it, without counters.
+        belongs_to: What of its owner's it serves, in a few words: "zone public", "network app", "jail sshd"; empty
+            where that is not known.
         call_site: The rule that jumped to this chain, where that is what an operator has to know.
     """
 
@@ -44,6 +46,7 @@ class FirewallRule(msgspec.Struct, frozen=True, kw_only=True):
     number: int | None = None
     handle: int | None = None
     owner: Owner = Owner.OPERATOR
+    belongs_to: str = ""
     call_site: str | None = None
     policy: str | None = None
 

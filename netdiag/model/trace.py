@@ -6,7 +6,9 @@ import enum
 
 import msgspec
 
+from netdiag.model.facts import HOST
 from netdiag.model.firewall import FirewallRule
+from netdiag.model.report import Confidence
 
 SCHEMA = "netdiag/trace/1"
 
@@ -44,6 +46,7 @@ class TracePath(enum.Enum):
     """Which way the packet meets this host."""
 
     IN = "in"
+    FORWARD = "forward"
     OUT = "out"
 
 
@@ -63,11 +66,37 @@ class TraceStep(msgspec.Struct, frozen=True, kw_only=True):
     packets: int | None = None
 
 
+class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
+    """Who sends to whom, as one place on the way sees it; ports are None where the protocol has none."""
+
+    source: str
+    destination: str
+    source_port: int | None = None
+    destination_port: int | None = None
+
+
+class Rewrite(msgspec.Struct, frozen=True, kw_only=True):
+    """What address translation made of the packet; ``rule`` is None where the kernel did it without telling which."""
+
+    before: Endpoints
+    after: Endpoints
+    rule: FirewallRule | None = None
+
+
 class TracedPacket(msgspec.Struct, frozen=True, kw_only=True):
-    """The packet that was sent; None where its protocol has no such field, or the kernel chose."""
+    """The packet that was sent, or waited for; None or empty where it has no such field, or the kernel chose.
+
+    Attributes:
+        namespace: Whose filters it met: ``host``, ``container:NAME`` or ``overlay:NETWORK``.
+        in_device: The device that it arrives on; empty when this namespace sends it.
+        out_device: The device that it leaves by; empty when it is for this namespace.
+        mac: The source address of its frame, for a packet that arrives.
+    """
 
     path: TracePath
-    device: str
+    namespace: str = HOST
+    in_device: str = ""
+    out_device: str = ""
     source: str
     destination: str
     protocol: str
@@ -77,6 +106,7 @@ class TracedPacket(msgspec.Struct, frozen=True, kw_only=True):
     tcp_flags: str | None = None
     ttl: int | None = None
     length: int | None = None
+    mac: str | None = None
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +115,10 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         rule: The rule that decided; None where a policy did, or where nothing is known.
         policy: The chain whose policy decided.
-        reason: Why it is not known; empty otherwise.
+        confidence: How sure the verdict is: proven by the kernel's word for this packet, or less.
+        path: Every rule and policy that had a say, in the packet's order.
+        nat: Every rewriting of its addresses on the way.
+        reason: Why it is not known, or what the answer does not cover; empty otherwise.
         level: How it was found out; a `netdiag.facts.level.Level`.
         elapsed_ms: From sending to the rule's name.
     """
@@ -94,7 +127,9 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     verdict: TraceVerdict
     rule: FirewallRule | None
     policy: FirewallRule | None
+    confidence: Confidence
     path: tuple[TraceStep, ...]
+    nat: tuple[Rewrite, ...] = ()
     level: str
     elapsed_ms: float | None
     reason: str

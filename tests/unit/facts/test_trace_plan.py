@@ -36,7 +36,7 @@ def planned(**wanted):
 
 def test_what_is_not_said_comes_from_the_host():
     packet = planned(destination_port=2377)
-    assert (packet.source, packet.destination, packet.device) == ("10.0.0.2", "10.0.0.1", "eth0")
+    assert (packet.source, packet.destination, packet.in_device) == ("10.0.0.2", "10.0.0.1", "eth0")
     assert packet.protocol == "tcp"
     assert planned().protocol == "icmp"
     request = request_of(packet, FACTS, wait_ms=500)
