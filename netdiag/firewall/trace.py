@@ -73,6 +73,11 @@ class Rules:
         """Whether anybody has a chain that a packet meets between a bridge and its ports."""
         return any(chain.family == "bridge" and chain.hook for chain in self._listing.values())
 
+    def translates(self, rule: FirewallRule) -> bool:
+        """Whether a rule stands in a chain of type nat, or in one that such a chain calls (iptables' table nat)."""
+        chain = self._listing.get((rule.family, rule.table, rule.chain))
+        return rule.table == "nat" or (chain is not None and chain.kind == "nat")
+
     def chain(self, event: TraceEvent) -> ListedChain | None:
         """The chain of an event, as listed."""
         return self._listing.get((event.family, event.table, event.chain))
@@ -184,7 +189,7 @@ def _let_through(
     if path is TracePath.IN and not local:
         to = found.last_endpoints.destination if found.last_endpoints is not None else "another address"
         reason = f"it is not for this host itself: a rule sends it on to {to}, where other rules may decide"
-    return _replace(found, verdict=TraceVerdict.ACCEPT, decided=_accepting(found.path, hook), reason=reason)
+    return _replace(found, verdict=TraceVerdict.ACCEPT, decided=_accepting(found.path, rules, hook), reason=reason)
 
 
 _replace = msgspec.structs.replace
@@ -254,9 +259,12 @@ def _rewritten(events: Sequence[TraceEvent], rules: Rules, own_table: str) -> tu
     return tuple(rewrites)
 
 
-def _accepting(steps: Sequence[TraceStep], hook: str) -> TraceStep | None:
-    """The rule that accepted at the hook that decides, else that hook's last policy; None where there is neither."""
-    here = [step for step in steps if step.hook == hook]
+def _accepting(steps: Sequence[TraceStep], rules: Rules, hook: str) -> TraceStep | None:
+    """The rule that accepted at the hook that decides, else that hook's last policy; None where there is neither.
+
+    A chain that translates addresses decides about nothing else.
+    """
+    here = [step for step in steps if step.hook == hook and not rules.translates(step.rule)]
     accepted = [step for step in here if step.verdict == "accept" and step.rule.policy is None]
     deciding = accepted or [step for step in here if step.rule.policy is not None]
     return deciding[-1] if deciding else None
