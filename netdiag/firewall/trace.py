@@ -22,6 +22,8 @@ from netdiag.model.trace import Endpoints, Rewrite, TraceEvent, TraceKind, Trace
 
 _QUOTED = re.compile(r'"[^"]*"')
 _REJECT = re.compile(r"\breject\b")
+_OWN_TABLE = re.compile(r"netdiag-[0-9a-f]{8}")
+"""A table of a trace, this one's or another's that runs at the same moment: its rules are nobody's."""
 _END = "end-"
 """How the names of our last chains begin."""
 _REWRITES = re.compile(r"\b(DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP|dnat|snat|masquerade|redirect)\b")
@@ -57,7 +59,8 @@ class Rules:
         self.legacy_tables: tuple[str, ...] = ()
         for rules in rule_sets:
             if rules.backend is Backend.NFT_NATIVE:
-                self._listing = read_listing(rules.text)
+                listed = read_listing(rules.text)
+                self._listing = {key: chain for key, chain in listed.items() if not _OWN_TABLE.fullmatch(key[1])}
             elif rules.backend is Backend.IPTABLES_NFT:
                 for table, chains in read_save(rules.text).tables.items():
                     self._saved[nft_family(rules.family), table] = chains
@@ -142,15 +145,15 @@ def resolve(
         waited: The packet was somebody else's, so that our last chain let it go on.
         suspects: What of this host could lose such a packet outside its filters, in words.
     """
-    steps, callers = _steps(events, rules, own_table)
+    steps, callers = _steps(events, rules)
     told = [event for event in events if event.endpoints is not None]
     found = Resolved(
         verdict=TraceVerdict.UNKNOWN,
         decided=None,
         path=steps,
-        nat=_rewritten(events, rules, own_table),
+        nat=_rewritten(events, rules),
         last_endpoints=told[-1].endpoints if told else None,
-        out_index=next((event.out_index for event in reversed(events) if event.out_index), 0),
+        out_index=_leaves_by(events),
     )
     last = steps[-1] if steps else None
     end = next((event.chain for event in events if event.table == own_table and _ends(event, waited=waited)), "")
@@ -203,9 +206,7 @@ def _ends(event: TraceEvent, *, waited: bool) -> bool:
     return event.kind is TraceKind.RULE and event.verdict == "drop"
 
 
-def _steps(
-    events: Sequence[TraceEvent], rules: Rules, own_table: str
-) -> tuple[tuple[TraceStep, ...], tuple[FirewallRule, ...]]:
+def _steps(events: Sequence[TraceEvent], rules: Rules) -> tuple[tuple[TraceStep, ...], tuple[FirewallRule, ...]]:
     """Everything that had a say and is not ours, and who called the chain of the last one, the innermost first.
 
     An event without a handle only says that a chain came to its end.
@@ -215,7 +216,7 @@ def _steps(
     callers: tuple[FirewallRule, ...] = ()
     hook = ""
     for event in events:
-        if event.table == own_table or event.kind is TraceKind.RETURN:
+        if event.kind is TraceKind.RETURN or _OWN_TABLE.fullmatch(event.table):
             continue
         if event.kind is TraceKind.RULE and event.handle is None:
             continue
@@ -240,7 +241,7 @@ def _callers(event: TraceEvent, calls: dict[tuple[str, str, str], FirewallRule])
     return tuple(found)
 
 
-def _rewritten(events: Sequence[TraceEvent], rules: Rules, own_table: str) -> tuple[Rewrite, ...]:
+def _rewritten(events: Sequence[TraceEvent], rules: Rules) -> tuple[Rewrite, ...]:
     """Each change of addresses between two places, with the last rule between them that could have made it."""
     rewrites: list[Rewrite] = []
     before: Endpoints | None = None
@@ -252,11 +253,17 @@ def _rewritten(events: Sequence[TraceEvent], rules: Rules, own_table: str) -> tu
             if event.endpoints != before:
                 rule = None
             before = event.endpoints
-        if event.table != own_table and event.kind is TraceKind.RULE and event.handle is not None:
+        if not _OWN_TABLE.fullmatch(event.table) and event.kind is TraceKind.RULE and event.handle is not None:
             candidate, _ = rules.rule(event, None)
             if _REWRITES.search(_QUOTED.sub("", candidate.text)):
                 rule = candidate
     return tuple(rewrites)
+
+
+def _leaves_by(events: Sequence[TraceEvent]) -> int:
+    """The device that the packet was about to leave by; of a bridge's packet, the port."""
+    told = [(event.family == "bridge", event.out_index) for event in events if event.out_index]
+    return next((index for bridged, index in reversed(told) if bridged), told[-1][1] if told else 0)
 
 
 def _accepting(steps: Sequence[TraceStep], rules: Rules, hook: str) -> TraceStep | None:

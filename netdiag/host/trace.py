@@ -123,7 +123,7 @@ class _Tracer:
         names = {link.index: link.name for link in links}
         if waited:
             packet = _seen(packet, events.rows, names)
-        if packet.path is not TracePath.OUT and resolved.out_index and not packet.out_device:
+        if resolved.out_index and not packet.out_device:
             packet = msgspec.structs.replace(packet, out_device=names.get(resolved.out_index, ""))
         if (
             hidden is not None
