@@ -144,6 +144,8 @@ class _Here:
         if link is None:
             names = ", ".join(link.name for link in self.links if not link.loopback)
             raise UsageError(f"{option} {device}: no such device in this {self.word}; it has {names or 'none'}")
+        if link.loopback and option == "--in":
+            raise UsageError(f"--in {device}: what this {self.word} sends to itself is asked by --path out")
         if not link.up:
             raise UsageError(f"{option} {device}: it is down")
 
