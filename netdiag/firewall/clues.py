@@ -69,8 +69,11 @@ class Clues(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _TARGETS = frozenset(
-    ("ACCEPT", "DROP", "REJECT", "RETURN", "QUEUE", "NFQUEUE", "LOG", "NFLOG", "DNAT", "SNAT", "MASQUERADE", "REDIRECT")
-    + ("MARK", "CONNMARK", "CT", "NOTRACK", "TRACE", "TCPMSS", "SET", "TPROXY", "AUDIT", "TARPIT", "NETMAP", "CHECKSUM")
+    (
+        *("ACCEPT", "DROP", "REJECT", "RETURN", "QUEUE", "NFQUEUE", "LOG", "NFLOG", "DNAT", "SNAT", "MASQUERADE"),
+        *("REDIRECT", "MARK", "CONNMARK", "CT", "NOTRACK", "TRACE", "TCPMSS", "SET", "TPROXY", "AUDIT", "TARPIT"),
+        *("NETMAP", "CHECKSUM"),
+    )
 )
 
 

@@ -77,9 +77,10 @@ def owner_by_form(chain: str, rule: Clues, namespace: str, view: EngineView) -> 
 
 
 def is_foreign_in_own_chain(rule: Clues) -> bool:
-    """Whether a rule in one of Docker's chains is not the engine's: its own that stop a packet name a device."""
+    """Whether a rule in one of the engine's chains is not the engine's: its own that stop a packet name a bridge."""
     devices = {"-i", "-o", "!-i", "!-o"} & set(rule.matches)
-    return rule.target == "REJECT" or (rule.target == "DROP" and not devices)
+    named = devices or any(_SET.match(name) for name in rule.sets)
+    return rule.target == "REJECT" or (rule.target == "DROP" and not named)
 
 
 def serves(chain: str, rule: Clues, callers: Sequence[Clues], view: EngineView) -> str:

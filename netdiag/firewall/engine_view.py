@@ -104,7 +104,8 @@ def published_as(container: Container, port: str, protocol: str) -> str:
     for text in container.ports:
         host, outer, inner, kind = _published(text)
         if (inner, kind) == (port, protocol):
-            return outer if host in ("0.0.0.0", "[::]", "") else f"{host}:{outer}"
+            # Zeros alone are every address, of either family.
+            return f"{host}:{outer}" if host.strip("0.:[]") else outer
     return ""
 
 

@@ -1,5 +1,6 @@
-"""Whose rule: told from the names of chains and tables, from the fixed forms of what programs write, and from who
-called the chain. A word in a comment proves nothing, and so does a target that an operator may name as well.
+"""Whose rule: by the names of chains and tables, by the fixed forms of what programs write, and by who called.
+
+A word in a comment proves nothing: an operator's rule may say "docker".
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from netdiag.firewall.belongs import Place, serves
 from netdiag.firewall.clues import Clues, clues
 from netdiag.firewall.engine_view import EngineView
 from netdiag.firewall.save_text import nft_family, read_save
-from netdiag.model.facts import HOST, Backend, Facts
+from netdiag.model.facts import HOST, Backend, Engine, Facts
 from netdiag.model.firewall import FirewallRule, Owner
 
 # Sources: moby daemon/libnetwork/iptables, felix rules/rule_defs.go, firewalld src/firewall/core/ipXtables.py,
@@ -56,8 +57,10 @@ _FOR_OPERATORS = "DOCKER-USER"
 _ZONE_CHAIN = re.compile(r"^(?:IN|FWD|FWDI|FWDO|PRE|POST)_(.+?)(_(?:pre|log|deny|allow|post))?$")
 # firewalld config/zones and config/policies, and what moby and libvirt create: their chains have no sign but the name.
 _ZONES = frozenset(
-    ("block", "dmz", "drop", "external", "home", "internal", "public", "trusted", "work", "nm-shared", "docker")
-    + ("libvirt", "libvirt-routed", "allow-host-ipv6", "docker-forwarding", "libvirt-to-host")
+    (
+        *("block", "dmz", "drop", "external", "home", "internal", "public", "trusted", "work", "nm-shared", "docker"),
+        *("libvirt", "libvirt-routed", "allow-host-ipv6", "docker-forwarding", "libvirt-to-host"),
+    )
 )
 _REFUSED_BY_FIREWALLD = ("icmp-host-prohibited", "icmp6-adm-prohibited")
 _FAIL2BAN_SET = re.compile(r"^f2b-")
@@ -100,20 +103,13 @@ def attribute(
     view = EngineView(engine)
     known = chains or _chains_of(rule, facts)
     if rule.policy is not None:
-        owner = _owner_of_policy(rule, known, engine is not None)
+        owner = _owner_of_policy(rule, known, engine)
         place = Place(rule=rule, clues=Clues(), callers=(), view=view, calico=calico)
         return msgspec.structs.replace(rule, owner=owner, belongs_to=serves(owner, place))
     stack = [(one, clues(one.text)) for one in (rule, *called_from)]
     owner, depth = Owner.OPERATOR, 0
     for position, (one, taken) in enumerate(stack):
-        table = one.table if one.backend is Backend.NFT_NATIVE else ""
-        found = _owner_of_table(table) or _owner_of_chain(one.chain, taken)
-        last = position == len(stack) - 1
-        if found is None and (last or one.chain.upper() in _EVERYBODYS or one.chain == _FOR_OPERATORS):
-            found = _owner_in_everybodys_chain(one.chain, taken, rule.namespace, known, view)
-            if found is None and any(_is_zone_chain(each.chain, known) for each, _ in stack) and last:
-                found = Owner.FIREWALLD if len(stack) == 1 else None
-            found = found or Owner.OPERATOR
+        found = _owner_at(one, taken, known, view, is_last=position == len(stack) - 1)
         if found is not None:
             owner, depth = found, position
             break
@@ -127,12 +123,33 @@ def _owner_of_table(nft_table: str) -> Owner | None:
     return Owner.NETDIAG if nft_table.startswith("netdiag-") else _TABLES.get(nft_table)
 
 
+def _owner_at(
+    rule: FirewallRule, taken: Clues, chains: Collection[str], view: EngineView, *, is_last: bool
+) -> Owner | None:
+    """Whose place it is; None for a chain of a neutral name, which belongs to who calls it."""
+    native = rule.backend is Backend.NFT_NATIVE
+    found = _owner_of_table(rule.table if native else "")
+    if found is not None:
+        return found
+    if native and rule.family not in ("ip", "ip6"):
+        return Owner.OPERATOR  # programs that write nft have tables of their own, and iptables has none of these
+    found = _owner_of_chain(rule.chain, taken)
+    if found is not None:
+        return found
+    if rule.chain not in _EVERYBODYS and rule.chain != _FOR_OPERATORS:
+        if not is_last:
+            return None
+        if _is_zone_chain(rule.chain, chains):
+            return Owner.FIREWALLD
+    return _owner_in_everybodys_chain(rule.chain, taken, rule.namespace, chains, view) or Owner.OPERATOR
+
+
 def _owner_of_chain(chain: str, rule: Clues) -> Owner | None:
     """Whose chain it is by its name; None for a neutral name and for chains that everybody uses."""
     if chain == _FOR_OPERATORS:
         return None
     owner = next((owner for pattern, owner in _CHAINS if pattern.match(chain)), None)
-    if owner is Owner.DOCKER and docker_rules.is_foreign_in_own_chain(rule):
+    if owner in (Owner.DOCKER, Owner.SWARM) and docker_rules.is_foreign_in_own_chain(rule):
         return Owner.OPERATOR
     if owner is Owner.FIREWALLD and any(_FAIL2BAN_SET.match(name) for name in rule.sets):
         return Owner.FAIL2BAN  # its firewalld actions write direct rules
@@ -143,9 +160,14 @@ def _owner_in_everybodys_chain(
     chain: str, rule: Clues, namespace: str, chains: Collection[str], view: EngineView
 ) -> Owner | None:
     """Whose rule it is in a chain where many write: by the program's chain that it calls, or by its form."""
-    if chain == _FOR_OPERATORS and (rule.calls.startswith("DOCKER") or (rule.target == "RETURN" and rule.asks())):
-        return Owner.DOCKER if not rule.comments and rule.asks() else Owner.OPERATOR
+    bare = rule.asks() and not rule.comments
+    if chain == _FOR_OPERATORS and rule.target == "RETURN" and bare:
+        return Owner.DOCKER  # the engine ends the chain with it
+    if rule.calls == _FOR_OPERATORS:
+        return Owner.DOCKER if chain == "FORWARD" and bare else Owner.OPERATOR
     called = next((owner for pattern, owner in _CHAINS if pattern.match(rule.calls)), None) if rule.calls else None
+    if called in (Owner.DOCKER, Owner.SWARM) and (rule.comments or chain == _FOR_OPERATORS):
+        return Owner.OPERATOR
     if called is not None:
         return called
     if calico_rules.is_felix(rule):
@@ -185,17 +207,20 @@ def _is_zone_chain(chain: str, chains: Collection[str]) -> bool:
     return found[1] in _ZONES or bool(found[2]) or {f"{base}_allow", f"{base}_deny"} <= set(chains)
 
 
-def _owner_of_policy(rule: FirewallRule, chains: Collection[str], has_engine: bool) -> Owner:
+def _owner_of_policy(rule: FirewallRule, chains: Collection[str], engine: Engine | None) -> Owner:
     """Who set a chain's policy. A policy bears no mark: what is said is who sets such a one on such a host."""
     named = _owner_of_table(rule.table if rule.backend is Backend.NFT_NATIVE else "")
     if named is not None:
         return named
     if str(rule.policy).upper() != "DROP" or rule.namespace != HOST or rule.table != "filter":
         return Owner.OPERATOR
+    if rule.family not in ("ip", "ip6"):
+        return Owner.OPERATOR
     # ufw sets all three at each of its starts; the engine sets FORWARD's when it switches forwarding on.
     if any(name.startswith(("ufw-before-", "ufw6-before-")) for name in chains):
         return Owner.UFW
-    if rule.chain == "FORWARD" and ("DOCKER" in chains or (has_engine and not chains)):
+    likely = engine is not None and not chains and not engine.firewall_backend.startswith("nftables")
+    if rule.chain == "FORWARD" and ("DOCKER" in chains or likely):
         return Owner.DOCKER
     return Owner.OPERATOR
 
