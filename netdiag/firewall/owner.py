@@ -113,6 +113,9 @@ def attribute(
         if found is not None:
             owner, depth = found, position
             break
+    # The zone's own chain says more than the rule that called it.
+    while owner is Owner.FIREWALLD and depth and _ZONE_CHAIN.match(stack[depth - 1][0].chain):
+        depth -= 1
     place = Place(
         rule=stack[depth][0], clues=stack[depth][1], callers=tuple(stack[depth + 1 :]), view=view, calico=calico
     )
