@@ -17,7 +17,14 @@ _NFT_ZONE = re.compile(r"^(?:filter|nat|mangle|raw)_(?:IN|FWD|FWDI|FWDO|PRE|POST
 _ZONE = re.compile(r"^(?:IN|FWD|FWDI|FWDO|PRE|POST|OUT)_(.+)$")
 _PART = re.compile(r"_(?:pre|log|deny|allow|post)$")
 _FRAME = re.compile(r"^(?:filter|nat|mangle|raw)?_?(PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING)$")
-_PACKAGED_POLICIES = frozenset(("allow-host-ipv6", "docker-forwarding", "libvirt-to-host"))
+# firewalld config/zones and config/policies, and what moby and libvirt create.
+PACKAGED_ZONES = frozenset(
+    (
+        *("block", "dmz", "drop", "external", "home", "internal", "public", "trusted", "work", "nm-shared", "docker"),
+        *("libvirt", "libvirt-routed"),
+    )
+)
+PACKAGED_POLICIES = frozenset(("allow-host-ipv6", "docker-forwarding", "libvirt-to-host"))
 _UFW = re.compile(r"^ufw(6?)-(.+?)(?:-(input|forward|output))?$")
 _WAYS = {"input": "incoming", "forward": "routed", "output": "outgoing", "": ""}
 _KUBE_COMMENT = re.compile(r"^([a-z0-9.-]+/[a-z0-9.-]+(?::[a-z0-9-]+)?)(?::? .*|:)?$")
@@ -97,7 +104,10 @@ def _zone(chain: str, place: Place) -> str:
             return f"policy {name}"
         if "_ZONES" in site.chain:
             return f"zone {name}"
-    return f"policy {name}" if name in _PACKAGED_POLICIES else f"zone {name}"
+    if name in PACKAGED_POLICIES:
+        return f"policy {name}"
+    # In iptables the chains of zones and of policies have the same names.
+    return f"zone {name}" if name in PACKAGED_ZONES else f"zone or policy {name}"
 
 
 def _ufw(place: Place) -> str:

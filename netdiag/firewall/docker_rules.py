@@ -23,6 +23,8 @@ ENCRYPTION_MARK = 0xD0C4E3
 _U32 = re.compile(r"@(?:0xc|12)&0xffffff00=(0x[0-9a-f]+|[0-9]+)$", re.IGNORECASE)
 _BYTECODE = re.compile(r",21 1 0 ([0-9]{1,8}),6 0 0 0,6 0 0 4294967295$")
 _SET = re.compile(r"^docker-ext-bridges-v[46]$")
+# Unpublished ports, internal networks (both ways), the second stage of isolation, containers that must not talk.
+_OWN_DROPS = (("!-i", "-o"), ("!-s", "-o"), ("!-d", "-i"), ("-o",), ("-i", "-o"))
 _PER_BRIDGE = re.compile(r"^(filter-forward|nat-postrouting)-(in|out)__(.+)$")
 _NFT_COMMENTS = {
     "ICC": "traffic between its containers",
@@ -76,11 +78,15 @@ def owner_by_form(chain: str, rule: Clues, namespace: str, view: EngineView) -> 
     return Owner.DOCKER if mine else None
 
 
-def is_foreign_in_own_chain(rule: Clues) -> bool:
-    """Whether a rule in one of the engine's chains is not the engine's: its own that stop a packet name a bridge."""
+def is_foreign_in_own_chain(chain: str, rule: Clues) -> bool:
+    """Whether a rule in one of the engine's chains is not the engine's: its own have no comment and name a bridge."""
+    if rule.comments or rule.target == "REJECT":
+        return True
     devices = {"-i", "-o", "!-i", "!-o"} & set(rule.matches)
-    named = devices or any(_SET.match(name) for name in rule.sets)
-    return rule.target == "REJECT" or (rule.target == "DROP" and not named)
+    of_bridges = bool(devices) or any(_SET.match(name) for name in rule.sets)
+    if rule.target == "ACCEPT":
+        return not of_bridges and chain != "DOCKER-INGRESS"
+    return rule.target == "DROP" and not (any(rule.asks(*form) for form in _OWN_DROPS) or "--match-set" in rule.matches)
 
 
 def serves(chain: str, rule: Clues, callers: Sequence[Clues], view: EngineView) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from netdiag.firewall import calico_rules, docker_rules
-from netdiag.firewall.belongs import Place, serves
+from netdiag.firewall.belongs import PACKAGED_POLICIES, PACKAGED_ZONES, Place, serves
 from netdiag.firewall.clues import Clues, clues
 from netdiag.firewall.engine_view import EngineView
 from netdiag.firewall.save_text import nft_family, read_save
@@ -55,13 +55,6 @@ _EVERYBODYS = frozenset(("INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTIN
 _FOR_OPERATORS = "DOCKER-USER"
 
 _ZONE_CHAIN = re.compile(r"^(?:IN|FWD|FWDI|FWDO|PRE|POST)_(.+?)(_(?:pre|log|deny|allow|post))?$")
-# firewalld config/zones and config/policies, and what moby and libvirt create: their chains have no sign but the name.
-_ZONES = frozenset(
-    (
-        *("block", "dmz", "drop", "external", "home", "internal", "public", "trusted", "work", "nm-shared", "docker"),
-        *("libvirt", "libvirt-routed", "allow-host-ipv6", "docker-forwarding", "libvirt-to-host"),
-    )
-)
 _REFUSED_BY_FIREWALLD = ("icmp-host-prohibited", "icmp6-adm-prohibited")
 _FAIL2BAN_SET = re.compile(r"^f2b-")
 
@@ -152,7 +145,7 @@ def _owner_of_chain(chain: str, rule: Clues) -> Owner | None:
     if chain == _FOR_OPERATORS:
         return None
     owner = next((owner for pattern, owner in _CHAINS if pattern.match(chain)), None)
-    if owner in (Owner.DOCKER, Owner.SWARM) and docker_rules.is_foreign_in_own_chain(rule):
+    if owner in (Owner.DOCKER, Owner.SWARM) and docker_rules.is_foreign_in_own_chain(chain, rule):
         return Owner.OPERATOR
     if owner is Owner.FIREWALLD and any(_FAIL2BAN_SET.match(name) for name in rule.sets):
         return Owner.FAIL2BAN  # its firewalld actions write direct rules
@@ -207,7 +200,11 @@ def _is_zone_chain(chain: str, chains: Collection[str]) -> bool:
     if found is None:
         return False
     base = chain[: found.start(2)] if found[2] else chain
-    return found[1] in _ZONES or bool(found[2]) or {f"{base}_allow", f"{base}_deny"} <= set(chains)
+    return (
+        found[1] in PACKAGED_ZONES | PACKAGED_POLICIES
+        or bool(found[2])
+        or {f"{base}_allow", f"{base}_deny"} <= set(chains)
+    )
 
 
 def _owner_of_policy(rule: FirewallRule, chains: Collection[str], engine: Engine | None) -> Owner:

@@ -93,6 +93,10 @@ IPTABLES = [
     ("-A POSTROUTING -s 192.168.7.0/24 ! -o virbr0 -j MASQUERADE", "operator", ""),
     ("-A PREROUTING -d 127.0.0.1/32 ! -i lo -p tcp -m tcp --dport 5432 -j DROP", "operator", ""),
     ("-A DOCKER -s 203.0.113.7/32 -j DROP", "operator", ""),
+    ("-A DOCKER -o docker0 -p tcp -m tcp --dport 80 -j DROP", "operator", ""),
+    ("-A DOCKER -s 203.0.113.7/32 -j ACCEPT", "operator", ""),
+    ("-A DOCKER-ISOLATION-STAGE-1 -j DROP", "operator", ""),
+    ('-A DOCKER ! -i docker0 -o docker0 -m comment --comment "mine" -j DROP', "operator", ""),
     ("-A DOCKER-USER -i eth0 -p tcp -m tcp --dport 8080 -j DROP", "operator", ""),
     ("-A INPUT -j DOCKER-USER", "operator", ""),
     ("-A DOCKERS -j DROP", "operator", ""),
@@ -165,6 +169,7 @@ IPTABLES = [
     ("-A INPUT -j INPUT_ZONES", "firewalld", ""),
     ("-A INPUT -j REJECT --reject-with icmp-host-prohibited", "operator", ""),
     ("-A IN_web -j DROP", "operator", ""),
+    ("-A IN_web_deny -j DROP", "firewalld", "zone or policy web"),
     # ufw.
     ("-A ufw-user-input -s 10.71.0.9/32 -p tcp -m tcp --dport 7946 -j DROP", "ufw", "user rule, incoming"),
     ("-A ufw6-user-forward -p tcp -m tcp --dport 81 -j DROP", "ufw", "user rule, routed"),
