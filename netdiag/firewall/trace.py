@@ -13,9 +13,9 @@ import msgspec
 
 from netdiag.firewall.counters import target_of
 from netdiag.firewall.listing import ListedChain, Listing, read_listing
-from netdiag.firewall.owner import owner_of
+from netdiag.firewall.owner import attribute
 from netdiag.firewall.save_text import SavedChain, nft_family, read_save
-from netdiag.model.facts import Backend, RuleSet
+from netdiag.model.facts import Backend, Facts, RuleSet
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Endpoints, Rewrite, TraceEvent, TraceKind, TracePath, TraceStep, TraceVerdict
@@ -33,7 +33,7 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a packet; as in `netdiag.model.trace.Trace`.
 
     Attributes:
-        callers: The rules through whose jumps the packet came to the deciding one, the innermost first.
+        callers: For each step, the rules through whose jumps the packet came to its chain, the innermost first.
         last_endpoints: The packet's addresses when it was seen last.
         out_index: Interface index of the device that it was about to leave by; 0 where it was none.
     """
@@ -41,7 +41,7 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     verdict: TraceVerdict
     decided: TraceStep | None
     path: tuple[TraceStep, ...]
-    callers: tuple[FirewallRule, ...] = ()
+    callers: tuple[tuple[FirewallRule, ...], ...] = ()
     nat: tuple[Rewrite, ...] = ()
     last_endpoints: Endpoints | None = None
     out_index: int = 0
@@ -85,8 +85,15 @@ class Rules:
         """The chain of an event, as listed."""
         return self._listing.get((event.family, event.table, event.chain))
 
-    def rule(self, event: TraceEvent, call_site: str | None) -> tuple[FirewallRule, int | None]:
-        """The rule or policy of an event, and its counter. A rule that is not listed has an empty text."""
+    def attributed(self, rule: FirewallRule, callers: tuple[FirewallRule, ...], facts: Facts | None) -> FirewallRule:
+        """The rule with its owner and what it serves, told from its form, its callers and the host's facts."""
+        return attribute(rule, callers, facts, chains=self._saved.get((rule.family, rule.table), {}))
+
+    def rule(self, event: TraceEvent, callers: tuple[FirewallRule, ...]) -> tuple[FirewallRule, int | None]:
+        """The rule or policy of an event, and its counter. A rule that is not listed has an empty text.
+
+        ``callers`` are the rules through whose jumps the packet came to its chain, the innermost first.
+        """
         chain = self.chain(event)
         saved = self._saved_chain(event, chain)
         backend = Backend.IPTABLES_NFT if saved is not None else Backend.NFT_NATIVE
@@ -108,11 +115,10 @@ class Rules:
             number=number,
             handle=event.handle,
             text=text,
-            owner=owner_of(event.chain, text, event.table if saved is None else ""),
-            call_site=call_site,
+            call_site=f"{callers[0].place()}: {callers[0].text}" if callers else None,
             policy=policy,
         )
-        return rule, packets
+        return self.attributed(rule, callers, None), packets
 
     def _saved_chain(self, event: TraceEvent, chain: ListedChain | None) -> SavedChain | None:
         """The chain as iptables shows it. Rules have the same order in both, so both must have as many."""
@@ -151,6 +157,7 @@ def resolve(
         verdict=TraceVerdict.UNKNOWN,
         decided=None,
         path=steps,
+        callers=callers,
         nat=_rewritten(events, rules),
         last_endpoints=told[-1].endpoints if told else None,
         out_index=_leaves_by(events),
@@ -166,7 +173,7 @@ def resolve(
             reason = f"the rule set changed meanwhile: handle {last.rule.handle} of {last.rule.table} {last.rule.chain}"
         elif _rejects(last.rule):
             verdict = TraceVerdict.REJECT
-        return _replace(found, verdict=verdict, decided=last, callers=callers, reason=reason)
+        return _replace(found, verdict=verdict, decided=last, reason=reason)
     return _replace(
         found, confidence=Confidence.POSSIBLE, reason=_why(events, last, rules, lost=lost, suspects=suspects)
     )
@@ -206,14 +213,36 @@ def _ends(event: TraceEvent, *, waited: bool) -> bool:
     return event.kind is TraceKind.RULE and event.verdict == "drop"
 
 
-def _steps(events: Sequence[TraceEvent], rules: Rules) -> tuple[tuple[TraceStep, ...], tuple[FirewallRule, ...]]:
-    """Everything that had a say and is not ours, and who called the chain of the last one, the innermost first.
+def with_names(found: Resolved, rules: Rules, facts: Facts) -> Resolved:
+    """The same answer with rules that name networks, services and profiles, as the host's facts know them."""
+    named = {
+        id(step): _replace(step, rule=rules.attributed(step.rule, callers, facts))
+        for step, callers in zip(found.path, found.callers, strict=True)
+    }
+    by_place = {(step.rule.family, step.rule.place(), step.rule.handle): step.rule for step in named.values()}
+    return _replace(
+        found,
+        path=tuple(named[id(step)] for step in found.path),
+        decided=named[id(found.decided)] if found.decided is not None else None,
+        nat=tuple(
+            _replace(each, rule=by_place.get((each.rule.family, each.rule.place(), each.rule.handle), each.rule))
+            if each.rule is not None
+            else each
+            for each in found.nat
+        ),
+    )
+
+
+def _steps(
+    events: Sequence[TraceEvent], rules: Rules
+) -> tuple[tuple[TraceStep, ...], tuple[tuple[FirewallRule, ...], ...]]:
+    """Everything that had a say and is not ours; and, for each, who called its chain.
 
     An event without a handle only says that a chain came to its end.
     """
     steps: list[TraceStep] = []
+    called: list[tuple[FirewallRule, ...]] = []
     calls: dict[tuple[str, str, str], FirewallRule] = {}
-    callers: tuple[FirewallRule, ...] = ()
     hook = ""
     for event in events:
         if event.kind is TraceKind.RETURN or _OWN_TABLE.fullmatch(event.table):
@@ -224,11 +253,12 @@ def _steps(events: Sequence[TraceEvent], rules: Rules) -> tuple[tuple[TraceStep,
         if chain is not None and chain.hook:
             hook = chain.hook
         callers = _callers(event, calls)
-        rule, packets = rules.rule(event, f"{callers[0].place()}: {callers[0].text}" if callers else None)
+        rule, packets = rules.rule(event, callers)
         if event.target:
             calls[event.family, event.table, event.target] = rule
         steps.append(TraceStep(hook=hook, rule=rule, verdict=event.verdict, packets=packets))
-    return tuple(steps), callers
+        called.append(callers)
+    return tuple(steps), tuple(called)
 
 
 def _callers(event: TraceEvent, calls: dict[tuple[str, str, str], FirewallRule]) -> tuple[FirewallRule, ...]:
@@ -254,7 +284,7 @@ def _rewritten(events: Sequence[TraceEvent], rules: Rules) -> tuple[Rewrite, ...
                 rule = None
             before = event.endpoints
         if not _OWN_TABLE.fullmatch(event.table) and event.kind is TraceKind.RULE and event.handle is not None:
-            candidate, _ = rules.rule(event, None)
+            candidate, _ = rules.rule(event, ())
             if _REWRITES.search(_QUOTED.sub("", candidate.text)):
                 rule = candidate
     return tuple(rewrites)
