@@ -52,15 +52,15 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
 class Rules:
     """The rule sets of one namespace, ready to be looked up by handle."""
 
-    def __init__(self, rule_sets: Iterable[RuleSet], namespace: str) -> None:
+    def __init__(self, rule_sets: Iterable[RuleSet], namespace: str, listing: Listing | None = None) -> None:
+        """Read them; ``listing`` stands in for nft's own where this host has no ``nft``."""
         self._namespace = namespace
-        self._listing: Listing = {}
+        self._listing: Listing = _foreign(listing or {})
         self._saved: dict[tuple[str, str], dict[str, SavedChain]] = {}
         self.legacy_tables: tuple[str, ...] = ()
         for rules in rule_sets:
             if rules.backend is Backend.NFT_NATIVE:
-                listed = read_listing(rules.text)
-                self._listing = {key: chain for key, chain in listed.items() if not _OWN_TABLE.fullmatch(key[1])}
+                self._listing = _foreign(read_listing(rules.text))
             elif rules.backend is Backend.IPTABLES_NFT:
                 for table, chains in read_save(rules.text).tables.items():
                     self._saved[nft_family(rules.family), table] = chains
@@ -128,6 +128,10 @@ class Rules:
         return saved
 
 
+def _foreign(listing: Listing) -> Listing:
+    return {place: chain for place, chain in listing.items() if not _OWN_TABLE.fullmatch(place[1])}
+
+
 def resolve(
     events: Sequence[TraceEvent],
     rules: Rules,
@@ -169,7 +173,7 @@ def resolve(
         return _let_through(found, end, rules, path, lost=lost, bridges=bridges)
     if last is not None and last.verdict == "drop":
         verdict, reason = TraceVerdict.DROP, ""
-        if last.rule.policy is None and not last.rule.text:
+        if last.rule.policy is None and not last.rule.text and last.rule.number is None:
             reason = f"the rule set changed meanwhile: handle {last.rule.handle} of {last.rule.table} {last.rule.chain}"
         elif _rejects(last.rule):
             verdict = TraceVerdict.REJECT

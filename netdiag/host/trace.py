@@ -12,13 +12,14 @@ from netdiag.facts.context import Context, Options
 from netdiag.facts.firewall import gather_firewall
 from netdiag.facts.level import Level, judge
 from netdiag.facts.namespace_names import of_container, of_namespace
+from netdiag.facts.nft_dump import gather_listing
 from netdiag.facts.trace_events import decode_trace
 from netdiag.facts.trace_plan import Wanted, gather_packet, namespace_of, request_of, watch_request
 from netdiag.facts.trace_surroundings import gather_surroundings, gather_suspects
 from netdiag.firewall.trace import Resolved, Rules, resolve, with_names
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
-from netdiag.model.facts import HOST, Absence, AbsenceKind, Facts
+from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, Facts
 from netdiag.model.firewall import Owner
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Trace, TracedPacket, TraceEvent, TracePath, TraceVerdict
@@ -98,7 +99,14 @@ class _Tracer:
         here = namespace_of(self._facts, name)
         context = Context(options=self._options, namespaces={name: here}, kernel=self._facts.kernel.value)
         section = drive(gather_firewall(context), self._carrier)
-        return Rules((section.value or {}).get(name, ()), name), section.partial.get(name) or section.absent
+        rule_sets = (section.value or {}).get(name, ())
+        hidden = section.partial.get(name) or section.absent
+        listing = None
+        if not any(rules.backend is Backend.NFT_NATIVE for rules in rule_sets):
+            # Without nft the kernel still tells which rule of its chain a handle is, and iptables its text.
+            found = drive(gather_listing(here), self._carrier)
+            listing = None if isinstance(found, Absence) else found
+        return Rules(rule_sets, name, listing), hidden
 
     def _named(self, resolved: Resolved, rules: Rules) -> Resolved:
         """With the names of networks, services and profiles; who knows them is asked only for rules of theirs."""
