@@ -1,0 +1,126 @@
+"""Tracing the first packets of several new flows through this host's own filters, all in one round.
+
+The packets never reach anybody, and tuples that conntrack knows are left alone: the participant sees to both. No two
+requests are alike and none holds anything random, so that a bundle gives each its own answer again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from netdiag.errors import UsageError
+from netdiag.facts.context import Context
+from netdiag.facts.level import Level, judge
+from netdiag.facts.rounds import together
+from netdiag.facts.trace_events import decode_trace
+from netdiag.facts.trace_plan import Wanted, gather_packet, request_of
+from netdiag.firewall.trace import Rules, resolve
+from netdiag.model.facts import HOST, Facts
+from netdiag.model.firewall import Direction, Packet
+from netdiag.model.probes import TracedFlow
+from netdiag.model.report import Confidence
+from netdiag.model.trace import Trace, TracedPacket, TracePath, TraceVerdict
+from netdiag.model.wire import Answer, Gather
+
+WAIT_MS = 500
+"""How long the kernel is listened to for a packet that ends nowhere; all others end within a few milliseconds."""
+_PROTOCOLS = frozenset({"tcp", "udp"})
+"""What the participant sends. Other protocols (ESP) are left to a reading of the rules."""
+_OWN_TABLES = "netdiag-"
+"""How the tables begin that traces make for themselves."""
+_NEEDS = {Direction.IN: ("nf_tables", "tun"), Direction.OUT: ("nf_tables",)}
+
+
+def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[TracedFlow, ...]]:
+    """Trace each packet, side by side; the answer has one flow for each, in order.
+
+    Args:
+        packets: New flows' first packets; a packet that arrives must say from whom, one that leaves to whom.
+        facts: Of this host; rules are resolved against the listing in them.
+    """
+    refused = [_refused(packet, facts) for packet in packets]
+    asked = [packet for packet, reason in zip(packets, refused, strict=True) if reason is None]
+    planned: list[TracedPacket | str] = yield from together([_planned(packet, facts) for packet in asked])
+    sent = [plan for plan in planned if isinstance(plan, TracedPacket)]
+    answers: list[Answer] = []
+    if sent:
+        answers = list((yield [request_of(plan, facts, wait_ms=WAIT_MS) for plan in sent]))
+    rules = Rules((facts.firewall.value or {}).get(HOST, ()), HOST)
+    plans, flows = iter(planned), []
+    for packet, reason in zip(packets, refused, strict=True):
+        if reason is not None:
+            flows.append(reason)
+            continue
+        plan = next(plans)
+        if isinstance(plan, str):
+            flows.append(TracedFlow(packet=packet, why_not=plan))
+        else:
+            flows.append(_flow(packet, plan, answers.pop(0), rules))
+    return tuple(flows)
+
+
+def _refused(packet: Packet, facts: Facts) -> TracedFlow | None:
+    """The flow of a packet that this host, as it is, does not trace."""
+    if packet.protocol not in _PROTOCOLS:
+        return TracedFlow(packet=packet, why_not=f"IP protocol {packet.protocol} is not traced")
+    report = judge(facts)
+    if report.level is not Level.OWNED_TRACE:
+        return TracedFlow(packet=packet, why_not=report.why)
+    known = Context(kernel=facts.kernel.value)
+    missing = [name for name in _NEEDS[packet.direction] if not known.present(name)]
+    if missing:
+        why = f"that would load {' and '.join(missing)} into the kernel"
+        return TracedFlow(packet=packet, why_not=why, would_load=True)
+    return None
+
+
+def _planned(packet: Packet, facts: Facts) -> Gather[TracedPacket | str]:
+    """The packet in full, or why it cannot be made here."""
+    inward = packet.direction is Direction.IN
+    wanted = Wanted(
+        path=TracePath.IN if inward else TracePath.OUT,
+        in_device=packet.device if inward else "",
+        out_device="" if inward else packet.device,
+        source=packet.source,
+        destination=packet.destination,
+        protocol=packet.protocol,
+        source_port=packet.source_port,
+        destination_port=packet.destination_port,
+    )
+    try:
+        return (yield from gather_packet(wanted, facts))
+    except UsageError as error:
+        return str(error)
+
+
+def _flow(packet: Packet, sent: TracedPacket, answer: Answer, rules: Rules) -> TracedFlow:
+    if answer.data is None:
+        return TracedFlow(packet=packet, why_not=answer.error.text if answer.error is not None else "no answer")
+    data = answer.data
+    events = decode_trace(data["messages"])
+    resolved = resolve(
+        # Traces that run at the same time have tables at the same hooks; they say nothing of this packet.
+        [event for event in events.rows if event.table == data["table"] or not event.table.startswith(_OWN_TABLES)],
+        rules,
+        path=sent.path,
+        own_table=data["table"],
+        egress=data["egress"],
+        lost=data["lost"] or bool(events.error),
+    )
+    decided = resolved.decided.rule if resolved.decided is not None else None
+    known = resolved.verdict is not TraceVerdict.UNKNOWN
+    seen_us = data["seen_us"]
+    trace = Trace(
+        verdict=resolved.verdict,
+        rule=decided if decided is not None and decided.policy is None else None,
+        policy=decided if decided is not None and decided.policy is not None else None,
+        confidence=Confidence.PROVEN if known else Confidence.POSSIBLE,
+        path=resolved.path,
+        level=Level.OWNED_TRACE.value,
+        elapsed_ms=None if seen_us is None else round(seen_us / 1000, 2),
+        reason=resolved.reason,
+        packet=msgspec.structs.replace(sent, source_port=data["sport"]),
+    )
+    return TracedFlow(packet=packet, trace=trace)
