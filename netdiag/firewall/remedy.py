@@ -39,7 +39,7 @@ def accept_before(
 
 
 def _through_firewalld(packet: Packet, host: str, persist: tuple[str, ...]) -> Remedy:
-    """firewalld writes its chains again at every reload, so a rule among them would not last."""
+    """Firewalld writes its chains again at every reload, so a rule among them would not last."""
     rule = _rich_rule(packet)
     return Remedy(
         host=host,
