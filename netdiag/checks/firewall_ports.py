@@ -243,7 +243,7 @@ def _needs(ctx: Context, losses: Sequence[_Judged]) -> tuple[set[Need], set[Need
         need
         for one in losses
         for need in one.use.needs
-        if need is not Need.JOIN or serves_joining or ctx.options.manager_role
+        if need is not Need.JOIN or serves_joining or ctx.options.manager_role or one.packet.direction is Direction.OUT
     }
     # Gossip goes between one pair of sockets and ESP between one pair of addresses: what the other side sends first
     # opens the way back in conntrack. VXLAN leaves from a port that differs by flow, so its answers are new flows.
@@ -262,7 +262,7 @@ CHECKS = (
         id="firewall.outbound",
         title="This host's rules let the swarm out",
         explains=(
-            "The connection to each manager that did not come about, gossip (tcp and udp 7946) and the data path (udp"
+            "The connection to each manager (unless it came about just now), gossip (tcp and udp 7946) and the data path (udp"
             " 4789) to each node that is known. As root a packet of each is traced through the kernel's own filters and"
             " taken away behind them, so that nobody receives it; where that is not possible the rules are read."
         ),

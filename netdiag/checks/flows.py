@@ -97,12 +97,18 @@ def inbound(ctx: Context) -> Iterator[tuple[PortUse, Packet]]:
 
 
 def outbound(ctx: Context) -> Iterator[tuple[PortUse, Packet]]:
-    """What this node will send to the others, without the join itself."""
+    """What this node will send to the others; a manager that was asked already is left out for the join itself."""
+    probed = [probe.address for probe in ctx.managers]
+    managers = {address: port for address, port in _managers(ctx).items() if address not in probed}
     for peer in _peers(ctx):
-        if peer.answers_arp:
-            for use in _uses(ctx):
-                if use.plane is not Plane.CONTROL:
-                    yield use, _packet(Direction.OUT, use, peer)
+        if not peer.answers_arp:
+            continue
+        for use in _uses(ctx):
+            if use.plane is not Plane.CONTROL:
+                yield use, _packet(Direction.OUT, use, peer)
+            elif peer.address in managers:
+                there = msgspec.structs.replace(use, port=managers[peer.address])
+                yield there, _packet(Direction.OUT, there, peer)
 
 
 def to_trace(ctx: Context) -> tuple[Packet, ...]:
@@ -158,7 +164,7 @@ def _members(ctx: Context) -> tuple[str, ...]:
     engine = ctx.facts.engine.value
     if engine is None or engine.swarm.state is not SwarmState.ACTIVE:
         return ()
-    addresses: Iterable[str] = (host_of(manager) for manager in engine.swarm.remote_managers)
+    addresses: Iterable[str] = _managers(ctx)
     if engine.cluster is not None:
         addresses = (
             address_of(node)
@@ -167,6 +173,15 @@ def _members(ctx: Context) -> tuple[str, ...]:
         )
     own = engine.swarm.node_address
     return tuple(dict.fromkeys(address for address in addresses if address and address != own))
+
+
+def _managers(ctx: Context) -> dict[str, int]:
+    """The managers of the swarm that this host is in, and where they listen."""
+    engine = ctx.facts.engine.value
+    if engine is None or engine.swarm.state is not SwarmState.ACTIVE:
+        return {}
+    ports = {host_of(manager): manager.rpartition(":")[2] for manager in engine.swarm.remote_managers}
+    return {address: int(port) for address, port in ports.items() if port.isdigit()}
 
 
 def _only_uplink(ctx: Context) -> str:

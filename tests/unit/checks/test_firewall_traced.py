@@ -133,7 +133,11 @@ def test_members_know_each_other():
     ctx = context(engine=manager_engine(row, dead))
     assert {one.source for one in to_trace(ctx) if one.direction is Direction.IN} == {OTHER}
     worker = context(engine=engine(swarm=member()))
-    assert {one.destination for one in to_trace(worker) if one.direction is Direction.OUT} == {MANAGER}
+    out = [one for one in to_trace(worker) if one.direction is Direction.OUT]
+    assert {(one.destination, one.destination_port) for one in out} == {(MANAGER, port) for port in (2377, 7946, 4789)}
+    lost = traced(worker, both("out", Direction.OUT, DROP, SITE))
+    assert only("firewall.outbound", lost).answers[J] is Answer.NO
+    assert only("firewall.outbound", lost).state is State.FAIL
 
 
 def test_nobody_known_and_esp_are_left_to_the_rules():
