@@ -135,8 +135,8 @@ def _traced(flows: Sequence[_Judged]) -> Evidence:
         if (trace := one.verdict.trace) is not None
     ]
     times = [one.verdict.trace.elapsed_ms for one in flows if one.verdict.trace and one.verdict.trace.elapsed_ms]
-    slowest = f", each decided within {max(times):g} ms" if times else ""
-    count = "1 packet was" if len(packets) == 1 else f"{len(packets)} packets were"
+    slowest = f", decided within {max(times):g} ms" if times else ""
+    count = "1 packet" if len(packets) == 1 else f"{len(packets)} packets"
     return Evidence("trace", f"{count} traced by the kernel{slowest}", {"packets": packets})
 
 
@@ -220,7 +220,7 @@ def _explained(rule: FirewallRule, losses: Sequence[_Judged], traced: Sequence[_
     rest = [one for one in losses if one.verdict.trace is None]
     if traced:
         text = (
-            f"A packet for each of {_labels(traced)} {way} {_others(traced)} was traced through this host's filters, and"
+            f"A packet for {'each of ' if len(traced) > 1 else ''}{_labels(traced)} {way} {_others(traced)} was traced through this host's filters, and"
             f' the kernel named what takes it: {rule.place()}, "{rule.text}".{called}{whose}'
         )
         if rest:

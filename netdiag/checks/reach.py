@@ -279,7 +279,10 @@ def _silent(ctx: Context, probe: ManagerProbe, seen: Evidence) -> Cause:
     else:
         neither = f", neither to tcp/{probe.port} nor to ping" if asked else f" to tcp/{probe.port}"
         explanation = f"Nothing comes back from {probe.address}{neither}: a filter drops it, or the host is down or has another address."
-    if verdict_of(ctx, packet_to(probe)).outcome is Outcome.UNKNOWN or ctx.facts.firewall.value is None:
+    verdict = verdict_of(ctx, packet_to(probe))
+    if verdict.outcome is Outcome.ACCEPT and verdict.trace is not None:
+        explanation += " This host's own filters let it out (a packet was traced)."
+    elif verdict.outcome is Outcome.UNKNOWN or ctx.facts.firewall.value is None:
         explanation += " This host's own rules could not be read to the end, so they are not ruled out."
     return cause(
         "underlay.filtered",

@@ -281,6 +281,6 @@ def test_a_join_that_was_traced_to_the_wire_is_not_blamed_on_the_own_rules(rule)
     ctx = traced(with_rules(filter_table(rule), blocked()), lambda _: (ACCEPT,))
     (tcp,) = [one for one in found("swarm.manager.tcp", ctx) if one.cause]
     assert tcp.cause.code == "underlay.filtered"
-    assert "not ruled out" not in tcp.cause.explanation
+    assert tcp.cause.explanation.endswith("This host's own filters let it out (a packet was traced).")
     assert found("firewall.outbound", ctx)[0].state is State.OK
     assert "(a packet was traced)" in found("firewall.outbound", ctx)[0].summary
