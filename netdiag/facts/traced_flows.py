@@ -14,6 +14,7 @@ from netdiag.errors import UsageError
 from netdiag.facts.context import Context
 from netdiag.facts.level import Level, judge
 from netdiag.facts.rounds import together
+from netdiag.facts.route_lookup import gather_lookup, gather_neighbour_unanswered
 from netdiag.facts.trace_events import decode_trace
 from netdiag.facts.trace_plan import Wanted, gather_packet, request_of
 from netdiag.firewall.trace import Rules, resolve
@@ -48,7 +49,8 @@ def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[Trace
     if sent:
         answers = list((yield [request_of(plan, facts, wait_ms=WAIT_MS) for plan in sent]))
     rules = Rules((facts.firewall.value or {}).get(HOST, ()), HOST)
-    plans, flows = iter(planned), []
+    plans = iter(planned)
+    flows: list[TracedFlow] = []
     for packet, reason in zip(packets, refused, strict=True):
         if reason is not None:
             flows.append(reason)
@@ -58,7 +60,20 @@ def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[Trace
             flows.append(TracedFlow(packet=packet, why_not=plan))
         else:
             flows.append(_flow(packet, plan, answers.pop(0), rules))
-    return tuple(flows)
+    return tuple((yield from together([_unless_unsendable(flow) for flow in flows])))
+
+
+def _unless_unsendable(flow: TracedFlow) -> Gather[TracedFlow]:
+    """The flow, unless its packet never left because nobody answers ARP or ND: that says nothing of the filters."""
+    packet, trace = flow.packet, flow.trace
+    if trace is None or trace.verdict is not TraceVerdict.UNKNOWN or packet.direction is Direction.IN:
+        return flow
+    lookup = yield from gather_lookup(packet.destination)
+    next_hop = lookup.route.gateway or packet.destination
+    if not lookup.device_index or not (yield from gather_neighbour_unanswered(next_hop, lookup.device_index)):
+        return flow
+    protocol = "neighbour discovery" if packet.family == 6 else "ARP"
+    return TracedFlow(packet=packet, why_not=f"{next_hop} does not answer {protocol}, so nothing leaves for it")
 
 
 def _refused(packet: Packet, facts: Facts) -> TracedFlow | None:
