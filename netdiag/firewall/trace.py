@@ -7,44 +7,60 @@ all others: chains that do not report, of iptables-legacy or of BPF, have then l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
 from netdiag.firewall.counters import target_of
 from netdiag.firewall.listing import ListedChain, Listing, read_listing
-from netdiag.firewall.owner import owner_of
+from netdiag.firewall.owner import attribute
 from netdiag.firewall.save_text import SavedChain, nft_family, read_save
-from netdiag.model.facts import Backend, RuleSet
+from netdiag.model.facts import Backend, Facts, RuleSet
 from netdiag.model.firewall import FirewallRule
-from netdiag.model.trace import TraceEvent, TraceKind, TracePath, TraceStep, TraceVerdict
+from netdiag.model.report import Confidence
+from netdiag.model.trace import Endpoints, Rewrite, TraceEvent, TraceKind, TracePath, TraceStep, TraceVerdict
 
 _QUOTED = re.compile(r'"[^"]*"')
 _REJECT = re.compile(r"\breject\b")
+_OWN_TABLE = re.compile(r"netdiag-[0-9a-f]{8}")
+"""A table of a trace, this one's or another's that runs at the same moment: its rules are nobody's."""
 _END = "end-"
 """How the names of our last chains begin."""
+_REWRITES = re.compile(r"\b(DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP|dnat|snat|masquerade|redirect)\b")
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a packet; as in `netdiag.model.trace.Trace`."""
+    """What became of a packet; as in `netdiag.model.trace.Trace`.
+
+    Attributes:
+        callers: For each step, the rules through whose jumps the packet came to its chain, the innermost first.
+        last_endpoints: The packet's addresses when it was seen last.
+        out_index: Interface index of the device that it was about to leave by; 0 where it was none.
+    """
 
     verdict: TraceVerdict
     decided: TraceStep | None
     path: tuple[TraceStep, ...]
+    callers: tuple[tuple[FirewallRule, ...], ...] = ()
+    nat: tuple[Rewrite, ...] = ()
+    last_endpoints: Endpoints | None = None
+    out_index: int = 0
+    confidence: Confidence = Confidence.PROVEN
     reason: str = ""
 
 
 class Rules:
     """The rule sets of one namespace, ready to be looked up by handle."""
 
-    def __init__(self, rule_sets: Iterable[RuleSet], namespace: str) -> None:
+    def __init__(self, rule_sets: Iterable[RuleSet], namespace: str, listing: Listing | None = None) -> None:
+        """Read them; ``listing`` stands in for nft's own where this host has no ``nft``."""
         self._namespace = namespace
-        self._listing: Listing = {}
+        self._listing: Listing = _foreign(listing or {})
         self._saved: dict[tuple[str, str], dict[str, SavedChain]] = {}
         self.legacy_tables: tuple[str, ...] = ()
         for rules in rule_sets:
             if rules.backend is Backend.NFT_NATIVE:
-                self._listing = read_listing(rules.text)
+                self._listing = _foreign(read_listing(rules.text))
             elif rules.backend is Backend.IPTABLES_NFT:
                 for table, chains in read_save(rules.text).tables.items():
                     self._saved[nft_family(rules.family), table] = chains
@@ -56,12 +72,28 @@ class Rules:
         """Whether anybody has a chain at a device's egress hook."""
         return any(chain.hook == "egress" for chain in self._listing.values())
 
+    def watches_bridges(self) -> bool:
+        """Whether anybody has a chain that a packet meets between a bridge and its ports."""
+        return any(chain.family == "bridge" and chain.hook for chain in self._listing.values())
+
+    def translates(self, rule: FirewallRule) -> bool:
+        """Whether a rule stands in a chain of type nat, or in one that such a chain calls (iptables' table nat)."""
+        chain = self._listing.get((rule.family, rule.table, rule.chain))
+        return rule.table == "nat" or (chain is not None and chain.kind == "nat")
+
     def chain(self, event: TraceEvent) -> ListedChain | None:
         """The chain of an event, as listed."""
         return self._listing.get((event.family, event.table, event.chain))
 
-    def rule(self, event: TraceEvent, call_site: str | None) -> tuple[FirewallRule, int | None]:
-        """The rule or policy of an event, and its counter. A rule that is not listed has an empty text."""
+    def attributed(self, rule: FirewallRule, callers: tuple[FirewallRule, ...], facts: Facts | None) -> FirewallRule:
+        """The rule with its owner and what it serves, told from its form, its callers and the host's facts."""
+        return attribute(rule, callers, facts, chains=self._saved.get((rule.family, rule.table), {}))
+
+    def rule(self, event: TraceEvent, callers: tuple[FirewallRule, ...]) -> tuple[FirewallRule, int | None]:
+        """The rule or policy of an event, and its counter. A rule that is not listed has an empty text.
+
+        ``callers`` are the rules through whose jumps the packet came to its chain, the innermost first.
+        """
         chain = self.chain(event)
         saved = self._saved_chain(event, chain)
         backend = Backend.IPTABLES_NFT if saved is not None else Backend.NFT_NATIVE
@@ -83,11 +115,10 @@ class Rules:
             number=number,
             handle=event.handle,
             text=text,
-            owner=owner_of(event.chain, text, event.table if saved is None else ""),
-            call_site=call_site,
+            call_site=f"{callers[0].place()}: {callers[0].text}" if callers else None,
             policy=policy,
         )
-        return rule, packets
+        return self.attributed(rule, callers, None), packets
 
     def _saved_chain(self, event: TraceEvent, chain: ListedChain | None) -> SavedChain | None:
         """The chain as iptables shows it. Rules have the same order in both, so both must have as many."""
@@ -97,8 +128,20 @@ class Rules:
         return saved
 
 
+def _foreign(listing: Listing) -> Listing:
+    return {place: chain for place, chain in listing.items() if not _OWN_TABLE.fullmatch(place[1])}
+
+
 def resolve(
-    events: Sequence[TraceEvent], rules: Rules, *, path: TracePath, own_table: str, egress: bool, lost: bool
+    events: Sequence[TraceEvent],
+    rules: Rules,
+    *,
+    path: TracePath,
+    own_table: str,
+    lost: bool,
+    bridges: Collection[int] = (),
+    waited: bool = False,
+    suspects: Sequence[str] = (),
 ) -> Resolved:
     """Say what became of the packet, and which rule or policy decided.
 
@@ -107,57 +150,162 @@ def resolve(
         rules: The namespace's rules, listed before the packet was sent.
         path: Which way it was sent.
         own_table: The table that traced it, whose rules are nobody's.
-        egress: Whether our last chain stood at the device's egress hook.
         lost: The kernel could not deliver all events.
+        bridges: Interface indexes of the namespace's bridges.
+        waited: The packet was somebody else's, so that our last chain let it go on.
+        suspects: What of this host could lose such a packet outside its filters, in words.
     """
-    steps = _steps(events, rules, own_table)
-    end = next((event.chain for event in events if event.table == own_table and _ends(event)), "")
-    if end:
-        reason = _beyond(end, rules, path, egress=egress)
-        if reason:
-            return Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=steps, reason=reason)
-        if lost:
-            reason = "the kernel could not deliver all trace events: the rule that accepted may be missing"
-            return Resolved(verdict=TraceVerdict.ACCEPT, decided=None, path=steps, reason=reason)
-        return Resolved(verdict=TraceVerdict.ACCEPT, decided=_accepting(steps, path), path=steps)
+    steps, callers = _steps(events, rules)
+    told = [event for event in events if event.endpoints is not None]
+    found = Resolved(
+        verdict=TraceVerdict.UNKNOWN,
+        decided=None,
+        path=steps,
+        callers=callers,
+        nat=_rewritten(events, rules),
+        last_endpoints=told[-1].endpoints if told else None,
+        out_index=_leaves_by(events),
+    )
     last = steps[-1] if steps else None
+    end = next((event.chain for event in events if event.table == own_table and _ends(event, waited=waited)), "")
+    # A packet of somebody else's goes on behind our last chain, where a device's or a bridge's may still drop it.
+    if end and not (waited and last is not None and last.verdict == "drop"):
+        return _let_through(found, end, rules, path, lost=lost, bridges=bridges)
     if last is not None and last.verdict == "drop":
-        if last.rule.policy is None and not last.rule.text:
+        verdict, reason = TraceVerdict.DROP, ""
+        if last.rule.policy is None and not last.rule.text and last.rule.number is None:
             reason = f"the rule set changed meanwhile: handle {last.rule.handle} of {last.rule.table} {last.rule.chain}"
-            return Resolved(verdict=TraceVerdict.DROP, decided=last, path=steps, reason=reason)
-        verdict = TraceVerdict.REJECT if _rejects(last.rule) else TraceVerdict.DROP
-        return Resolved(verdict=verdict, decided=last, path=steps)
-    return Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=steps, reason=_why(events, last, rules, lost=lost))
+        elif _rejects(last.rule):
+            verdict = TraceVerdict.REJECT
+        return _replace(found, verdict=verdict, decided=last, reason=reason)
+    return _replace(
+        found, confidence=Confidence.POSSIBLE, reason=_why(events, last, rules, lost=lost, suspects=suspects)
+    )
 
 
-def _ends(event: TraceEvent) -> bool:
-    return event.chain.startswith(_END) and event.kind is TraceKind.RULE and event.verdict == "drop"
+def _let_through(
+    found: Resolved, end: str, rules: Rules, path: TracePath, *, lost: bool, bridges: Collection[int]
+) -> Resolved:
+    reason = ""
+    if end == _END + "postrouting" and rules.watches_egress():
+        reason = "it leaves by a device whose egress chains were not watched (--out names the device)"
+    elif (
+        end == _END + "postrouting" and path is TracePath.IN and found.out_index in bridges and rules.watches_bridges()
+    ):
+        reason = "it goes on through a bridge whose own chains were not watched (--path forward follows it)"
+    if reason:
+        return _replace(found, confidence=Confidence.POSSIBLE, reason=reason)
+    if lost:
+        reason = "the kernel could not deliver all trace events: the rule that accepted may be missing"
+        return _replace(found, verdict=TraceVerdict.ACCEPT, reason=reason)
+    local = end == _END + "input"
+    hook = "input" if local else "output" if path is TracePath.OUT else "forward"
+    if path is TracePath.IN and not local:
+        to = found.last_endpoints.destination if found.last_endpoints is not None else "another address"
+        reason = f"it is not for this host itself: a rule sends it on to {to}, where other rules may decide"
+    return _replace(found, verdict=TraceVerdict.ACCEPT, decided=_accepting(found.path, rules, hook), reason=reason)
 
 
-def _steps(events: Sequence[TraceEvent], rules: Rules, own_table: str) -> tuple[TraceStep, ...]:
-    """Everything that had a say and is not ours. An event without a handle only says that a chain came to its end."""
+_replace = msgspec.structs.replace
+
+
+def _ends(event: TraceEvent, *, waited: bool) -> bool:
+    if not event.chain.startswith(_END):
+        return False
+    if waited:
+        return event.kind is TraceKind.POLICY
+    return event.kind is TraceKind.RULE and event.verdict == "drop"
+
+
+def with_names(found: Resolved, rules: Rules, facts: Facts) -> Resolved:
+    """The same answer with rules that name networks, services and profiles, as the host's facts know them."""
+    named = {
+        id(step): _replace(step, rule=rules.attributed(step.rule, callers, facts))
+        for step, callers in zip(found.path, found.callers, strict=True)
+    }
+    by_place = {(step.rule.family, step.rule.place(), step.rule.handle): step.rule for step in named.values()}
+    return _replace(
+        found,
+        path=tuple(named[id(step)] for step in found.path),
+        decided=named[id(found.decided)] if found.decided is not None else None,
+        nat=tuple(
+            _replace(each, rule=by_place.get((each.rule.family, each.rule.place(), each.rule.handle), each.rule))
+            if each.rule is not None
+            else each
+            for each in found.nat
+        ),
+    )
+
+
+def _steps(
+    events: Sequence[TraceEvent], rules: Rules
+) -> tuple[tuple[TraceStep, ...], tuple[tuple[FirewallRule, ...], ...]]:
+    """Everything that had a say and is not ours; and, for each, who called its chain.
+
+    An event without a handle only says that a chain came to its end.
+    """
     steps: list[TraceStep] = []
-    calls: dict[tuple[str, str, str], str] = {}
+    called: list[tuple[FirewallRule, ...]] = []
+    calls: dict[tuple[str, str, str], FirewallRule] = {}
     hook = ""
     for event in events:
-        if event.table == own_table or event.kind is TraceKind.RETURN:
+        if event.kind is TraceKind.RETURN or _OWN_TABLE.fullmatch(event.table):
             continue
         if event.kind is TraceKind.RULE and event.handle is None:
             continue
         chain = rules.chain(event)
         if chain is not None and chain.hook:
             hook = chain.hook
-        rule, packets = rules.rule(event, calls.get((event.family, event.table, event.chain)))
+        callers = _callers(event, calls)
+        rule, packets = rules.rule(event, callers)
         if event.target:
-            calls[event.family, event.table, event.target] = f"{rule.place()}: {rule.text}"
+            calls[event.family, event.table, event.target] = rule
         steps.append(TraceStep(hook=hook, rule=rule, verdict=event.verdict, packets=packets))
-    return tuple(steps)
+        called.append(callers)
+    return tuple(steps), tuple(called)
 
 
-def _accepting(steps: Sequence[TraceStep], path: TracePath) -> TraceStep | None:
-    """The rule that accepted at the hook that decides, else that hook's last policy; None where there is neither."""
-    hook = "input" if path is TracePath.IN else "output"
-    here = [step for step in steps if step.hook == hook]
+def _callers(event: TraceEvent, calls: dict[tuple[str, str, str], FirewallRule]) -> tuple[FirewallRule, ...]:
+    found: list[FirewallRule] = []
+    chain = event.chain
+    # A goto back into a chain that was left would make a circle of the calls that are remembered.
+    while (caller := calls.get((event.family, event.table, chain))) is not None and caller not in found:
+        found.append(caller)
+        chain = caller.chain
+    return tuple(found)
+
+
+def _rewritten(events: Sequence[TraceEvent], rules: Rules) -> tuple[Rewrite, ...]:
+    """Each change of addresses between two places, with the last rule between them that could have made it."""
+    rewrites: list[Rewrite] = []
+    before: Endpoints | None = None
+    rule: FirewallRule | None = None
+    for event in events:
+        if event.endpoints is not None:
+            if before is not None and event.endpoints != before:
+                rewrites.append(Rewrite(before=before, after=event.endpoints, rule=rule))
+            if event.endpoints != before:
+                rule = None
+            before = event.endpoints
+        if not _OWN_TABLE.fullmatch(event.table) and event.kind is TraceKind.RULE and event.handle is not None:
+            candidate, _ = rules.rule(event, ())
+            if _REWRITES.search(_QUOTED.sub("", candidate.text)):
+                rule = candidate
+    return tuple(rewrites)
+
+
+def _leaves_by(events: Sequence[TraceEvent]) -> int:
+    """The device that the packet was about to leave by; of a bridge's packet, the port."""
+    told = [(event.family == "bridge", event.out_index) for event in events if event.out_index]
+    return next((index for bridged, index in reversed(told) if bridged), told[-1][1] if told else 0)
+
+
+def _accepting(steps: Sequence[TraceStep], rules: Rules, hook: str) -> TraceStep | None:
+    """The rule that accepted at the hook that decides, else that hook's last policy; None where there is neither.
+
+    A chain that translates addresses decides about nothing else.
+    """
+    here = [step for step in steps if step.hook == hook and not rules.translates(step.rule)]
     accepted = [step for step in here if step.verdict == "accept" and step.rule.policy is None]
     deciding = accepted or [step for step in here if step.rule.policy is not None]
     return deciding[-1] if deciding else None
@@ -169,18 +317,9 @@ def _rejects(rule: FirewallRule) -> bool:
     return bool(_REJECT.search(_QUOTED.sub("", rule.text)))
 
 
-def _beyond(end: str, rules: Rules, path: TracePath, *, egress: bool) -> str:
-    """Why the last chain that the packet reached is not the end of its way; empty when it is."""
-    if end != "end-postrouting":
-        return ""
-    if path is TracePath.IN:
-        return "it passed every chain of this namespace, and is not for this host: a rule gave it another destination"
-    if egress and rules.watches_egress():
-        return "it leaves by another device, whose egress chains were not watched (--out names the device)"
-    return ""
-
-
-def _why(events: Sequence[TraceEvent], last: TraceStep | None, rules: Rules, *, lost: bool) -> str:
+def _why(
+    events: Sequence[TraceEvent], last: TraceStep | None, rules: Rules, *, lost: bool, suspects: Sequence[str]
+) -> str:
     if lost:
         return "the kernel could not deliver all trace events"
     if not events:
@@ -190,7 +329,9 @@ def _why(events: Sequence[TraceEvent], last: TraceStep | None, rules: Rules, *, 
     if last is not None and last.verdict in ("queue", "stolen"):
         return f"{last.rule.place()} gave it to somebody else ({last.verdict}): {last.rule.text}"
     where = f"behind {last.rule.table} {last.rule.chain}" if last is not None else "behind the first hook"
-    suspects = "routing, a reverse path filter, connection tracking or a BPF program"
+    others = "routing, a reverse path filter, connection tracking or a BPF program"
+    if suspects:
+        others = f"{'; '.join(suspects)}; or {others}"
     if rules.legacy_tables:
-        suspects = f"legacy iptables, whose chains do not report ({', '.join(rules.legacy_tables)}); or {suspects}"
-    return f"no nft rule dropped it, and it was lost {where}: {suspects}"
+        others = f"legacy iptables, whose chains do not report ({', '.join(rules.legacy_tables)}); or {others}"
+    return f"no nft rule dropped it, and it was lost {where}: {others}"
