@@ -147,7 +147,8 @@ def _would_tell(ctx: Context, flows: Sequence[_Judged]) -> list[Step]:
     if first is not None and first.other != "any host":
         out = first.packet.direction is Direction.OUT
         way = f"--path out --dst {first.other}" if out else f"--src {first.other}"
-        ports = f"--proto {first.packet.protocol} --dport {first.packet.destination_port}"
+        port = first.packet.destination_port
+        ports = f"--proto {first.packet.protocol}" + (f" --dport {port}" if port is not None else "")
         steps.append(
             Step(
                 host=ctx.host,

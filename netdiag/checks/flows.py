@@ -124,7 +124,7 @@ def to_trace(ctx: Context) -> tuple[Packet, ...]:
     by_peer: dict[str, list[Packet]] = {}
     for _, packet in itertools.chain(inbound(ctx), outbound(ctx)):
         address = getattr(packet, other[packet.direction])
-        if address and packet.destination_port is not None:
+        if address and (packet.destination_port is not None or packet.direction is Direction.IN):
             by_peer.setdefault(address, []).append(packet)
     packets = dict.fromkeys([*joins, *itertools.chain.from_iterable(by_peer.values())])
     return tuple(packets)[:MOST_TRACED]

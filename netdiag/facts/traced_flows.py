@@ -13,12 +13,15 @@ import msgspec
 from netdiag.errors import UsageError
 from netdiag.facts.context import Context
 from netdiag.facts.level import Level, judge
+from netdiag.facts.nft_dump import gather_listing
 from netdiag.facts.rounds import together
 from netdiag.facts.route_lookup import gather_lookup, gather_neighbour_unanswered
 from netdiag.facts.trace_events import decode_trace
-from netdiag.facts.trace_plan import Wanted, gather_packet, request_of
-from netdiag.firewall.trace import Rules, resolve
-from netdiag.model.facts import HOST, Facts
+from netdiag.facts.trace_plan import gather_packet, namespace_of, request_of
+from netdiag.facts.trace_surroundings import gather_suspects
+from netdiag.facts.trace_wanted import PORTS, Wanted, named
+from netdiag.firewall.trace import Rules, resolve, with_names
+from netdiag.model.facts import HOST, Absence, Backend, Facts
 from netdiag.model.firewall import Direction, Packet
 from netdiag.model.probes import TracedFlow
 from netdiag.model.report import Confidence
@@ -27,10 +30,6 @@ from netdiag.model.wire import Answer, Gather
 
 WAIT_MS = 500
 """How long the kernel is listened to for a packet that ends nowhere; all others end within a few milliseconds."""
-_PROTOCOLS = frozenset({"tcp", "udp"})
-"""What the participant sends. Other protocols (ESP) are left to a reading of the rules."""
-_OWN_TABLES = "netdiag-"
-"""How the tables begin that traces make for themselves."""
 _NEEDS = {Direction.IN: ("nf_tables", "tun"), Direction.OUT: ("nf_tables",)}
 
 
@@ -45,10 +44,10 @@ def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[Trace
     asked = [packet for packet, reason in zip(packets, refused, strict=True) if reason is None]
     planned: list[TracedPacket | str] = yield from together([_planned(packet, facts) for packet in asked])
     sent = [plan for plan in planned if isinstance(plan, TracedPacket)]
-    answers: list[Answer] = []
-    if sent:
-        answers = list((yield [request_of(plan, facts, wait_ms=WAIT_MS) for plan in sent]))
-    rules = Rules((facts.firewall.value or {}).get(HOST, ()), HOST)
+    rules = (yield from _rules(facts)) if sent else Rules((), HOST)
+    suspects: list[tuple[str, ...]] = yield from together([gather_suspects(plan, facts) for plan in sent])
+    requests = [request_of(plan, facts, wait_ms=WAIT_MS, rules=rules) for plan in sent]
+    answers: list[Answer] = list((yield requests)) if requests else []
     plans = iter(planned)
     flows: list[TracedFlow] = []
     for packet, reason in zip(packets, refused, strict=True):
@@ -59,7 +58,7 @@ def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[Trace
         if isinstance(plan, str):
             flows.append(TracedFlow(packet=packet, why_not=plan))
         else:
-            flows.append(_flow(packet, plan, answers.pop(0), rules))
+            flows.append(_flow(packet, plan, answers.pop(0), rules, facts, suspects.pop(0)))
     return tuple((yield from together([_unless_unsendable(flow) for flow in flows])))
 
 
@@ -78,8 +77,10 @@ def _unless_unsendable(flow: TracedFlow) -> Gather[TracedFlow]:
 
 def _refused(packet: Packet, facts: Facts) -> TracedFlow | None:
     """The flow of a packet that this host, as it is, does not trace."""
-    if packet.protocol not in _PROTOCOLS:
-        return TracedFlow(packet=packet, why_not=f"IP protocol {packet.protocol} is not traced")
+    if packet.direction is Direction.OUT and packet.protocol not in PORTS:
+        # It has no port that a new flow could be told by: conntrack would take what the peer sends for its answer.
+        text = f"a packet of {named(packet.protocol)} that leaves would open the way in for the peer's"
+        return TracedFlow(packet=packet, why_not=text)
     report = judge(facts)
     if report.level is not Level.OWNED_TRACE:
         return TracedFlow(packet=packet, why_not=report.why)
@@ -91,6 +92,15 @@ def _refused(packet: Packet, facts: Facts) -> TracedFlow | None:
     return None
 
 
+def _rules(facts: Facts) -> Gather[Rules]:
+    """The host's rules as its facts list them; where it has no nft, the kernel tells the order of the handles."""
+    rule_sets = (facts.firewall.value or {}).get(HOST, ())
+    if any(rules.backend is Backend.NFT_NATIVE for rules in rule_sets):
+        return Rules(rule_sets, HOST)
+    listing = yield from gather_listing(namespace_of(facts, HOST))
+    return Rules(rule_sets, HOST, None if isinstance(listing, Absence) else listing)
+
+
 def _planned(packet: Packet, facts: Facts) -> Gather[TracedPacket | str]:
     """The packet in full, or why it cannot be made here."""
     inward = packet.direction is Direction.IN
@@ -100,7 +110,7 @@ def _planned(packet: Packet, facts: Facts) -> Gather[TracedPacket | str]:
         out_device="" if inward else packet.device,
         source=packet.source,
         destination=packet.destination,
-        protocol=packet.protocol,
+        protocol=named(packet.protocol),
         source_port=packet.source_port,
         destination_port=packet.destination_port,
     )
@@ -110,20 +120,23 @@ def _planned(packet: Packet, facts: Facts) -> Gather[TracedPacket | str]:
         return str(error)
 
 
-def _flow(packet: Packet, sent: TracedPacket, answer: Answer, rules: Rules) -> TracedFlow:
+def _flow(
+    packet: Packet, sent: TracedPacket, answer: Answer, rules: Rules, facts: Facts, suspects: tuple[str, ...]
+) -> TracedFlow:
     if answer.data is None:
         return TracedFlow(packet=packet, why_not=answer.error.text if answer.error is not None else "no answer")
     data = answer.data
     events = decode_trace(data["messages"])
     resolved = resolve(
-        # Traces that run at the same time have tables at the same hooks; they say nothing of this packet.
-        [event for event in events.rows if event.table == data["table"] or not event.table.startswith(_OWN_TABLES)],
+        events.rows,
         rules,
         path=sent.path,
         own_table=data["table"],
-        egress=data["egress"],
         lost=data["lost"] or bool(events.error),
+        bridges=[link.index for link in (facts.links.value or {}).get(HOST, ()) if link.kind == "bridge"],
+        suspects=suspects,
     )
+    resolved = with_names(resolved, rules, facts)
     decided = resolved.decided.rule if resolved.decided is not None else None
     known = resolved.verdict is not TraceVerdict.UNKNOWN
     seen_us = data["seen_us"]
@@ -133,9 +146,10 @@ def _flow(packet: Packet, sent: TracedPacket, answer: Answer, rules: Rules) -> T
         policy=decided if decided is not None and decided.policy is not None else None,
         confidence=Confidence.PROVEN if known else Confidence.POSSIBLE,
         path=resolved.path,
+        nat=resolved.nat,
         level=Level.OWNED_TRACE.value,
         elapsed_ms=None if seen_us is None else round(seen_us / 1000, 2),
         reason=resolved.reason,
-        packet=msgspec.structs.replace(sent, source_port=data["sport"]),
+        packet=msgspec.structs.replace(sent, source_port=data["sport"] if sent.protocol in PORTS else None),
     )
     return TracedFlow(packet=packet, trace=trace)
