@@ -10,6 +10,8 @@ from netdiag.model.trace import Endpoints, Trace, TracePath
 _OUTWARD = ("output", "postrouting", "egress")
 _ECHO = {"icmp": 8, "icmpv6": 128}
 _PORTS = ("tcp", "udp", "sctp", "dccp", "udplite")
+_NUMBERS = {"ipip": "4"}
+"""Names that the tools do not share."""
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +68,7 @@ def flow_of_trace(trace: Trace) -> Flow:
     outward = not forwarded and (hook in _OUTWARD or (not hook and packet.path is TracePath.OUT))
     return Flow(
         family=6 if ":" in ends.source + ends.destination else 4,
-        protocol=packet.protocol,
+        protocol=_NUMBERS.get(packet.protocol, packet.protocol),
         source="" if outward else ends.source,
         destination=ends.destination if outward or forwarded else "",
         destination_port=ends.destination_port if packet.protocol in _PORTS else None,

@@ -7,7 +7,7 @@ import msgspec
 from netdiag.errors import UsageError
 from netdiag.facts.context import Context, Options
 from netdiag.facts.firewall import gather_firewall
-from netdiag.facts.trace_plan import Wanted
+from netdiag.facts.trace_wanted import Wanted
 from netdiag.firewall.allow import plan
 from netdiag.firewall.around import Around
 from netdiag.host.collect import collect

@@ -1,0 +1,249 @@
+"""``netdiag firewall allow`` and ``confirm``: the least rule that lets one packet through, and taking it back."""
+
+from __future__ import annotations
+
+import secrets
+import select
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from netdiag.cli.output import Progress
+from netdiag.cli.packet_options import packet_options, wanted_of
+from netdiag.errors import UsageError
+from netdiag.model.fix import Allow, Fix
+from netdiag.model.trace import Trace, TraceVerdict
+
+if TYPE_CHECKING:
+    from netdiag.facts.trace_wanted import Wanted
+    from netdiag.host.change import Change
+
+_WITHIN_S = click.IntRange(5, 600)
+
+
+@click.command("allow")
+@packet_options
+@click.option("--plan", is_flag=True, help="Say what would be changed, and change nothing  [default]")
+@click.option("--apply", "apply_", is_flag=True, help="Put the rule in, trace again, and take it back unless confirmed.")
+@click.option(
+    "--confirm-within",
+    type=_WITHIN_S,
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --apply: for how long it waits to be confirmed, 5 to 600.",
+)
+def allow(*, plan: bool, apply_: bool, confirm_within: int, **options: Any) -> None:  # noqa: ANN401 - click's own values
+    r"""Propose the least rule that lets one packet through, in the right place, with its undo and how to keep it.
+
+    The packet is traced first, and nothing is sent to anybody. The rule is for the peer's address, the protocol and the
+    port. Exit code: 0 the packet is let through now, 1 it is not, 3 not known.
+
+    \b
+    With --apply the change is taken back unless you confirm it at the terminal, or with "netdiag firewall confirm" at
+    another one: also when this command is killed or its terminal is lost.
+
+    \b
+    Examples:
+      netdiag firewall allow --src 192.0.2.21 --dport 2377
+      netdiag firewall allow --src 192.0.2.21 --dport 2377 --apply --confirm-within 30
+    """
+    from netdiag.host import LocalHost
+    from netdiag.host.allow import propose
+    from netdiag.host.collect import local_options
+    from netdiag.host.trace import find_namespace
+
+    if plan and apply_:
+        raise click.UsageError("--plan changes nothing and --apply does: give one of them")
+    host, collected = LocalHost(), local_options(load_modules=options["load_modules"])
+    change_id = secrets.token_hex(4)
+    with Progress("following a packet"):
+        namespace = find_namespace(
+            host,
+            container=options["container"] or "",
+            netns=options["netns"] or "",
+            now_s=time.time(),
+            options=collected,
+        )
+        wanted = wanted_of(options, namespace)
+        answer = propose(host, wanted, now_s=time.time(), options=collected, rule_id=change_id)
+    as_json = options["output"] == "json"
+    if not as_json:
+        click.echo("\n".join(proposal_lines(answer)))
+    if apply_ and answer.fix is not None:
+        if as_json:
+            click.echo("\n".join(proposal_lines(answer)), err=True)
+        answer = _applied(answer, wanted, collected, change_id, confirm_within)
+        if not as_json:
+            click.echo("\n".join(result_lines(answer)))
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+        sys.stdout.buffer.flush()
+    sys.exit(_exit_code(answer))
+
+
+@click.command("confirm")
+@click.argument("change_id", metavar="[ID]", required=False)
+def confirm(change_id: str | None) -> None:
+    r"""Keep a rule that "netdiag firewall allow --apply" has put in and that waits to be confirmed.
+
+    \b
+    Example, at another terminal:
+      netdiag firewall confirm
+    """
+    from netdiag.host.change import confirm as keep
+    from netdiag.host.change import pending
+
+    waiting = pending()
+    if change_id is None and len(waiting) != 1:
+        raise UsageError(
+            f"several changes wait to be confirmed, name one: {', '.join(waiting)}"
+            if waiting
+            else "no change waits to be confirmed"
+        )
+    problems = keep(change_id or waiting[0])
+    click.echo(f"kept: {change_id or waiting[0]}")
+    for problem in problems:
+        click.echo(f"but not permanently: {problem}")
+    sys.exit(1 if problems else 0)
+
+
+def _applied(answer: Allow, wanted: Wanted, options: Any, change_id: str, within_s: int) -> Allow:  # noqa: ANN401
+    """Put the rule in, trace again, and have it confirmed or taken back."""
+    from netdiag.host import LocalHost
+    from netdiag.host.allow import again
+    from netdiag.host.change import Change, ChangeError
+
+    assert answer.fix is not None  # noqa: S101 - the caller has seen it
+    after: Trace | None = None
+    try:
+        with Change(answer.fix, change_id=change_id, within_s=within_s) as change:
+            change.apply()
+            with Progress("following the packet again"):
+                after = again(LocalHost(), wanted, answer.before, now_s=time.time(), options=options)
+            for line in _after_lines(answer.before, after):
+                click.echo(line, err=True)
+            if _same_place(answer.before, after):
+                change.undo()
+            else:
+                _decide(change, change_id)
+    except ChangeError as error:
+        return msgspec.structs.replace(answer, reason=str(error), applied=after is not None, after=after)
+    from netdiag.host.change import State
+
+    kept = change.state is State.KEPT
+    reason = "; ".join(change.problems)
+    if not reason and after.verdict is TraceVerdict.UNKNOWN:
+        reason = after.reason
+    return msgspec.structs.replace(answer, applied=True, after=after, kept=kept, reason=reason)
+
+
+def _same_place(before: Trace, after: Trace) -> bool:
+    """Whether the same rule or policy still decides: then the change is of no use."""
+    was, now = before.rule or before.policy, after.rule or after.policy
+    if was is None or now is None or after.verdict is not before.verdict:
+        return False
+    return (was.family, was.table, was.chain, was.text) == (now.family, now.table, now.chain, now.text)
+
+
+def _decide(change: Change, change_id: str) -> None:
+    """Wait for a yes or a no at the terminal, for a confirmation elsewhere, or for the time to pass."""
+    from netdiag.host.change import State
+
+    terminal = sys.stdin.isatty()
+    if not terminal:
+        text = f"taken back in {change.left_s():.0f} s, unless confirmed: netdiag firewall confirm {change_id}"
+        click.echo(text, err=True)
+        change.settled()
+        return
+    click.echo(f"(or at another terminal: netdiag firewall confirm {change_id})", err=True)
+    while change.state is State.APPLIED:
+        click.echo(f"\r\x1b[Kkeep it? [y/N] ({change.left_s():.0f} s left) ", nl=False, err=True)
+        ready, _, _ = select.select([sys.stdin, change], [], [], 1.0)
+        if change in ready:
+            change.settled()
+            click.echo("", err=True)
+        elif sys.stdin in ready:
+            if sys.stdin.readline().strip().lower() in ("y", "yes"):
+                change.keep()
+            else:
+                change.undo()
+
+
+def _exit_code(answer: Allow) -> int:
+    """0 the packet is let through now, 1 it is not, 3 not known."""
+    last = answer.after if answer.kept and answer.after is not None else answer.before
+    if last.verdict is TraceVerdict.UNKNOWN:
+        return 3
+    return 0 if last.verdict is TraceVerdict.ACCEPT else 1
+
+
+def proposal_lines(answer: Allow) -> list[str]:
+    """What was found and what is proposed, for people."""
+    before = answer.before
+    said = [f"{before.verdict.value.upper()}: {_packet(before)}"]
+    decided = before.rule or before.policy
+    if decided is not None:
+        said += ["", f"  {decided.backend.value} {decided.family} {decided.place()}, owner {_owner(decided)}"]
+        said += [f"    {decided.text}"] if decided.text else []
+        said += [f"    called from {decided.call_site}"] if decided.call_site else []
+    if answer.fix is not None:
+        return [*said, *_fix_lines(answer.fix)]
+    if before.verdict is TraceVerdict.ACCEPT:
+        return [*said, "", "It is let through already: nothing is to be done."]
+    return [*said, "", f"No rule is proposed: {answer.reason}"]
+
+
+def _fix_lines(fix: Fix) -> list[str]:
+    said = ["", f"To let it through ({fix.place}):"]
+    said += [f"  {command.text}" for command in fix.commands]
+    said += ["", "Undo:", *(f"  {command.text}" for command in reversed(fix.undo))]
+    said += ["", "To keep it:", *(f"  {line}" for line in fix.persist)] if fix.persist else []
+    said += ["", f"It lets through: {fix.covers} (risk: {fix.risk.value})"]
+    said += [f"  {note}" for note in fix.notes]
+    return said
+
+
+def _after_lines(before: Trace, after: Trace) -> list[str]:
+    said = [f"with the rule: {before.verdict.value} -> {after.verdict.value}"]
+    decided = after.rule or after.policy
+    if after.verdict in (TraceVerdict.DROP, TraceVerdict.REJECT) and decided is not None:
+        said.append(f"  now by {decided.backend.value} {decided.family} {decided.place()}: {decided.text}")
+        if _same_place(before, after):
+            said.append("  the same rule decides: the change is of no use and is taken back")
+    if after.reason:
+        said.append(f"  {after.reason}")
+    return said
+
+
+def result_lines(answer: Allow) -> list[str]:
+    """What became of the change."""
+    if not answer.applied:
+        return ["", f"Nothing is changed: {answer.reason}"]
+    verdict = answer.after.verdict.value if answer.after is not None else "unknown"
+    if answer.kept:
+        said = ["", f"Kept. The packet's verdict is now: {verdict}."]
+    else:
+        said = ["", f"Taken back. With the rule the packet's verdict was: {verdict}."]
+    return [*said, f"  {answer.reason}"] if answer.reason else said
+
+
+def _owner(decided: Any) -> str:  # noqa: ANN401 - a rule
+    return decided.owner.value + (f" ({decided.belongs_to})" if decided.belongs_to else "")
+
+
+def _packet(found: Trace) -> str:
+    packet = found.packet
+    ends = [
+        address if port is None else f"{address} port {port}"
+        for address, port in (
+            (packet.source, packet.source_port),
+            (packet.destination, packet.destination_port),
+        )
+    ]
+    way = f"arriving on {packet.in_device}" if packet.in_device else ""
+    out = f"leaving by {packet.out_device}" if packet.out_device else ""
+    return f"{packet.protocol} from {ends[0]} to {ends[1]}, {' and '.join(each for each in (way, out) if each)}"
