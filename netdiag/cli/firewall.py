@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from netdiag.cli.firewall_allow import allow, confirm
 from netdiag.cli.output import Progress
 from netdiag.cli.packet_options import named_namespace, packet_options, wanted_of
 from netdiag.cli.trace_text import lines
@@ -20,6 +21,10 @@ EXIT = {TraceVerdict.ACCEPT: 0, TraceVerdict.DROP: 1, TraceVerdict.REJECT: 1, Tr
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def firewall() -> None:
     """Say which rule of this host's packet filters decides about a packet."""
+
+
+firewall.add_command(allow)
+firewall.add_command(confirm)
 
 
 @firewall.command("trace")

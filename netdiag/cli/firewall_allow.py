@@ -1,4 +1,5 @@
 """``netdiag firewall allow`` and ``confirm``: the least rule that lets one packet through, and taking it back."""
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ import click
 import msgspec
 
 from netdiag.cli.output import Progress
-from netdiag.cli.packet_options import packet_options, wanted_of
+from netdiag.cli.packet_options import named_namespace, packet_options, wanted_of
+from netdiag.cli.trace_text import packet_line, rule_lines
 from netdiag.errors import UsageError
 from netdiag.model.fix import Allow, Fix
 from netdiag.model.trace import Trace, TraceVerdict
 
 if TYPE_CHECKING:
+    from netdiag.facts.context import Options
     from netdiag.facts.trace_wanted import Wanted
     from netdiag.host.change import Change
 
@@ -27,7 +30,9 @@ _WITHIN_S = click.IntRange(5, 600)
 @click.command("allow")
 @packet_options
 @click.option("--plan", is_flag=True, help="Say what would be changed, and change nothing  [default]")
-@click.option("--apply", "apply_", is_flag=True, help="Put the rule in, trace again, and take it back unless confirmed.")
+@click.option(
+    "--apply", "apply_", is_flag=True, help="Put the rule in, trace again, and take it back unless confirmed."
+)
 @click.option(
     "--confirm-within",
     type=_WITHIN_S,
@@ -36,8 +41,18 @@ _WITHIN_S = click.IntRange(5, 600)
     metavar="SECONDS",
     help="With --apply: for how long it waits to be confirmed, 5 to 600.",
 )
-def allow(*, plan: bool, apply_: bool, confirm_within: int, **options: Any) -> None:  # noqa: ANN401 - click's own values
-    r"""Propose the least rule that lets one packet through, in the right place, with its undo and how to keep it.
+@click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def allow(
+    *,
+    plan: bool,
+    apply_: bool,
+    confirm_within: int,
+    load_modules: bool,
+    output: str,
+    **options: Any,
+) -> None:
+    """Propose the least rule that lets one packet through, in the right place, with its undo and how to keep it.
 
     The packet is traced first, and nothing is sent to anybody. The rule is for the peer's address, the protocol and the
     port. Exit code: 0 the packet is let through now, 1 it is not, 3 not known.
@@ -58,25 +73,20 @@ def allow(*, plan: bool, apply_: bool, confirm_within: int, **options: Any) -> N
 
     if plan and apply_:
         raise click.UsageError("--plan changes nothing and --apply does: give one of them")
-    host, collected = LocalHost(), local_options(load_modules=options["load_modules"])
+    container, netns = named_namespace(options)
+    host, asked, now_s = LocalHost(), local_options(load_modules=load_modules), time.time()
     change_id = secrets.token_hex(4)
     with Progress("following a packet"):
-        namespace = find_namespace(
-            host,
-            container=options["container"] or "",
-            netns=options["netns"] or "",
-            now_s=time.time(),
-            options=collected,
-        )
+        namespace = find_namespace(host, container=container, netns=netns, now_s=now_s, options=asked)
         wanted = wanted_of(options, namespace)
-        answer = propose(host, wanted, now_s=time.time(), options=collected, rule_id=change_id)
-    as_json = options["output"] == "json"
+        answer = propose(host, wanted, now_s=now_s, options=asked, rule_id=change_id)
+    as_json = output == "json"
     if not as_json:
         click.echo("\n".join(proposal_lines(answer)))
     if apply_ and answer.fix is not None:
         if as_json:
             click.echo("\n".join(proposal_lines(answer)), err=True)
-        answer = _applied(answer, wanted, collected, change_id, confirm_within)
+        answer = _applied(answer, wanted, asked, change_id, confirm_within)
         if not as_json:
             click.echo("\n".join(result_lines(answer)))
     if as_json:
@@ -88,7 +98,7 @@ def allow(*, plan: bool, apply_: bool, confirm_within: int, **options: Any) -> N
 @click.command("confirm")
 @click.argument("change_id", metavar="[ID]", required=False)
 def confirm(change_id: str | None) -> None:
-    r"""Keep a rule that "netdiag firewall allow --apply" has put in and that waits to be confirmed.
+    """Keep a rule that "netdiag firewall allow --apply" has put in and that waits to be confirmed.
 
     \b
     Example, at another terminal:
@@ -111,11 +121,11 @@ def confirm(change_id: str | None) -> None:
     sys.exit(1 if problems else 0)
 
 
-def _applied(answer: Allow, wanted: Wanted, options: Any, change_id: str, within_s: int) -> Allow:  # noqa: ANN401
+def _applied(answer: Allow, wanted: Wanted, options: Options, change_id: str, within_s: int) -> Allow:
     """Put the rule in, trace again, and have it confirmed or taken back."""
     from netdiag.host import LocalHost
     from netdiag.host.allow import again
-    from netdiag.host.change import Change, ChangeError
+    from netdiag.host.change import Change, ChangeError, State
 
     assert answer.fix is not None  # noqa: S101 - the caller has seen it
     after: Trace | None = None
@@ -132,8 +142,6 @@ def _applied(answer: Allow, wanted: Wanted, options: Any, change_id: str, within
                 _decide(change, change_id)
     except ChangeError as error:
         return msgspec.structs.replace(answer, reason=str(error), applied=after is not None, after=after)
-    from netdiag.host.change import State
-
     kept = change.state is State.KEPT
     reason = "; ".join(change.problems)
     if not reason and after.verdict is TraceVerdict.UNKNOWN:
@@ -184,12 +192,10 @@ def _exit_code(answer: Allow) -> int:
 def proposal_lines(answer: Allow) -> list[str]:
     """What was found and what is proposed, for people."""
     before = answer.before
-    said = [f"{before.verdict.value.upper()}: {_packet(before)}"]
+    said = [f"{before.verdict.value.upper()}: {packet_line(before.packet)}"]
     decided = before.rule or before.policy
     if decided is not None:
-        said += ["", f"  {decided.backend.value} {decided.family} {decided.place()}, owner {_owner(decided)}"]
-        said += [f"    {decided.text}"] if decided.text else []
-        said += [f"    called from {decided.call_site}"] if decided.call_site else []
+        said += ["", *rule_lines(decided)]
     if answer.fix is not None:
         return [*said, *_fix_lines(answer.fix)]
     if before.verdict is TraceVerdict.ACCEPT:
@@ -229,21 +235,3 @@ def result_lines(answer: Allow) -> list[str]:
     else:
         said = ["", f"Taken back. With the rule the packet's verdict was: {verdict}."]
     return [*said, f"  {answer.reason}"] if answer.reason else said
-
-
-def _owner(decided: Any) -> str:  # noqa: ANN401 - a rule
-    return decided.owner.value + (f" ({decided.belongs_to})" if decided.belongs_to else "")
-
-
-def _packet(found: Trace) -> str:
-    packet = found.packet
-    ends = [
-        address if port is None else f"{address} port {port}"
-        for address, port in (
-            (packet.source, packet.source_port),
-            (packet.destination, packet.destination_port),
-        )
-    ]
-    way = f"arriving on {packet.in_device}" if packet.in_device else ""
-    out = f"leaving by {packet.out_device}" if packet.out_device else ""
-    return f"{packet.protocol} from {ends[0]} to {ends[1]}, {' and '.join(each for each in (way, out) if each)}"
