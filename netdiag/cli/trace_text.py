@@ -48,18 +48,24 @@ def packet_line(packet: TracedPacket) -> str:
         destination_port=packet.destination_port,
     )
     ways = {
-        TracePath.IN: f"arriving on {packet.in_device}",
-        TracePath.FORWARD: f"from {packet.in_device} on to {packet.out_device or 'another device'}",
-        TracePath.OUT: f"leaving by {packet.out_device}",
+        TracePath.IN: f"arriving on {packet.in_device or 'any device'}",
+        TracePath.FORWARD: f"from {packet.in_device or 'any device'} on to {packet.out_device or 'another one'}",
+        TracePath.OUT: f"leaving by {packet.out_device or 'any device'}",
     }
     where = "" if packet.namespace == HOST else f", in {packet.namespace}"
-    protocol = f"protocol {packet.protocol}" if packet.protocol.isdigit() else packet.protocol
+    protocol = (
+        "any packet"
+        if not packet.protocol
+        else f"protocol {packet.protocol}"
+        if packet.protocol.isdigit()
+        else packet.protocol
+    )
     return f"{protocol} from {_place(ends, True)} to {_place(ends, False)}, {ways[packet.path]}{where}"
 
 
 def _place(ends: Endpoints, source: bool) -> str:
     address, port = (ends.source, ends.source_port) if source else (ends.destination, ends.destination_port)
-    return (address or "anybody") if port is None else f"{address or 'any address'} port {port}"
+    return (address or "any address") if port is None else f"{address or 'any address'} port {port}"
 
 
 def _rewrite(rewrite: Rewrite) -> str:
