@@ -439,8 +439,9 @@ def ufw(host):
         " do cp /usr/share/ufw/$file /etc/ufw/$file; done",
         "cp /usr/share/ufw/iptables/*.rules /etc/ufw/",
         "ufw --force enable",
-        # What the package installs has no limit rules for IPv6: the first change of all adds them.
+        # What the package installs has no limit rules for IPv6: the first rule that is deleted adds them.
         "ufw allow 22/tcp",
+        "ufw delete allow 22/tcp",
     )
     yield host
     add(host, "ufw --force disable", "rm -f /etc/ufw/*.rules /etc/ufw/ufw.conf")
