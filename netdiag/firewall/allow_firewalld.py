@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from netdiag.firewall.around import Around
+from netdiag.firewall.around import Around, called
 from netdiag.firewall.flow import Flow
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.fix import Fix, Proposal
@@ -136,7 +136,8 @@ def _place(trace: Trace, rule: FirewallRule, flow: Flow) -> Place | str:
     if own is None and _LAST_WORD.match(rule.text) is None:
         return f"{rule.place()} is of firewalld's own making ({rule.text}): a rich rule comes too late for it"
     ways = ("FWD", "FWDI", "FWDO") if flow.forwarded else ("OUT",) if flow.outward else ("IN",)
-    passed = [found for step in trace.path if (found := _parsed(step.rule.chain)) is not None and found[0] in ways]
+    chains = [chain for step in trace.path for chain in (step.rule.chain, called(step.rule))]
+    passed = [found for chain in chains if (found := _parsed(chain)) is not None and found[0] in ways]
     if own is not None:
         _, place = own
         said = _BELONGS.match(rule.belongs_to)
