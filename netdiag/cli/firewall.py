@@ -10,12 +10,18 @@ import click
 import msgspec
 
 from netdiag.cli.firewall_allow import allow, confirm
-from netdiag.cli.output import Progress
+from netdiag.cli.output import Progress, columns
 from netdiag.cli.packet_options import named_namespace, packet_options, wanted_of
-from netdiag.cli.trace_text import lines
 from netdiag.model.trace import TraceVerdict
 
 EXIT = {TraceVerdict.ACCEPT: 0, TraceVerdict.DROP: 1, TraceVerdict.REJECT: 1, TraceVerdict.UNKNOWN: 3}
+
+_COLOURS = {
+    TraceVerdict.ACCEPT: "green",
+    TraceVerdict.DROP: "red",
+    TraceVerdict.REJECT: "red",
+    TraceVerdict.UNKNOWN: "magenta",
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,6 +62,7 @@ def trace(wait_s: float | None, load_modules: bool, output: str, **options: Any)
     from netdiag.host.collect import local_options
     from netdiag.host.trace import find_namespace, watch
     from netdiag.host.trace import trace as run
+    from netdiag.report.trace_lines import lines
 
     container, netns = named_namespace(options)
     asked, host, now_s = local_options(load_modules=load_modules), LocalHost(), time.time()
@@ -70,5 +77,8 @@ def trace(wait_s: float | None, load_modules: bool, output: str, **options: Any)
         sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
         sys.stdout.buffer.flush()
     else:
-        click.echo("\n".join(lines(found)))
+        first, *rest = lines(found, columns())
+        # click strips colours where standard output is no terminal.
+        click.secho(first, fg=_COLOURS[found.verdict], bold=True)
+        click.echo("\n".join(rest))
     sys.exit(EXIT[found.verdict])
