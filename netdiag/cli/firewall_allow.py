@@ -14,9 +14,8 @@ import msgspec
 
 from netdiag.cli.output import Progress
 from netdiag.cli.packet_options import named_namespace, packet_options, wanted_of
-from netdiag.cli.trace_text import packet_line, rule_lines
 from netdiag.errors import UsageError
-from netdiag.model.fix import Allow, Fix
+from netdiag.model.fix import Allow
 from netdiag.model.trace import Trace, TraceVerdict
 
 if TYPE_CHECKING:
@@ -70,6 +69,7 @@ def allow(
     from netdiag.host.allow import propose
     from netdiag.host.collect import local_options
     from netdiag.host.trace import find_namespace
+    from netdiag.report.allow_lines import proposal_lines, result_lines
 
     if plan and apply_:
         raise click.UsageError("--plan changes nothing and --apply does: give one of them")
@@ -126,6 +126,7 @@ def _applied(answer: Allow, wanted: Wanted, options: Options, change_id: str, wi
     from netdiag.host import LocalHost
     from netdiag.host.allow import again
     from netdiag.host.change import Change, ChangeError, State
+    from netdiag.report.allow_lines import after_lines, same_place
 
     assert answer.fix is not None  # noqa: S101 - the caller has seen it
     after: Trace | None = None
@@ -134,9 +135,9 @@ def _applied(answer: Allow, wanted: Wanted, options: Options, change_id: str, wi
             change.apply()
             with Progress("following the packet again"):
                 after = again(LocalHost(), wanted, answer.before, now_s=time.time(), options=options)
-            for line in _after_lines(answer.before, after):
+            for line in after_lines(answer.before, after):
                 click.echo(line, err=True)
-            if _same_place(answer.before, after):
+            if same_place(answer.before, after):
                 change.undo()
             else:
                 _decide(change, change_id)
@@ -147,14 +148,6 @@ def _applied(answer: Allow, wanted: Wanted, options: Options, change_id: str, wi
     if not reason and after.verdict is TraceVerdict.UNKNOWN:
         reason = after.reason
     return msgspec.structs.replace(answer, applied=True, after=after, kept=kept, reason=reason)
-
-
-def _same_place(before: Trace, after: Trace) -> bool:
-    """Whether the same rule or policy still decides: then the change is of no use."""
-    was, now = before.rule or before.policy, after.rule or after.policy
-    if was is None or now is None or after.verdict is not before.verdict:
-        return False
-    return (was.family, was.table, was.chain, was.text) == (now.family, now.table, now.chain, now.text)
 
 
 def _decide(change: Change, change_id: str) -> None:
@@ -187,51 +180,3 @@ def _exit_code(answer: Allow) -> int:
     if last.verdict is TraceVerdict.UNKNOWN:
         return 3
     return 0 if last.verdict is TraceVerdict.ACCEPT else 1
-
-
-def proposal_lines(answer: Allow) -> list[str]:
-    """What was found and what is proposed, for people."""
-    before = answer.before
-    said = [f"{before.verdict.value.upper()}: {packet_line(before.packet)}"]
-    decided = before.rule or before.policy
-    if decided is not None:
-        said += ["", *rule_lines(decided)]
-    if answer.fix is not None:
-        return [*said, *_fix_lines(answer.fix)]
-    if before.verdict is TraceVerdict.ACCEPT:
-        return [*said, "", "It is let through already: nothing is to be done."]
-    return [*said, "", f"No rule is proposed: {answer.reason}"]
-
-
-def _fix_lines(fix: Fix) -> list[str]:
-    said = ["", f"To let it through ({fix.place}):"]
-    said += [f"  {command.text}" for command in fix.commands]
-    said += ["", "Undo:", *(f"  {command.text}" for command in reversed(fix.undo))]
-    said += ["", "To keep it:", *(f"  {line}" for line in fix.persist)] if fix.persist else []
-    said += ["", f"It lets through: {fix.covers} (risk: {fix.risk.value})"]
-    said += [f"  {note}" for note in fix.notes]
-    return said
-
-
-def _after_lines(before: Trace, after: Trace) -> list[str]:
-    said = [f"with the rule: {before.verdict.value} -> {after.verdict.value}"]
-    decided = after.rule or after.policy
-    if after.verdict in (TraceVerdict.DROP, TraceVerdict.REJECT) and decided is not None:
-        said.append(f"  now by {decided.backend.value} {decided.family} {decided.place()}: {decided.text}")
-        if _same_place(before, after):
-            said.append("  the same rule decides: the change is of no use and is taken back")
-    if after.reason:
-        said.append(f"  {after.reason}")
-    return said
-
-
-def result_lines(answer: Allow) -> list[str]:
-    """What became of the change."""
-    if not answer.applied:
-        return ["", f"Nothing is changed: {answer.reason}"]
-    verdict = answer.after.verdict.value if answer.after is not None else "unknown"
-    if answer.kept:
-        said = ["", f"Kept. The packet's verdict is now: {verdict}."]
-    else:
-        said = ["", f"Taken back. With the rule the packet's verdict was: {verdict}."]
-    return [*said, f"  {answer.reason}"] if answer.reason else said

@@ -23,12 +23,20 @@ def worker(swarm2_lab):
     worker.exec(["docker", "run", "-d", "--name", "other", "--network", "apart", IMAGE, "sleep", "100000"])
     run = ["docker", "run", "-d", "--name", "b1", "--network", "app", IMAGE, *serve]
     # A worker hears of the network a little later.
-    until(lambda: worker.exec(run, check=False).returncode == 0, 20, "the overlay on the worker")
+    until(lambda: _runs(worker, run), 20, "the overlay on the worker")
     manager.exec(["docker", "run", "-d", "--name", "a1", "--network", "app", IMAGE, "sleep", "100000"])
     manager.exec(["ip", "route", "add", "172.17.0.0/16", "via", worker.address])
     # The manager's own bridge has the same prefix; the route by the wire must win.
     manager.exec(["ip", "link", "set", "docker0", "down"])
     return worker
+
+
+def _runs(host, run):
+    """Whether a container started; one that did not would keep its name."""
+    started = host.exec(run, check=False).returncode == 0
+    if not started:
+        host.exec(["docker", "rm", "-f", run[run.index("--name") + 1]], check=False)
+    return started
 
 
 def address(host, container, network="bridge"):
