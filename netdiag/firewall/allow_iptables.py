@@ -134,7 +134,11 @@ def _docker_user(outer: list[FirewallRule], around: Around) -> Spot | None:
     number = next((each.number for each in user.rules if "RETURN" in each.words), None)
     notes = ["the engine's own chains are not touched"]
     if any("ISOLATION" in each.chain for each in outer):
-        notes.append("the engine keeps these two networks apart on purpose: this opens one flow between them")
+        notes.append(
+            "the engine keeps these two networks apart on purpose, and does so before its rule for answers: this lets one"
+            " flow's packets through, and its answers have to be let through as well; connecting both containers to one"
+            " network is simpler"
+        )
     if called(entry) or entry.policy is not None:
         notes.append("a container's address changes when it is created anew; the rule does not follow it")
     return Spot(chain=DOCKER_USER, number=number, notes=tuple(notes))
