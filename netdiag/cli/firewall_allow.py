@@ -14,7 +14,7 @@ import msgspec
 
 from netdiag.cli.output import Progress
 from netdiag.cli.packet_options import named_namespace, packet_options, wanted_of
-from netdiag.errors import UsageError
+from netdiag.errors import NetdiagError, UsageError
 from netdiag.model.fix import Allow
 from netdiag.model.trace import Trace, TraceVerdict
 
@@ -125,14 +125,16 @@ def _applied(answer: Allow, wanted: Wanted, options: Options, change_id: str, wi
     """Put the rule in, trace again, and have it confirmed or taken back."""
     from netdiag.host import LocalHost
     from netdiag.host.allow import again
-    from netdiag.host.change import Change, ChangeError, State
+    from netdiag.host.change import Change, State
     from netdiag.report.allow_lines import after_lines, same_place
 
     assert answer.fix is not None  # noqa: S101 - the caller has seen it
     after: Trace | None = None
+    applied = False
     try:
         with Change(answer.fix, change_id=change_id, within_s=within_s) as change:
             change.apply()
+            applied = True
             with Progress("following the packet again"):
                 after = again(LocalHost(), wanted, answer.before, now_s=time.time(), options=options)
             for line in after_lines(answer.before, after):
@@ -141,8 +143,9 @@ def _applied(answer: Allow, wanted: Wanted, options: Options, change_id: str, wi
                 change.undo()
             else:
                 _decide(change, change_id)
-    except ChangeError as error:
-        return msgspec.structs.replace(answer, reason=str(error), applied=after is not None, after=after)
+    except NetdiagError as error:
+        # What was done before is taken back by now.
+        return msgspec.structs.replace(answer, reason=str(error), applied=applied, after=after)
     kept = change.state is State.KEPT
     reason = "; ".join(change.problems)
     if not reason and after.verdict is TraceVerdict.UNKNOWN:

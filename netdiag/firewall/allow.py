@@ -19,7 +19,7 @@ from netdiag.model.fix import Fix, Proposal
 from netdiag.model.trace import Trace, TraceVerdict
 
 _JAILS = (
-    re.compile(r"^jail (\S+)$"),
+    re.compile(r"^jail ([^\s,]+)"),
     re.compile(r"^(?:f2b|fail2ban)-(?!chain$)(\S+)$"),
     re.compile(r"--match-set f2b-(\S+)"),
     re.compile(r"@addr6?-set-(\S+)"),

@@ -21,7 +21,7 @@ _CHAIN = re.compile(
     r"^(?:(?P<table>filter|raw|mangle|nat)_)?(?P<way>IN|FWD[IO]?|OUT|PRE|POST)_(?P<policy>policy_)?(?P<name>.+?)"
     r"(?:_(?P<part>pre|log|deny|allow|post))?$"
 )
-_BELONGS = re.compile(r"^(zone|policy) (\S+)$")
+_BELONGS = re.compile(r"^(zone|policy) ([^\s,]+)")
 _FIRST = "-32768"
 """The lowest priority there is: before every deny."""
 _LAST_WORD = re.compile(

@@ -322,7 +322,7 @@ def test_another_rule_drops_it_next(host):
 
 
 CHANGE = """
-import os, signal, subprocess
+import os, subprocess
 from netdiag.host.change import Change, ChangeError
 from netdiag.model.fix import Command, Fix
 
@@ -336,13 +336,13 @@ def run(*commands):
         change.apply()
         subprocess.run(["iptables", "-S", "INPUT"], check=True)
         if KILL:
-            os.kill(change._process.pid, signal.SIGKILL)
+            os.kill(change._process.pid, KILL)
             print(change.settled(), change.problems)
 """
 
 
-def change(host, body, kill=False):
-    return host.exec([sys.executable, "-c", f"KILL = {kill}\n{CHANGE}\n{body}"], check=False)
+def change(host, body, kill=0):
+    return host.exec([sys.executable, "-c", f"KILL = {int(kill)}\n{CHANGE}\n{body}"], check=False)
 
 
 def test_half_a_change_is_taken_back(host):
@@ -359,11 +359,16 @@ def test_half_a_change_is_taken_back(host):
     assert rules(host) == before
 
 
-def test_the_guard_is_killed(host):
+@pytest.mark.parametrize(
+    ("how", "problems"), [(signal.SIGKILL, ("the guard process ended early",)), (signal.SIGTERM, ())]
+)
+def test_the_guard_is_killed(host, how, problems):
+    """Killed outright, another one takes the change back; a host that shuts down gives it the time to do so itself."""
     add(host, DROP)
     before = rules(host)
-    done = change(host, "run('iptables -I INPUT 1 -s 10.71.0.3 -p tcp -j ACCEPT')", kill=True)
-    assert "State.UNDONE ('the guard process ended early',)" in done.stdout, done.stderr
+    done = change(host, "run('iptables -I INPUT 1 -s 10.71.0.3 -p tcp -j ACCEPT')", kill=how)
+    assert "-A INPUT -s 10.71.0.3/32 -p tcp -j ACCEPT" in done.stdout
+    assert f"State.UNDONE {problems}" in done.stdout, done.stderr
     assert rules(host) == before
 
 

@@ -572,7 +572,7 @@ def test_a_rule_that_ufw_has_is_neither_added_nor_taken_away():
     "decided",
     [
         rule(f"-A f2b-sshd -s {PEER}/32 -j REJECT"),
-        rule(f"-A f2b-x -s {PEER}/32 -j REJECT", belongs_to="jail sshd"),
+        rule(f"-A f2b-x -s {PEER}/32 -j REJECT", belongs_to="jail sshd, banned"),
         rule("-A INPUT -p tcp -m set --match-set f2b-sshd src -j REJECT"),
         native("tcp dport 22 ip saddr @addr-set-sshd reject", "f2b-table", "f2b-chain"),
         native("tcp dport 22 ip6 saddr @addr6-set-sshd reject", "f2b-table", "f2b-chain"),
