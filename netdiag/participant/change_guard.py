@@ -261,7 +261,7 @@ def main() -> None:
     # A host that shuts down says SIGTERM: then it is time to undo, not to die.
     signal.signal(signal.SIGTERM, lambda *_: None)
     os.chdir("/")
-    with socket.socket(fileno=int(sys.argv[1])) as control:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, int(sys.argv[1])) as control:
         Guard(control).serve()
 
 
