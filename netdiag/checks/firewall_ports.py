@@ -9,8 +9,8 @@ import msgspec
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
 from netdiag.checks.flows import MOST_TRACED, Verdict, inbound, outbound, packet_to, verdict_of
+from netdiag.checks.heal import remedy_for
 from netdiag.firewall.plain import Outcome
-from netdiag.firewall.remedy import accept_before, persist_commands
 from netdiag.model.facts import HOST
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.found import Found
@@ -177,19 +177,8 @@ def _stopped(ctx: Context, check: str, losses: Sequence[_Judged]) -> Found:
     traced = [one for one in losses if one.verdict.trace is not None]
     seen = Evidence("rule", f"{rule.place()} ({rule.backend.value}): {rule.text}", rule.as_object())
     evidence = (seen, _traced(traced)) if traced else (seen,)
-    identity, saved = ctx.facts.identity.value, ctx.facts.firewall_saved.value
     remedies = {
-        remedy.commands: remedy
-        for one in losses
-        for remedy in (
-            accept_before(
-                rule,
-                one.packet,
-                host=ctx.host,
-                persist=persist_commands(identity, saved, one.packet),
-                both_backends=ctx.both_backends(),
-            ),
-        )
+        remedy.commands: remedy for one in losses for remedy in remedy_for(ctx, rule, one.packet, one.verdict.trace)
     }
     if losses[0].packet.direction is Direction.IN:
         summary = f"this host's {rule.place()} keeps {_labels(losses)} out (from {_others(losses)})"

@@ -175,8 +175,8 @@ def test_a_zone_of_firewalld_is_named_and_asked_through_firewalld():
     assert [one.kind for one in cause.evidence] == ["rule", "trace"]
     assert {packet["elapsed_ms"] for packet in cause.evidence[1].data["packets"]} == {0.4}
     rule = f'rule family="ipv4" source address="{MANAGER}" port port="4789" protocol="udp" accept'
-    assert cause.remedy[2].commands == (f"firewall-cmd --add-rich-rule='{rule}'",)
-    assert cause.remedy[2].persist == (f"firewall-cmd --permanent --add-rich-rule='{rule}'",)
+    assert cause.remedy[2].commands == (f"firewall-cmd --zone=public --add-rich-rule='{rule}'",)
+    assert cause.remedy[2].persist == (f"firewall-cmd --permanent --zone=public --add-rich-rule='{rule}'",)
 
 
 def test_what_leaves_is_proven_as_well():
