@@ -3,7 +3,20 @@
 import time
 from typing import Any, Callable, Dict
 
-from netdiag.participant import commands, control, echo, ethtool, files, http, netlink, system, tcp, tls, trace
+from netdiag.participant import (
+    commands,
+    control,
+    echo,
+    ethtool,
+    files,
+    http,
+    netlink,
+    scratch_rules,
+    system,
+    tcp,
+    tls,
+    trace,
+)
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import FAILED, UNSUPPORTED, VerbError, from_os_error
 
@@ -32,6 +45,7 @@ VERBS: Dict[str, Verb] = {
     "tls-hello": tls.tls_hello,
     "echo-sizes": echo.echo_sizes,
     "firewall-trace": trace.firewall_trace,
+    "scratch-rules": scratch_rules.scratch_rules,
 }
 """Every verb by its name. A verb's docstring documents its parameters, its data and its errors."""
 
