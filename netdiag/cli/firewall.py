@@ -9,6 +9,7 @@ import time
 import click
 import msgspec
 
+from netdiag.cli.firewall_diff import diff
 from netdiag.cli.output import Progress
 from netdiag.facts.trace_plan import Wanted
 from netdiag.model.trace import Trace, TracePath, TraceVerdict
@@ -35,6 +36,9 @@ def _tcp_flags(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def firewall() -> None:
     """Say which rule of this host's packet filters decides about a packet."""
+
+
+firewall.add_command(diff)
 
 
 @firewall.command("trace")

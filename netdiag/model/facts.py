@@ -299,11 +299,14 @@ class SavedRules(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class FirewallService(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A program that owns rules (firewalld, ufw, …): whether it is installed and whether it is active now."""
+    """A program that owns rules (firewalld, ufw, …): whether it is active now, and whether it starts at boot."""
 
     name: str
     active: bool | None
     evidence: str
+    enabled: bool | None = None
+    """Whether it starts at boot; None where nothing tells."""
+    enabled_evidence: str = ""
 
 
 class FirewallSaved(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -1,0 +1,161 @@
+"""The commands that make running and saved rules agree: save what runs, or bring back what is saved.
+
+No command flushes, and where programs have rules of their own only the one rule is written into the file: a whole save
+would write theirs as well, and they would come back beside what the programs write at their start.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from netdiag.firewall.save_text import split_words
+from netdiag.firewall.saved_text import canonical
+from netdiag.model.facts import Backend, Identity
+from netdiag.model.firewall import FirewallRule
+
+DEBIAN = frozenset({"debian", "ubuntu", "raspbian", "linuxmint"})
+RED_HAT = frozenset({"rhel", "centos", "fedora", "rocky", "almalinux", "ol", "amzn"})
+_BUILTIN = frozenset({"INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTING"})
+_UFW_CHAINS = {"INPUT": "ufw{}-before-input", "OUTPUT": "ufw{}-before-output", "FORWARD": "ufw{}-before-forward"}
+
+
+def bring_back(rule: FirewallRule, plain: Backend | None) -> tuple[str, ...]:
+    """Add a rule that is saved and does not run, at the place that it has in the file."""
+    if rule.backend is Backend.NFT_NATIVE:
+        where = f"{rule.family} {rule.table} {rule.chain}"
+        if rule.number is None or rule.number < 2:
+            return (f"nft {_shell(f'insert rule {where} {rule.text}')}",)
+        return (f"nft {_shell(f'add rule {where} index {rule.number - 2} {rule.text}')}",)
+    number = f" {rule.number}" if rule.number is not None else ""
+    return (f"{_tool(rule, plain)} -w{_table(rule)} -I {rule.chain}{number} {_body(rule)}",)
+
+
+def set_policy(rule: FirewallRule, policy: str, plain: Backend | None) -> tuple[str, ...]:
+    """Set a chain's policy."""
+    if rule.backend is Backend.NFT_NATIVE:
+        return (f"nft {_shell(f'chain {rule.family} {rule.table} {rule.chain} {{ policy {policy}; }}')}",)
+    return (f"{_tool(rule, plain)} -w{_table(rule)} -P {rule.chain} {policy}",)
+
+
+def save_into(rule: FirewallRule, path: str, raw: str, following: Sequence[str]) -> tuple[str, ...]:
+    """Write one rule of iptables into a rules file, before the first rule there that follows it now.
+
+    Args:
+        rule: What to save.
+        path: The file.
+        raw: Its text now.
+        following: The one spelling of each rule that runs behind it in its chain.
+    """
+    family = 6 if rule.family == "ip6" else 4
+    table, chain = rule.table, rule.chain
+    start = re.escape(f"*{table}")
+    commands: list[str] = []
+    if not re.search(rf"^\*{re.escape(table)}\s*$", raw, re.MULTILINE):
+        commands.append(f"grep -qs '^{start}' {path} || printf '%s\\n' '*{table}' COMMIT >> {path}")
+    if chain not in _BUILTIN and not re.search(rf"^:{re.escape(chain)}\s", raw, re.MULTILINE):
+        commands.append(f"grep -q '^:{chain} ' {path} || sed -i '/^{start}/a :{chain} - [0:0]' {path}")
+    anchor = _anchor(raw, table, chain, following, family)
+    place = f"^{_sed_pattern(anchor)}$" if anchor else "^COMMIT"
+    commands.append(f"sed -i -e '/^{start}/,/^COMMIT/{{/{place}/i {_sed_text(rule.text)}' -e '}}' {path}")
+    return tuple(commands)
+
+
+def save_nft(rule: FirewallRule, path: str) -> tuple[str, ...]:
+    """Write one rule of nft behind the tables of a file, at the place that it has now."""
+    where = f"{rule.family} {rule.table} {rule.chain}"
+    number = rule.number or 1
+    line = f"insert rule {where} {rule.text}" if number < 2 else f"add rule {where} index {number - 2} {rule.text}"
+    return (f"printf '%s\\n' {_shell(line)} >> {path}",)
+
+
+def save_nft_table(family: str, table: str, path: str, *, enable: bool) -> tuple[str, ...]:
+    """Write a whole table of nft behind what a file has."""
+    save = f"nft -s list table {family} {table} >> {path}"
+    return (save, "systemctl enable nftables") if enable else (save,)
+
+
+def load_file(path: str) -> tuple[str, ...]:
+    """Load a file of nft without what it says of throwing everything away."""
+    return (f"sed '/^ *flush ruleset/d' {path} | nft -f -",)
+
+
+def save_ufw(rule: FirewallRule) -> tuple[str, ...]:
+    """Write a rule of iptables into ufw's own file; none where ufw has no chain for it."""
+    six = "6" if rule.family == "ip6" else ""
+    path = f"/etc/ufw/before{six}.rules"
+    if rule.table == "filter" and rule.chain in _UFW_CHAINS:
+        chain = _UFW_CHAINS[rule.chain].format(six)
+        text = re.sub(r"^-A \S+", f"-A {chain}", rule.text)
+        return (f"sed -i -e '/^\\*filter/,/^COMMIT/{{/^COMMIT/i {_sed_text(text)}' -e '}}' {path}",)
+    return ()
+
+
+def save_direct(rule: FirewallRule) -> tuple[str, ...]:
+    """Keep a rule of iptables in firewalld's permanent direct rules."""
+    family = "ipv6" if rule.family == "ip6" else "ipv4"
+    return (f"firewall-cmd --permanent --direct --add-rule {family} {rule.table} {rule.chain} 0 {_body(rule)}",)
+
+
+def install_keeper(identity: Identity | None, rule: FirewallRule) -> tuple[tuple[str, ...], str]:
+    """What this distribution keeps iptables rules with: the commands that install it, and its file."""
+    six = rule.family == "ip6"
+    distribution = identity.distribution_id if identity is not None else ""
+    if distribution in DEBIAN:
+        return ("apt-get install iptables-persistent",), f"/etc/iptables/rules.v{6 if six else 4}"
+    if distribution in RED_HAT:
+        name = "ip6tables" if six else "iptables"
+        return ("dnf install iptables-services", f"systemctl enable {name}"), f"/etc/sysconfig/{name}"
+    return (), ""
+
+
+def save_all(mechanism: str, family: str) -> tuple[str, ...]:
+    """Save everything that runs; only right where no program has rules of its own."""
+    if mechanism == "iptables.service":
+        return (f"service {'ip6tables' if family == 'ip6' else 'iptables'} save",)
+    return ("netfilter-persistent save",)
+
+
+def _tool(rule: FirewallRule, plain: Backend | None) -> str:
+    tool = "ip6tables" if rule.family == "ip6" else "iptables"
+    if rule.backend is plain:
+        return tool
+    return tool + ("-legacy" if rule.backend is Backend.IPTABLES_LEGACY else "-nft")
+
+
+def _table(rule: FirewallRule) -> str:
+    return "" if rule.table == "filter" else f" -t {rule.table}"
+
+
+def _body(rule: FirewallRule) -> str:
+    return re.sub(r"^-[AI] \S+ ?", "", rule.text)
+
+
+def _shell(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _sed_text(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "'\\''")
+
+
+def sed_line(text: str) -> str:
+    """A whole line as a pattern of sed between bars."""
+    return re.sub(r"([][\\|.*^$])", r"\\\1", text).replace("'", "'\\''")
+
+
+def _sed_pattern(text: str) -> str:
+    return re.sub(r"([][\\/.*^$])", r"\\\1", text).replace("'", "'\\''")
+
+
+def _anchor(raw: str, table: str, chain: str, following: Sequence[str], family: int) -> str:
+    """The line of the file in front of which the rule belongs; empty for the end of the chain."""
+    lines: dict[str, str] = {}
+    here = ""
+    for line in raw.split("\n"):
+        if line.startswith("*"):
+            here = line[1:].strip()
+        words = split_words(line.strip())
+        if here == table and words[:2] == ("-A", chain):
+            lines.setdefault(canonical(words[2:], family), line.rstrip("\n"))
+    return next((lines[key] for key in following if key in lines), "")
