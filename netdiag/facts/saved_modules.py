@@ -6,6 +6,7 @@ from it beforehand, and held against what is loaded, built in, and on disk.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -119,9 +120,9 @@ def _xtables(backend: Backend, family: int, text: str) -> Iterator[tuple[str, ..
             yield (f"{prefix}table_{line[1:].strip()}",)
         elif line.startswith("*nat"):
             yield ("nft_chain_nat",)
-        for option, value in zip(words, words[1:], strict=False):
+        for option, value in itertools.pairwise(words):
             is_protocol = option in ("-p", "--protocol") and value in ("tcp", "udp", "sctp", "dccp", "esp", "ah")
-            if option in ("-m", "--match", "-j", "--jump") or is_protocol:
-                if value not in _CORE and value not in chains:
-                    names = (f"xt_{value}", f"{prefix}t_{value}", f"ipt_{value}")
-                    yield (_ALIASES[value], *names) if value in _ALIASES else names
+            is_extension = option in ("-m", "--match", "-j", "--jump") or is_protocol
+            if is_extension and value not in _CORE and value not in chains:
+                names = (f"xt_{value}", f"{prefix}t_{value}", f"ipt_{value}")
+                yield (_ALIASES[value], *names) if value in _ALIASES else names

@@ -17,7 +17,10 @@ from netdiag.model.firewall import FirewallRule
 DEBIAN = frozenset({"debian", "ubuntu", "raspbian", "linuxmint"})
 RED_HAT = frozenset({"rhel", "centos", "fedora", "rocky", "almalinux", "ol", "amzn"})
 _BUILTIN = frozenset({"INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTING"})
-_UFW_CHAINS = {"INPUT": "ufw{}-before-input", "OUTPUT": "ufw{}-before-output", "FORWARD": "ufw{}-before-forward"}
+_WAYS = {way: way for way in ("input", "output", "forward")}
+_SIMPLE = re.compile(
+    r"^(?:-s (?P<source>\S+) )?-p (?P<proto>tcp|udp) -m (?P=proto) --dport (?P<port>\d+) -j (?P<target>ACCEPT|DROP|REJECT)\b"
+)
 
 
 def bring_back(rule: FirewallRule, plain: Backend | None) -> tuple[str, ...]:
@@ -81,14 +84,28 @@ def load_file(path: str) -> tuple[str, ...]:
 
 
 def save_ufw(rule: FirewallRule) -> tuple[str, ...]:
-    """Write a rule of iptables into ufw's own file; none where ufw has no chain for it."""
+    """Give a rule of iptables to ufw: as a rule of its own words, else in its file; none where it has no chain for it.
+
+    user.rules is not for hands: ufw writes it again from what it was told.
+    """
     six = "6" if rule.family == "ip6" else ""
-    path = f"/etc/ufw/before{six}.rules"
-    if rule.table == "filter" and rule.chain in _UFW_CHAINS:
-        chain = _UFW_CHAINS[rule.chain].format(six)
-        text = re.sub(r"^-A \S+", f"-A {chain}", rule.text)
-        return (f"sed -i -e '/^\\*filter/,/^COMMIT/{{/^COMMIT/i {_sed_text(text)}' -e '}}' {path}",)
-    return ()
+    way = _WAYS.get(rule.chain.removeprefix(f"ufw{six}-user-")) or _WAYS.get(rule.chain.lower(), "")
+    if rule.table != "filter" or not way:
+        return ()
+    told = _as_ufw(rule) if way == "input" else ""
+    if told:
+        return (told,)
+    text = re.sub(r"^-A \S+", f"-A ufw{six}-before-{way}", rule.text)
+    return (f"sed -i -e '/^\\*filter/,/^COMMIT/{{/^COMMIT/i {_sed_text(text)}' -e '}}' /etc/ufw/before{six}.rules",)
+
+
+def _as_ufw(rule: FirewallRule) -> str:
+    """The rule as a command of ufw; empty where its words do not say all of it."""
+    found = _SIMPLE.match(canonical(split_words(rule.text)[2:], 6 if rule.family == "ip6" else 4))
+    if not found:
+        return ""
+    verb = {"ACCEPT": "allow", "DROP": "deny", "REJECT": "reject"}[found["target"]]
+    return f"ufw {verb} proto {found['proto']} from {found['source'] or 'any'} to any port {found['port']}"
 
 
 def save_direct(rule: FirewallRule) -> tuple[str, ...]:

@@ -218,8 +218,9 @@ class _Family:
             ),
             self._boot[0],
         )
-        path = load.file
+        path, does = load.file, commands.bring_back(rule, self._host.loads.plain)
         if load.mechanism == UFW:
+            does = ("ufw reload",) if ufw.is_own(rule.chain, rule.table) else does
             path = ufw.file_of(rule.chain, rule.table, self._host.ufw_texts, self._family)
         return Change(
             kind=ChangeKind.RETURNS,
@@ -227,7 +228,7 @@ class _Family:
             mechanism=load.mechanism,
             file=path,
             rule=rule,
-            commands=commands.bring_back(rule, self._host.loads.plain),
+            commands=does,
             meaning=f"It is saved in {path} and does not run: somebody took it out by hand, or it was never loaded.",
         )
 
@@ -333,11 +334,16 @@ class _Family:
                         mechanism=UFW,
                         file=path,
                         rule=rule,
-                        commands=commands.save_into(rule, path, self._host.ufw_texts.get(path, ""), ()),
+                        commands=self._into_ufw(rule, path),
                         meaning=f"It was added to a chain of ufw by hand and is not in {path}.",
                     )
                 for rule in (*found.returns, *found.moved):
                     yield self._returns(rule)
+
+    def _into_ufw(self, rule: FirewallRule, path: str) -> tuple[str, ...]:
+        if "/user" in path or path == ufw.DIRECTORY:
+            return commands.save_ufw(rule)
+        return commands.save_into(rule, path, self._host.ufw_texts.get(path, ""), ())
 
 
 def _of_ufw(rules: tuple[SavedRule, ...]) -> list[SavedRule]:

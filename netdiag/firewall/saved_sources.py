@@ -54,8 +54,8 @@ def sources_of(saved: FirewallSaved) -> Sources:
         found[name] = SavedSource(
             mechanism=name,
             files=files,
-            active=service.active if service is not None else None,
-            enabled=service.enabled if service is not None else None,
-            evidence=(service.enabled_evidence or service.evidence) if service is not None else "",
+            active=service.active if service is not None else False,
+            enabled=service.enabled if service is not None else False,
+            evidence=(service.enabled_evidence or service.evidence) if service is not None else "not installed",
         )
     return Sources(by_name=found)

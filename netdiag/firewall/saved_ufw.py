@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from netdiag.firewall.saved_iptables import read_file
 
+DIRECTORY = "/etc/ufw"
 _WAYS = ("input", "output", "forward")
 _PARTS = ("before-logging", "before", "after", "after-logging", "reject", "track")
 _CHAINS = (
@@ -50,11 +51,16 @@ def declared(texts: Mapping[str, str], family: int) -> dict[str, frozenset[str]]
 
 
 def file_of(chain: str, table: str, texts: Mapping[str, str], family: int) -> str:
-    """The file that a chain's rules come from."""
+    """The file that a chain's rules come from; ufw's directory for the calls that its start script adds."""
     for path, text in fragments(texts, family).items():
         if chain in read_file(text).tables.get(table, {}):
             return path
-    return "/etc/ufw/user6.rules" if family == 6 else "/etc/ufw/user.rules"
+    return DIRECTORY
+
+
+def is_own(chain: str, table: str) -> bool:
+    """Whether ufw empties a chain before it loads it, so that its reload is the way to bring a rule back."""
+    return chain.startswith("ufw") or (table == "filter" and chain in {way.upper() for way in _WAYS})
 
 
 def policies(defaults: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from netdiag.model.firewall_diff import Change, ChangeKind, DiffVerdict, FirewallDiff, When
 
-_SHOWN = 8
+_SHOWN = 6
 """So many changes of one kind are shown one by one; a machine reads the rest."""
 _HEADINGS = {
     ("none", When.BOOT): "At the next boot (nothing on this host saves them)",
@@ -57,16 +57,17 @@ def _answer(found: FirewallDiff) -> str:
     return f"CHANGES: {', '.join(parts)}."
 
 
-def _order(change: Change) -> tuple[int, str, str]:
-    only = change.kind is ChangeKind.WIPES
-    return list(When).index(change.when) + (10 if only else 0), change.mechanism, change.kind.value
+def _order(change: Change) -> tuple[int, str, str, str]:
+    """Wipes come last: they hurt nobody before a reload, and the programs heal them at their start."""
+    last = 10 if change.kind is ChangeKind.WIPES else 0
+    return list(When).index(change.when) + last, change.mechanism, change.kind.value, change.file
 
 
 def _group(changes: list[Change], width: int) -> Iterator[str]:
     first = changes[0]
     headings = _ONLY_THEN if first.kind is ChangeKind.WIPES else _WHENS
     heading = _HEADINGS.get((first.mechanism, first.when)) or headings[first.when].format(first.mechanism)
-    yield f"{heading}: {first.kind.value.upper()}"
+    yield f"{heading}: {first.kind.value.upper()}" + (f" ({first.file})" if first.file else "")
     meanings = {change.meaning for change in changes}
     commands = {change.commands for change in changes}
     for change in changes[:_SHOWN]:
@@ -85,7 +86,7 @@ def _change(change: Change, width: int, *, meaning: bool, command: bool) -> Iter
         whose = f", owner {rule.owner.value}" if rule.owner.value != "operator" else ""
         yield f"  {rule.backend.value} {rule.family} {rule.place()}{whose}"
         if rule.policy is None:
-            yield f"    {rule.text}"
+            yield from _wrapped(rule.text, width, "    ")
     else:
         yield f"  {change.setting}"
     if meaning:
