@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from netdiag.facts.context import Context, absence
-from netdiag.facts.saved_modules import Modules, modules_of, modules_requests
+from netdiag.facts.context import Context, absence, files_request
+from netdiag.facts.saved_modules import Modules, modules_of, modules_request
 from netdiag.firewall import saved_ufw as ufw
 from netdiag.firewall.saved_sources import FIREWALLD, IPTABLES, NFTABLES, PERSISTENT, UFW
 from netdiag.model.facts import Backend, FirewallSaved
@@ -39,6 +39,8 @@ _FILES = (
 _SETS = {PERSISTENT: "/etc/iptables/ipsets", IPTABLES: "/etc/sysconfig/ipset"}
 _NFT_FILES = ("/etc/sysconfig/nftables.conf", "/etc/nftables.conf")
 """Red Hat's unit loads the first, Debian's the second; a host has one of them."""
+_ENGINE_SOCKET = ("/run/docker.soc[k]",)
+"""As a pattern: it is then no error where it is not there."""
 _DOS = "{} has DOS line ends: iptables-restore refuses such a file, so that nothing of it is loaded"
 _INCLUDE = re.compile(r'^\s*include\s+"([^"]+)"', re.MULTILINE)
 
@@ -52,9 +54,10 @@ class _Plan(NamedTuple):
 
 def gather_loads(context: Context, saved: FirewallSaved, release: str) -> Gather[SavedLoads]:
     """Load everything that is saved where nobody uses it, and ask firewalld; two rounds."""
-    version, there = yield [
+    version, there, engine = yield [
         Request("command", {"argv": ["iptables", "--version"]}, 2.0),
-        *modules_requests(release),
+        modules_request(release),
+        files_request(_ENGINE_SOCKET, limit_bytes=1),
     ]
     plain = _plain(version)
     plans = list(_plans(context, saved, plain, modules_of(there)))
@@ -68,7 +71,10 @@ def gather_loads(context: Context, saved: FirewallSaved, release: str) -> Gather
         )
     )
     loads = [plan.load if plan.request is None else _loaded(plan.load, answers.pop(0)) for plan in plans]
-    return SavedLoads(plain=plain, loads=tuple(loads), firewalld=_told(answers) if asked else None)
+    # A socket is no file that could be read; that it cannot be says that it is there.
+    sockets = engine.data.get("errors", {}) if engine.data is not None else {}
+    told = _told(answers) if asked else None
+    return SavedLoads(plain=plain, engine=bool(sockets), loads=tuple(loads), firewalld=told)
 
 
 def _plain(answer: Answer) -> Backend | None:

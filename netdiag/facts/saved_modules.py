@@ -79,9 +79,9 @@ class Modules(msgspec.Struct, frozen=True, kw_only=True):
         return any(name.lower() in self.there for name in names)
 
 
-def modules_requests(release: str) -> list[Request]:
+def modules_request(release: str) -> Request:
     """What tells which modules are there."""
-    return [files_request((_MODULES, _DISABLED, f"/lib/modules/{release}/modules.builtin"), limit_bytes=16 << 20)]
+    return files_request((_MODULES, _DISABLED, f"/lib/modules/{release}/modules.builtin"), limit_bytes=16 << 20)
 
 
 def modules_of(answer: Answer) -> Modules:

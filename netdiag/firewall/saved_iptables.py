@@ -117,12 +117,6 @@ def diff_tables(
 
 def diff_policies(backend: Backend, family: int, running: SavedTables, saved: SavedTables) -> Iterator[Policy]:
     """Policies that a load of ``saved`` changes; a table that it does not name keeps its policies."""
-    engine = any(
-        owner_at_start(rule.chain, rule.text) is Owner.DOCKER
-        for chains in running.tables.values()
-        for chain in chains.values()
-        for rule in chain.rules
-    )
     for table, chains in saved.tables.items():
         for name, chain in chains.items():
             now = running.tables.get(table, {}).get(name)
@@ -130,9 +124,7 @@ def diff_policies(backend: Backend, family: int, running: SavedTables, saved: Sa
                 continue
             if now is None:
                 now = SavedChain(name=name, policy="ACCEPT")
-            # The engine sets FORWARD to DROP itself when it starts.
-            by_engine = engine and (table, name, now.policy) == ("filter", "FORWARD", "DROP")
-            if now.policy is not None and now.policy != chain.policy and not by_engine:
+            if now.policy is not None and now.policy != chain.policy:
                 yield Policy(policy_of(backend, family, table, now), chain.policy)
 
 

@@ -220,11 +220,11 @@ class _Family:
         )
         path, does = load.file, commands.bring_back(rule, self._host.loads.plain)
         if load.mechanism == UFW:
-            does = ("ufw reload",) if ufw.is_own(rule.chain, rule.table) else does
+            does = ("ufw reload",) if ufw.is_own(rule.chain) else does
             path = ufw.file_of(rule.chain, rule.table, self._host.ufw_texts, self._family)
         return Change(
             kind=ChangeKind.RETURNS,
-            when=When.RESTART if load.mechanism != UFW else When.RELOAD,
+            when=When.RESTART if load.mechanism != UFW else When.RELOAD if ufw.is_own(rule.chain) else When.BOOT,
             mechanism=load.mechanism,
             file=path,
             rule=rule,
@@ -237,21 +237,25 @@ class _Family:
     def _policies(self) -> Iterator[Change]:
         seen: set[tuple[str, str]] = set()
         for load in self._boot:
-            saved = tables_of(load)
-            if load.mechanism == UFW:
-                saved = self._ufw_policies()
+            saved = self._ufw_policies() if load.mechanism == UFW else tables_of(load)
             for found in diff_policies(self._backend, self._family, self._running, saved):
-                seen.add((found.rule.table, found.rule.chain))
-                yield self._policy(load.mechanism, load.file, found.rule, found.becomes, When.RESTART)
+                if not self._by_engine(found.rule):
+                    yield self._policy(load.mechanism, load.file, found.rule, found.becomes, When.RESTART)
             seen |= {(table, chain) for table, chains in saved.tables.items() for chain in chains}
-        flusher = self._host.flusher(self._backend)
+        # firewalld's reload empties chains and leaves policies; throwing nft's tables away takes policies along.
+        flusher = NFTABLES if self._host.flusher(self._backend) == NFTABLES else ""
         for table, chains in self._running.tables.items():
             for chain in chains.values():
-                by_engine = self._programs and (table, chain.name) == ("filter", "FORWARD")
-                if chain.policy in (None, "ACCEPT") or (table, chain.name) in seen or by_engine:
+                if chain.policy in (None, "ACCEPT") or (table, chain.name) in seen:
                     continue
                 rule = policy_of(self._backend, self._family, table, chain)
-                yield self._policy(flusher or "none", "", rule, "ACCEPT", When.RELOAD if flusher else When.BOOT)
+                if not self._by_engine(rule):
+                    yield self._policy(flusher or "none", "", rule, "ACCEPT", When.RELOAD if flusher else When.BOOT)
+
+    def _by_engine(self, policy: FirewallRule) -> bool:
+        """The engine sets FORWARD to DROP itself when it starts."""
+        engine = self._host.loads.engine or self._programs
+        return engine and (policy.table, policy.chain, policy.policy) == ("filter", "FORWARD", "DROP")
 
     def _ufw_policies(self) -> SavedTables:
         wanted = ufw.policies(self._host.ufw_texts.get("/etc/default/ufw", ""))

@@ -58,9 +58,12 @@ def file_of(chain: str, table: str, texts: Mapping[str, str], family: int) -> st
     return DIRECTORY
 
 
-def is_own(chain: str, table: str) -> bool:
-    """Whether ufw empties a chain before it loads it, so that its reload is the way to bring a rule back."""
-    return chain.startswith("ufw") or (table == "filter" and chain in {way.upper() for way in _WAYS})
+def is_own(chain: str) -> bool:
+    """Whether ufw empties a chain and loads it again when it is reloaded.
+
+    The calls in INPUT, OUTPUT and FORWARD it adds only where its chains do not exist yet, which is at boot.
+    """
+    return chain.startswith("ufw")
 
 
 def policies(defaults: str) -> dict[str, str]:

@@ -130,8 +130,14 @@ class FirewalldTold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SavedLoads(msgspec.Struct, frozen=True, kw_only=True):
-    """All that was asked beyond the facts; ``plain`` is the variant that the name iptables stands for."""
+    """All that was asked beyond the facts.
+
+    Attributes:
+        plain: The variant that the name iptables stands for.
+        engine: A Docker engine is on this host; it sets the policy of FORWARD itself.
+    """
 
     plain: Backend | None = None
+    engine: bool = False
     loads: tuple[SavedLoad, ...] = ()
     firewalld: FirewalldTold | None = None
