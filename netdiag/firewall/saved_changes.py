@@ -8,7 +8,7 @@ from netdiag.firewall import saved_ipset, saved_nft_changes, saved_rules
 from netdiag.firewall.save_text import SavedTables, read_save
 from netdiag.firewall.saved_firewalld import SettingDiff, configured, diff_direct, diff_objects, read_objects
 from netdiag.firewall.saved_nft import read_tables
-from netdiag.firewall.saved_sources import FIREWALLD, IPTABLES, PERSISTENT, UFW, Sources, sources_of
+from netdiag.firewall.saved_sources import FIREWALLD, IPTABLES, NFTABLES, PERSISTENT, UFW, Sources, sources_of
 from netdiag.model.facts import Backend, FirewallSaved, Identity, RuleSet
 from netdiag.model.firewall_diff import (
     Change,
@@ -64,6 +64,7 @@ def compare(
         ufw_texts={path: text for path, text in texts.items() if path.startswith("/etc/ufw/") or path.endswith("/ufw")},
         elsewhere=native.elsewhere(),
         nft_flushes=native.flushes,
+        nft_stops=native.load is not None and sources.acts(NFTABLES),
         firewalld_flushes=_firewalld_flushes(sources, texts),
     )
     changes = [

@@ -35,7 +35,9 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         running: The rules of iptables by variant and family.
         ufw_texts: ufw's files by path.
         elsewhere: (family, table) of tables that nftables.service loads: they are compared as nft's.
-        flushed: A reload of this mechanism throws away what runs in iptables; empty where none does.
+        nft_flushes: A reload of nftables.service throws away what iptables-nft runs.
+        nft_stops: nftables.service is in use: it throws everything away when it stops.
+        firewalld_flushes: A reload of firewalld empties iptables.
     """
 
     running: Mapping[tuple[Backend, int], SavedTables]
@@ -45,6 +47,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     ufw_texts: Mapping[str, str]
     elsewhere: frozenset[tuple[str, str]] = frozenset()
     nft_flushes: bool = False
+    nft_stops: bool = False
     firewalld_flushes: bool = False
 
     def flusher(self, backend: Backend) -> str:
@@ -298,16 +301,17 @@ class _Family:
         flusher = self._host.flusher(self._backend)
         loads = [load for load in self._boot + self._asleep if load.mechanism in _WHOLE]
         loads = [load for load in loads if self._host.sources.acts(load.mechanism)]
-        if not flusher and not loads:
+        stops = self._host.nft_stops and self._backend is Backend.IPTABLES_NFT
+        if not flusher and not loads and not stops:
             return
         for table, chain, rule in _each(self._running):
             named = rule_of(self._backend, self._family, table, chain.name, rule)
             if named.owner in (Owner.OPERATOR, Owner.FIREWALLD, Owner.UFW, Owner.NETDIAG):
                 continue
             load = next((each for each in loads if table in tables_of(each).tables), None)
-            if not flusher and load is None:
+            if not flusher and load is None and not stops:
                 continue
-            mechanism = flusher or (load.mechanism if load is not None else "")
+            mechanism = flusher or (load.mechanism if load is not None else NFTABLES)
             yield Change(
                 kind=ChangeKind.WIPES,
                 when=When.RELOAD if flusher else When.RESTART,
@@ -316,8 +320,8 @@ class _Family:
                 rule=named,
                 commands=_restart(named.owner),
                 meaning=(
-                    f"{mechanism} empties the table {table} before it loads its own rules, those of"
-                    f" {named.owner.value} included."
+                    f"{mechanism} throws away what stands in the table {table}, the rules of {named.owner.value}"
+                    " included."
                 ),
             )
 
