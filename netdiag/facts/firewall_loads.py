@@ -164,7 +164,9 @@ def _loaded(load: SavedLoad, answer: Answer) -> SavedLoad:
         return _because(load, absence(answer).text)
     if answer.data["failed"] is not None:
         said = [line.strip() for line in answer.data["stderr"].splitlines() if line.strip()]
-        return _because(load, f"{load.file} does not load: {said[0] if said else 'no reason given'}")
+        # nft says first where a file was included from, then what is wrong in it.
+        reason = next((line for line in said if "Error: " in line), said[0] if said else "no reason given")
+        return _because(load, f"{load.file} does not load: {reason}")
     return msgspec.structs.replace(load, text=answer.data["stdout"])
 
 

@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from netdiag.firewall import saved_ipset, saved_nft_changes, saved_rules
 from netdiag.firewall.save_text import SavedTables, read_save
-from netdiag.firewall.saved_firewalld import SettingDiff, configured, diff_direct, diff_objects, read_objects
+from netdiag.firewall.saved_firewalld import (
+    SettingDiff,
+    configured,
+    diff_direct,
+    diff_objects,
+    direct_keys,
+    read_objects,
+)
 from netdiag.firewall.saved_nft import read_tables
 from netdiag.firewall.saved_sources import FIREWALLD, IPTABLES, NFTABLES, PERSISTENT, UFW, Sources, sources_of
 from netdiag.model.facts import Backend, FirewallSaved, Identity, RuleSet
@@ -66,6 +73,7 @@ def compare(
         nft_flushes=native.flushes,
         nft_stops=native.load is not None and sources.acts(NFTABLES),
         firewalld_flushes=_firewalld_flushes(sources, texts),
+        direct=direct_keys(loads.firewalld.direct or "") if loads.firewalld is not None else frozenset(),
     )
     changes = [
         *_services(sources),

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from netdiag.firewall.save_text import split_words
+from netdiag.firewall.saved_text import canonical
+
 _HEAD = re.compile(r"^(\S+)(?: \((?:active|default|, )*\))?\s*$")
 _FIELD = re.compile(r"^  ([a-z][a-z -]*): ?(.*)$")
 _LINES = frozenset({"rich rules", "forward-ports"})
@@ -133,6 +136,17 @@ def diff_direct(running: str, permanent: str) -> Iterator[SettingDiff]:
             save=f"firewall-cmd --permanent --direct --add-rule {line}" if only_running else "",
             restore="" if only_running else f"firewall-cmd --direct --add-rule {line}",
         )
+
+
+def direct_keys(text: str) -> frozenset[tuple[int, str, str, str]]:
+    """Direct rules as family, table, chain and the rule in its one spelling: they stand in iptables' own chains."""
+    found = set()
+    for line in text.split("\n"):
+        words = split_words(line.strip())
+        if len(words) > 4 and words[0] in ("ipv4", "ipv6"):
+            family = 6 if words[0] == "ipv6" else 4
+            found.add((family, words[1], words[2], canonical(words[4:], family)))
+    return frozenset(found)
 
 
 def configured(conf: str, key: str) -> str:

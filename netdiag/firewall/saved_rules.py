@@ -38,6 +38,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         nft_flushes: A reload of nftables.service throws away what iptables-nft runs.
         nft_stops: nftables.service is in use: it throws everything away when it stops.
         firewalld_flushes: A reload of firewalld empties iptables.
+        direct: firewalld's direct rules that run, as `netdiag.firewall.saved_firewalld.direct_keys` has them.
     """
 
     running: Mapping[tuple[Backend, int], SavedTables]
@@ -49,6 +50,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     nft_flushes: bool = False
     nft_stops: bool = False
     firewalld_flushes: bool = False
+    direct: frozenset[tuple[int, str, str, str]] = frozenset()
 
     def flusher(self, backend: Backend) -> str:
         """The mechanism whose reload empties the tables of a variant; empty where none does."""
@@ -109,7 +111,8 @@ class _Family:
         for table, name, found in diff_tables(self._backend, self._family, self._running, saved):
             chain = self._running.tables.get(table, {}).get(name, SavedChain(name=name, policy=None))
             for rule in found.lost:
-                yield self._lost(rule, chain)
+                if (self._family, table, name, _key(rule, self._family)) not in self._host.direct:
+                    yield self._lost(rule, chain)
             for rule in found.returns:
                 yield self._returns(rule)
             for rule in found.moved:

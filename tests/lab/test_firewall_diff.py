@@ -197,8 +197,15 @@ NFT = """#!/usr/sbin/nft -f
 flush ruleset
 include "/etc/nftables.d/*.nft"
 table inet site {
-  set blocked { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 }; }
-  set seen { type ipv4_addr; flags dynamic,timeout; timeout 1m; }
+  set blocked {
+    type ipv4_addr
+    elements = { 192.0.2.1, 192.0.2.2 }
+  }
+  set seen {
+    type ipv4_addr
+    flags dynamic,timeout
+    timeout 1m
+  }
   chain in { type filter hook input priority 0; policy drop;
     ct state established,related accept
     tcp dport { ssh, 2377 } accept
@@ -206,15 +213,18 @@ table inet site {
   }
 }
 """
+EXTRA = """table ip extra {
+  chain c {
+    type filter hook output priority 5;
+    udp dport 53 accept
+  }
+}
+"""
 
 
 def test_nftables_conf(host):
     put(host, "/etc/nftables.conf", NFT)
-    put(
-        host,
-        "/etc/nftables.d/extra.nft",
-        "table ip extra { chain c { type filter hook output priority 5; udp dport 53 accept; } }",
-    )
+    put(host, "/etc/nftables.d/extra.nft", EXTRA)
     enable(host, "nftables")
     host.exec(["nft", "-f", "/etc/nftables.conf"])
     add(host, "nft add element inet site seen { 192.0.2.9 }")
@@ -261,6 +271,8 @@ def ufw(host):
     host.exec(["sh", "-c", "cp -L /usr/share/ufw/*.rules /usr/share/ufw/ufw.conf /etc/ufw/"])
     enable(host, "ufw")
     add(host, "ufw --force enable", "ufw allow 22/tcp", "ufw allow from 10.71.0.2 to any port 2377 proto tcp")
+    # The first rule makes ufw write files that say a little more than those of its package.
+    add(host, "ufw reload")
     yield host
     add(host, "ufw --force disable")
 
