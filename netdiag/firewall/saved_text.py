@@ -85,7 +85,9 @@ class _Reading:
     def __init__(self, family: int) -> None:
         self._family = family
         self._base: dict[str, str] = {}
+        self._stray: list[str] = []
         self._groups: list[tuple[str, list[str]]] = []
+        self._current = self._stray
         self._target: tuple[str, str, list[str]] | None = None
         self._protocol = ""
         self._negated = False
@@ -123,25 +125,21 @@ class _Reading:
             if value not in ("", "all") or word == "-f":
                 self._base[word] = f"{mark}{word} {value}".strip()
         elif word == "-m":
-            self._groups.append((_match_name(value), []))
+            self._current = []
+            self._groups.append((_match_name(value), self._current))
         elif word in ("-j", "-g"):
-            self._target = (word, value, [])
-        elif word in _OF_PROTOCOL and self._target is None:
+            self._current = []
+            self._target = (word, value, self._current)
+        elif word in _OF_PROTOCOL:
             self._of_protocol().append(mark + _option(word, values))
         else:
-            options = self._target[2] if self._target is not None else self._last_group()
-            options.append(mark + _option(word, values))
+            self._current.append(mark + _option(word, values))
 
     def _of_protocol(self) -> list[str]:
         for name, options in self._groups:
             if name in (self._protocol, "icmp6") and name != "multiport":
                 return options
         self._groups.append((self._protocol, []))
-        return self._groups[-1][1]
-
-    def _last_group(self) -> list[str]:
-        if not self._groups:
-            self._groups.append(("", []))
         return self._groups[-1][1]
 
     def text(self) -> str:
@@ -152,7 +150,7 @@ class _Reading:
             kept = sorted(option for option in options if (name, option) not in _DEFAULTS)
             if kept or name not in (self._protocol, "icmp6"):
                 groups.append(" ".join((f"-m {_match_name(name)}", *kept)))
-        parts += sorted(groups)
+        parts += [*sorted(groups), *sorted(self._stray)]
         if self._target is not None:
             word, name, options = self._target
             kept = sorted(option for option in options if (name, option) not in _DEFAULTS)
