@@ -16,6 +16,7 @@ from netdiag.firewall.saved_firewalld import (
 )
 from netdiag.firewall.saved_nft import read_tables
 from netdiag.firewall.saved_sources import FIREWALLD, IPTABLES, NFTABLES, PERSISTENT, UFW, Sources, sources_of
+from netdiag.firewall.saved_view import Host
 from netdiag.model.facts import Backend, FirewallSaved, Identity, RuleSet
 from netdiag.model.firewall_diff import (
     Change,
@@ -63,7 +64,7 @@ def compare(
         sources=sources,
         identity=identity,
     )
-    rules = saved_rules.Host(
+    rules = Host(
         running=tables,
         loads=loads,
         sources=sources,
@@ -72,7 +73,7 @@ def compare(
         elsewhere=native.elsewhere(),
         nft_flushes=native.flushes,
         nft_stops=native.load is not None and sources.acts(NFTABLES),
-        firewalld_flushes=_firewalld_flushes(sources, texts),
+        firewalld_flushes=_firewalld_flushes(sources),
         direct=direct_keys(loads.firewalld.direct or "") if loads.firewalld is not None else frozenset(),
     )
     changes = [
@@ -94,14 +95,10 @@ def compare(
     )
 
 
-def _firewalld_flushes(sources: Sources, texts: Mapping[str, str]) -> bool:
-    """Whether a reload of firewalld empties iptables: its default, FlushAllOnReload=yes."""
+def _firewalld_flushes(sources: Sources) -> bool:
+    """Whether a reload of firewalld is to come: it empties iptables, whatever FlushAllOnReload says."""
     found = sources.by_name.get(FIREWALLD)
-    return (
-        found is not None
-        and found.active is True
-        and configured(texts.get(_CONF, ""), "FlushAllOnReload").lower() != "no"
-    )
+    return found is not None and found.active is True
 
 
 def _services(sources: Sources) -> Iterator[Change]:
@@ -152,9 +149,11 @@ def _firewalld(told: FirewalldTold, conf: str) -> Iterator[Change]:
             kind, text = ChangeKind.LOST, "It was set at run time only."
         else:
             kind, text = ChangeKind.RETURNS, "It is permanent and does not run now."
+        # With FlushAllOnReload=no a reload carries direct rules over.
+        kept = found.setting.startswith("direct rule") and configured(conf, "FlushAllOnReload").lower() == "no"
         yield Change(
             kind=kind,
-            when=When.RELOAD,
+            when=When.BOOT if kept else When.RELOAD,
             mechanism=FIREWALLD,
             file="",
             setting=found.setting,

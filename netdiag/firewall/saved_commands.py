@@ -7,7 +7,6 @@ would write theirs as well, and they would come back beside what the programs wr
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from netdiag.firewall.save_text import split_words
 from netdiag.firewall.saved_text import canonical
@@ -41,16 +40,11 @@ def set_policy(rule: FirewallRule, policy: str, plain: Backend | None) -> tuple[
     return (f"{_tool(rule, plain)} -w{_table(rule)} -P {rule.chain} {policy}",)
 
 
-def save_into(rule: FirewallRule, path: str, raw: str, following: Sequence[str]) -> tuple[str, ...]:
-    """Write one rule of iptables into a rules file, before the first rule there that follows it now.
+def save_into(rule: FirewallRule, path: str, raw: str, anchor: str) -> tuple[str, ...]:
+    """Write one rule of iptables into a rules file whose text is ``raw``.
 
-    Args:
-        rule: What to save.
-        path: The file.
-        raw: Its text now.
-        following: The one spelling of each rule that runs behind it in its chain.
+    ``anchor`` is the line in front of which it belongs; empty for the end of its chain.
     """
-    family = 6 if rule.family == "ip6" else 4
     table, chain = rule.table, rule.chain
     start = re.escape(f"*{table}")
     commands: list[str] = []
@@ -58,10 +52,14 @@ def save_into(rule: FirewallRule, path: str, raw: str, following: Sequence[str])
         commands.append(f"grep -qs '^{start}' {path} || printf '%s\\n' '*{table}' COMMIT >> {path}")
     if chain not in _BUILTIN and not re.search(rf"^:{re.escape(chain)}\s", raw, re.MULTILINE):
         commands.append(f"grep -q '^:{chain} ' {path} || sed -i '/^{start}/a :{chain} - [0:0]' {path}")
-    anchor = _anchor(raw, table, chain, following, family)
     place = f"^{_sed_pattern(anchor)}$" if anchor else "^COMMIT"
     commands.append(f"sed -i -e '/^{start}/,/^COMMIT/{{/{place}/i {_sed_text(rule.text)}' -e '}}' {path}")
     return tuple(commands)
+
+
+def delete_line(line: str, path: str) -> tuple[str, ...]:
+    """Take one rule out of a rules file."""
+    return (f"sed -i '/^{_sed_pattern(line)}$/d' {path}",)
 
 
 def save_nft(rule: FirewallRule, path: str) -> tuple[str, ...]:
@@ -156,23 +154,5 @@ def _sed_text(text: str) -> str:
     return text.replace("\\", "\\\\").replace("'", "'\\''")
 
 
-def sed_line(text: str) -> str:
-    """A whole line as a pattern of sed between bars."""
-    return re.sub(r"([][\\|.*^$])", r"\\\1", text).replace("'", "'\\''")
-
-
 def _sed_pattern(text: str) -> str:
     return re.sub(r"([][\\/.*^$])", r"\\\1", text).replace("'", "'\\''")
-
-
-def _anchor(raw: str, table: str, chain: str, following: Sequence[str], family: int) -> str:
-    """The line of the file in front of which the rule belongs; empty for the end of the chain."""
-    lines: dict[str, str] = {}
-    here = ""
-    for line in raw.split("\n"):
-        if line.startswith("*"):
-            here = line[1:].strip()
-        words = split_words(line.strip())
-        if here == table and words[:2] == ("-A", chain):
-            lines.setdefault(canonical(words[2:], family), line.rstrip("\n"))
-    return next((lines[key] for key in following if key in lines), "")

@@ -6,6 +6,7 @@ what remains then, the order of matches above all, and for files that no tool co
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Sequence
 
@@ -65,7 +66,8 @@ _LOG_LEVELS = {"warning": "4", "debug": "7", "info": "6", "notice": "5", "err": 
 _DEFAULTS = frozenset({("limit", "--limit-burst 5"), ("LOG", "--log-level 4")})
 
 
-def canonical(words: Sequence[str], family: int) -> str:
+@functools.lru_cache(maxsize=1 << 15)  # a rule is asked for when it is compared, found in a file, and placed
+def canonical(words: tuple[str, ...], family: int) -> str:
     """The one spelling of a rule.
 
     Args:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from netdiag.firewall.saved_iptables import read_file
 
-DIRECTORY = "/etc/ufw"
+DIRECTORY, DEFAULTS = "/etc/ufw", "/etc/default/ufw"
 _WAYS = ("input", "output", "forward")
 _PARTS = ("before-logging", "before", "after", "after-logging", "reject", "track")
 _CHAINS = (

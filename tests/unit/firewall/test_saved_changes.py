@@ -268,12 +268,12 @@ def test_flush_ruleset_takes_iptables_along() -> None:
     }
 
 
-def test_firewalld_flushes_iptables_unless_it_is_told_not_to() -> None:
+def test_firewalld_empties_iptables_and_leaves_legacy_alone() -> None:
     active = (service("firewalld", active=True),)
-    conf = {"/etc/firewalld/firewalld.conf": ("firewalld", "FlushAllOnReload=yes\n")}
-    assert said(diff(save(SSH), services=active, files=conf)) == [("lost", "reload", "firewalld", SSH)]
     conf = {"/etc/firewalld/firewalld.conf": ("firewalld", "FlushAllOnReload=no\n")}
-    assert said(diff(save(SSH), services=active, files=conf)) == [("lost", "boot", "none", SSH)]
+    found = diff(save(SSH, *DOCKER, chains=CHAINS), services=active, files=conf, others=(rules(save(DROP), LEGACY),))
+    assert said(found)[0] == ("lost", "reload", "firewalld", SSH)
+    assert {each[:3] for each in said(found)[1:]} == {("wipes", "reload", "firewalld"), ("lost", "boot", "none")}
 
 
 @pytest.mark.parametrize(("active", "enabled", "kind"), [(True, False, "lost"), (False, True, "returns")])
@@ -303,3 +303,15 @@ def test_ipsets() -> None:
 def test_rules_that_could_not_be_read_are_not_called_the_same() -> None:
     found = diff(save(), hidden="run iptables-save: no such tool on this host")
     assert (found.verdict, found.unknown[0].mechanism) == (DiffVerdict.UNKNOWN, "running rules")
+
+
+def test_thousands_of_rules_are_compared_in_time() -> None:
+    many = [f"-A INPUT -s 10.{each // 250}.{each % 250}.1/32 -j DROP" for each in range(4000)]
+    saved = load("netfilter-persistent", V4, save(*many, *DOCKER, chains=CHAINS))
+    assert (
+        len([each for each in diff(save(SSH), saved, services=(PERSISTENT,)).changes if each.rule.text in many]) == 4000
+    )
+    found = diff(
+        save(*many, *DOCKER, chains=CHAINS), load("netfilter-persistent", V4, save(SSH)), services=(PERSISTENT,)
+    )
+    assert sum(each.kind.value == "lost" for each in found.changes) == 4000
