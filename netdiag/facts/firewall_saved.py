@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
-
 from netdiag.facts.context import Context, absence, files_request, texts
-from netdiag.model.facts import FirewallSaved, FirewallService, SavedRules, Section
+from netdiag.model.facts import FirewallBoot, FirewallSaved, FirewallService, SavedRules, Section
 from netdiag.model.wire import Answer, Gather, Request
 
 _SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -36,12 +34,6 @@ _SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
 _ROLES = ("firewalld", "ufw", "nftables", "iptables", "netfilter-persistent", "fail2ban", "csf", "shorewall")
 _LOADERS = frozenset({"nftables", "iptables", "netfilter-persistent"})
 """They load saved rules at boot and end; without systemd nothing tells whether they did, and nothing of them runs."""
-_LOADED_BY = {
-    "nftables": ("nftables.service",),
-    "iptables": ("iptables.service",),
-    "ip6tables": ("iptables.service",),
-    "netfilter-persistent": ("netfilter-persistent",),
-}
 _BOOT = ("firewalld", "ufw", "nftables", "iptables", "ip6tables", "netfilter-persistent")
 """The services of which it matters whether they start at boot."""
 _BOOT_LINKS = ("/etc/systemd/system/*.wants/{}.service", "/etc/rc[2345S].d/S[0-9][0-9]{}", "/etc/runlevels/*/{}")
@@ -81,50 +73,27 @@ def gather_firewall_saved(_context: Context) -> Gather[Section[FirewallSaved]]:
         for path, text in sorted(found.items())
         if any(_belongs(path, pattern) for pattern in patterns)
     ]
-    boot = {name: _at_boot(name, answer, linked) for name, answer in zip(_BOOT, enabled, strict=True)}
-    services = [
-        _with_boot(service, boot.get(service.name)) for service in _services(texts(there), _states(active), found)
-    ]
-    known = {service.name for service in services}
-    for name, (starts, evidence) in boot.items():
-        if name not in known and (starts or any(rules.source in _LOADED_BY.get(name, ()) for rules in rules)):
-            state = _states(active).get(name)
-            services.append(
-                FirewallService(
-                    name=name,
-                    active=None if state is None else state == "active",
-                    evidence="" if state is None else f"systemctl is-active {name}: {state}",
-                    enabled=starts,
-                    enabled_evidence=evidence,
-                )
-            )
-    return Section(value=FirewallSaved(rules=tuple(rules), services=tuple(services)))
+    services = _services(texts(there), _states(active), found)
+    boot = tuple(_at_boot(name, answer, linked) for name, answer in zip(_BOOT, enabled, strict=True))
+    return Section(value=FirewallSaved(rules=tuple(rules), services=services, boot=boot))
 
 
-def _at_boot(name: str, answer: Answer, linked: Answer) -> tuple[bool | None, str]:
+def _at_boot(name: str, answer: Answer, linked: Answer) -> FirewallBoot:
     """Whether a service starts at boot, and what says so: systemctl, or the links that init systems follow."""
     if answer.data is not None:
         word = answer.data["stdout"].strip()
-        if word:
-            return word in _STARTS, f"systemctl is-enabled {name}: {word}"
         said = (answer.data["stderr"].strip().splitlines() or [""])[0]
-        if "No such file" in said or "not-found" in said:
-            return False, f"systemctl is-enabled {name}: {said}"
+        if word or "No such file" in said:
+            return FirewallBoot(
+                name=name, enabled=word in _STARTS, evidence=f"systemctl is-enabled {name}: {word or said}"
+            )
     # A link to a unit that cannot be opened is a link all the same.
     broken = linked.data.get("errors", {}) if linked.data is not None else {}
     for path in sorted((*texts(linked), *broken)):
         if path.endswith((f"/{name}.service", f"/{name}")) or path.rpartition("/")[2][3:] == name:
-            return True, f"{path} is there"
-    return None, f"neither systemctl nor a link of init says whether {name} starts at boot"
-
-
-def _with_boot(service: FirewallService, boot: tuple[bool | None, str] | None) -> FirewallService:
-    if boot is None:
-        return service
-    starts, evidence = boot
-    if service.name == "ufw" and not service.active:
-        starts, evidence = False, service.evidence
-    return msgspec.structs.replace(service, enabled=starts, enabled_evidence=evidence)
+            return FirewallBoot(name=name, enabled=True, evidence=f"{path} is there")
+    text = f"neither systemctl nor a link of init says whether {name} starts at boot"
+    return FirewallBoot(name=name, enabled=None, evidence=text)
 
 
 def _tolerant(path: str) -> str:

@@ -40,22 +40,19 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sources_of(saved: FirewallSaved) -> Sources:
-    """Mechanisms with their files and their state.
-
-    A mechanism without a service that is installed loads nothing at boot, however many files it left.
-    """
+    """Mechanisms that have files here or run here, with their state."""
     services = {service.name: service for service in saved.services}
+    boot = {each.name: each for each in saved.boot}
     found: dict[str, SavedSource] = {}
     for name in (FIREWALLD, IPTABLES, PERSISTENT, NFTABLES, UFW):
         files = tuple(rules.path for rules in saved.rules if rules.source == name)
-        service = services.get(_SERVICE.get(name, name))
-        if not files and (service is None or service.active is not True):
+        service, starts = services.get(_SERVICE.get(name, name)), boot.get(_SERVICE.get(name, name))
+        active = service.active if service is not None else None
+        if not files and not active:
             continue
-        found[name] = SavedSource(
-            mechanism=name,
-            files=files,
-            active=service.active if service is not None else False,
-            enabled=service.enabled if service is not None else False,
-            evidence=(service.enabled_evidence or service.evidence) if service is not None else "not installed",
-        )
+        enabled, evidence = (starts.enabled, starts.evidence) if starts is not None else (None, "")
+        # ufw's unit starts, and does nothing unless its own file says that it is on.
+        if name == UFW and not active:
+            enabled, evidence = False, service.evidence if service is not None else "/etc/ufw/ufw.conf is not there"
+        found[name] = SavedSource(mechanism=name, files=files, active=active, enabled=enabled, evidence=evidence)
     return Sources(by_name=found)

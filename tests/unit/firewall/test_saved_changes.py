@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from netdiag.firewall.saved_changes import compare
-from netdiag.model.facts import Backend, FirewallSaved, FirewallService, Identity, RuleSet, SavedRules
+from netdiag.model.facts import Backend, FirewallBoot, FirewallSaved, FirewallService, Identity, RuleSet, SavedRules
 from netdiag.model.firewall_diff import DiffVerdict, FirewallDiff, SavedLoad, SavedLoads
 from tests.unit.firewall.build import save
 
+Service = tuple[FirewallService, FirewallBoot]
 NFT, LEGACY, NATIVE, IPSET = Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY, Backend.NFT_NATIVE, Backend.IPSET
 DEBIAN = Identity(hostname="one", distribution_id="debian", is_root=True)
 V4 = "/etc/iptables/rules.v4"
@@ -33,7 +34,7 @@ def load(mechanism: str, path: str, text: str | None, **more: object) -> SavedLo
 def diff(
     running: str,
     *loads: SavedLoad,
-    services: tuple[FirewallService, ...] = (),
+    services: tuple[Service, ...] = (),
     files: dict | None = None,
     **more: object,
 ) -> FirewallDiff:
@@ -46,7 +47,7 @@ def diff(
     )
     return compare(
         (rules(running), *more.pop("others", ())),
-        FirewallSaved(rules=saved, services=services),
+        FirewallSaved(rules=saved, services=tuple(one for one, _ in services), boot=tuple(two for _, two in services)),
         SavedLoads(plain=NFT, loads=loads, **more.pop("asked", {})),
         identity=more.pop("identity", DEBIAN),
         host="one",
@@ -54,8 +55,11 @@ def diff(
     )
 
 
-def service(name: str, *, active: bool | None = None, enabled: bool | None = True) -> FirewallService:
-    return FirewallService(name=name, active=active, evidence="", enabled=enabled, enabled_evidence="said so")
+def service(name: str, *, active: bool | None = None, enabled: bool | None = True) -> Service:
+    return (
+        FirewallService(name=name, active=active, evidence=""),
+        FirewallBoot(name=name, enabled=enabled, evidence="said so"),
+    )
 
 
 PERSISTENT = service("netfilter-persistent")
@@ -114,7 +118,8 @@ def test_nothing_saves_rules(distribution: str, commands: tuple[str, ...]) -> No
 
 
 def test_a_service_that_is_not_installed_loads_nothing() -> None:
-    found = diff(save(SSH), load("netfilter-persistent", V4, save(SSH)))
+    gone = service("netfilter-persistent", enabled=False)
+    found = diff(save(SSH), load("netfilter-persistent", V4, save(SSH)), services=(gone,))
     assert said(found) == [("lost", "boot", "netfilter-persistent", SSH)]
     assert found.changes[0].commands == ("systemctl enable netfilter-persistent",)
     assert found.sources[0].enabled is False
