@@ -15,6 +15,7 @@ import msgspec
 from netdiag.facts.context import Context, absence, files_request
 from netdiag.facts.saved_modules import Modules, modules_of, modules_request
 from netdiag.firewall import saved_ufw as ufw
+from netdiag.firewall.saved_commands import FILES
 from netdiag.firewall.saved_sources import FIREWALLD, IPTABLES, NFTABLES, PERSISTENT, UFW
 from netdiag.model.facts import Backend, FirewallSaved
 from netdiag.model.firewall_diff import FirewalldTold, SavedLoad, SavedLoads
@@ -30,15 +31,10 @@ _ASKED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("permanent_direct", ("--permanent", "--direct", "--get-all-rules")),
     ("default_zone", ("--get-default-zone",)),
 )
-_FILES = (
-    (PERSISTENT, "/etc/iptables/rules.v4", 4),
-    (PERSISTENT, "/etc/iptables/rules.v6", 6),
-    (IPTABLES, "/etc/sysconfig/iptables", 4),
-    (IPTABLES, "/etc/sysconfig/ip6tables", 6),
-)
 _SETS = {PERSISTENT: "/etc/iptables/ipsets", IPTABLES: "/etc/sysconfig/ipset"}
 _NFT_FILES = ("/etc/sysconfig/nftables.conf", "/etc/nftables.conf")
 """Red Hat's unit loads the first, Debian's the second; a host has one of them."""
+_DEVICES = re.compile(r"\bdevices?\s*=?\s*(\{[^}$]*\}|[\"\w.@-]+)")
 _ENGINE_SOCKET = ("/run/docker.soc[k]",)
 """As a pattern: it is then no error where it is not there."""
 _DOS = "{} has DOS line ends: iptables-restore refuses such a file, so that nothing of it is loaded"
@@ -87,7 +83,7 @@ def _plain(answer: Answer) -> Backend | None:
 def _plans(context: Context, saved: FirewallSaved, plain: Backend | None, modules: Modules) -> Iterator[_Plan]:
     found = {rules.path: rules.text for rules in saved.rules}
     backend = plain or Backend.IPTABLES_LEGACY
-    for mechanism, path, family in _FILES:
+    for (mechanism, family), path in FILES.items():
         if path in found:
             raw = found[path].replace("\r", "")
             reason = _DOS.format(path) if raw != found[path] else ""
@@ -129,7 +125,14 @@ def _nft_plan(context: Context, path: str, found: Mapping[str, str], modules: Mo
         reason = f"load {path} to compare it: it includes {unseen[0]}, which could load a kernel module"
         return _Plan(_because(load, f"{reason} (--load-modules)"), None)
     steps = [{"argv": ["nft", "-f", path]}]
-    return _plan(context, load, steps, "nft -s list ruleset", modules, also=included)
+    plan = _plan(context, load, steps, "nft -s list ruleset", modules, also=included)
+    devices = [name for names in _DEVICES.findall(f"{raw}\n{included}") for name in re.findall(r"[\w.@-]+", names)]
+    kind = next((kind for kind in ("dummy", "bridge", "veth") if context.present(kind)), "")
+    if plan.request is None or not devices or not kind:
+        return plan
+    # A chain of the family netdev cannot be made without its device.
+    params = {**plan.request.params, "devices": sorted(set(devices)), "device_kind": kind}
+    return _Plan(load, Request("scratch-rules", params, _TIMEOUT_S))
 
 
 def _is_read(pattern: str, found: Mapping[str, str]) -> bool:

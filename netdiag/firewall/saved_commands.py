@@ -15,6 +15,13 @@ from netdiag.model.firewall import FirewallRule
 
 DEBIAN = frozenset({"debian", "ubuntu", "raspbian", "linuxmint"})
 RED_HAT = frozenset({"rhel", "centos", "fedora", "rocky", "almalinux", "ol", "amzn"})
+FILES = {
+    ("netfilter-persistent", 4): "/etc/iptables/rules.v4",
+    ("netfilter-persistent", 6): "/etc/iptables/rules.v6",
+    ("iptables.service", 4): "/etc/sysconfig/iptables",
+    ("iptables.service", 6): "/etc/sysconfig/ip6tables",
+}
+"""What the mechanisms that load whole tables read, by family."""
 _BUILTIN = frozenset({"INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTING"})
 _WAYS = {way: way for way in ("input", "output", "forward")}
 _SIMPLE = re.compile(
@@ -114,13 +121,13 @@ def save_direct(rule: FirewallRule) -> tuple[str, ...]:
 
 def install_keeper(identity: Identity | None, rule: FirewallRule) -> tuple[tuple[str, ...], str]:
     """What this distribution keeps iptables rules with: the commands that install it, and its file."""
-    six = rule.family == "ip6"
+    family = 6 if rule.family == "ip6" else 4
     distribution = identity.distribution_id if identity is not None else ""
     if distribution in DEBIAN:
-        return ("apt-get install iptables-persistent",), f"/etc/iptables/rules.v{6 if six else 4}"
+        return ("apt-get install iptables-persistent",), FILES["netfilter-persistent", family]
     if distribution in RED_HAT:
-        name = "ip6tables" if six else "iptables"
-        return ("dnf install iptables-services", f"systemctl enable {name}"), f"/etc/sysconfig/{name}"
+        enable = f"systemctl enable {'ip6tables' if family == 6 else 'iptables'}"
+        return ("dnf install iptables-services", enable), FILES["iptables.service", family]
     return (), ""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from netdiag.firewall import saved_commands as commands
 from netdiag.firewall import saved_ufw as ufw
 from netdiag.firewall.save_text import SavedChain, SavedRule
@@ -85,6 +87,19 @@ def _lost(view: View, rule: FirewallRule, anchor: str) -> Change:
         whole = commands.save_all(keeper.mechanism, rule.family)
         does = commands.save_into(rule, path, keeper.load.raw, anchor) if view.programs else whole
         meaning = f"It runs and is not saved in {path}."
+    elif (loader := _loader(view)) and view.backend is not (view.host.loads.plain or view.backend):
+        mechanism = view.flusher or loader
+        twin = msgspec.structs.replace(rule, backend=view.host.loads.plain, number=None)
+        does = (
+            *commands.bring_back(twin, twin.backend),
+            *(() if view.programs else commands.save_all(loader, rule.family)),
+        )
+        meaning = f"{loader} saves the rules of the plain iptables, which is the other variant here."
+    elif loader:
+        mechanism, path = view.flusher or loader, commands.FILES[loader, view.family]
+        whole = commands.save_all(loader, rule.family)
+        does = commands.save_into(rule, path, "", "") if view.programs else whole
+        meaning = f"It runs, and {loader} has no file {path}."
     elif view.host.sources.at_boot(UFW):
         mechanism, path = view.flusher or UFW, f"/etc/ufw/before{'6' if view.family == 6 else ''}.rules"
         does = commands.save_ufw(rule)
@@ -101,6 +116,11 @@ def _lost(view: View, rule: FirewallRule, anchor: str) -> Change:
         commands=does,
         meaning=meaning,
     )
+
+
+def _loader(view: View) -> str:
+    """The mechanism that would load whole tables at boot; empty where there is none."""
+    return next((name for name in WHOLE if view.host.sources.at_boot(name, view.family)), "")
 
 
 def _with_new_keeper(view: View, rule: FirewallRule) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def saved_state(rule: FirewallRule, saved: FirewallSaved) -> SavedState:
         if chain is None or all(canonical(each.words, family) != key for each in chain.rules):
             continue
         found = sources.by_name.get(rules.source)
-        if found is not None and found.enabled:
+        if found is not None and found.enabled and sources.at_boot(rules.source, family):
             return SavedState(saved=True, why=f"it is saved in {rules.path}", file=rules.path)
         if found is not None and found.enabled is None:
             why = f"it is saved in {rules.path}; whether {rules.source} starts at boot is not known"

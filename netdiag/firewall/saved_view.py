@@ -95,8 +95,8 @@ class View:
         kept = {table: chains for table, chains in running.tables.items() if (name, table) not in host.elsewhere}
         self.running = SavedTables(tables=kept) if backend is Backend.IPTABLES_NFT else running
         mine = [Saved(load) for load in host.loads.loads if (load.backend, load.family) == (backend, family)]
-        self.boot = [saved for saved in mine if host.sources.at_boot(saved.mechanism)]
-        self.asleep = [saved for saved in mine if not host.sources.at_boot(saved.mechanism)]
+        self.boot = [saved for saved in mine if host.sources.at_boot(saved.mechanism, family)]
+        self.asleep = [saved for saved in mine if not host.sources.at_boot(saved.mechanism, family)]
         self.programs = any(
             owner_at_start(rule.chain, rule.text) is not Owner.OPERATOR for _, _, rule in each_rule(running)
         )

@@ -4,12 +4,29 @@ What two texts mean is best said by the tool that loads them: spellings, default
 Nothing of it reaches the host: the network namespace is new and empty, and it dies with the thread that made it.
 """
 
+import errno
 import os
+import struct
 from typing import Any, Dict, List, Tuple
 
 from netdiag.participant.commands import find_program, run_bounded
 from netdiag.participant.deadline import Deadline
-from netdiag.participant.errors import MISSING, UNSUPPORTED, WITHHELD, VerbError
+from netdiag.participant.errors import FAILED, MISSING, UNSUPPORTED, WITHHELD, VerbError
+from netdiag.participant.netlink import (
+    IFLA_IFNAME,
+    IFLA_INFO_KIND,
+    IFLA_LINKINFO,
+    NETLINK_ROUTE,
+    NLA_F_NESTED,
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REQUEST,
+    RTM_NEWLINK,
+    attribute,
+    open_netlink,
+    request,
+)
 from netdiag.participant.netns import in_scratch_netns
 
 _XTABLES = tuple(tool + variant for tool in ("iptables", "ip6tables") for variant in ("", "-legacy", "-nft"))
@@ -30,8 +47,9 @@ def scratch_rules(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """Load saved rules in a scratch network namespace, and list what they became there.
 
     Parameters: ``steps`` (list of {"argv", "text"}: argv of `LOADERS`, or `FILE_LOADER` with an absolute path and no
-    text), ``list`` (argv of `LISTERS`), ``may_load`` (the modules of all tables, matches and targets are there, or may
-    be loaded). A step that fails ends the work. Data: ``failed`` (number of the step, from 0, or None), ``argv`` of
+    text), ``list`` (argv of `LISTERS`), ``devices`` (names of devices that the rules hang on: they are made there, of the
+    kind ``device_kind``), ``may_load`` (the modules of all that the rules name are there, or may be
+    loaded). A step that fails ends the work. Data: ``failed`` (number of the step, from 0, or None), ``argv`` of
     what ran last, its ``code`` and ``stderr``; ``stdout`` (the listing, empty when a step failed). Errors: unsupported
     (not in the tables), withheld, missing (no such tool), permission, timeout.
     """
@@ -44,12 +62,33 @@ def scratch_rules(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
         raise VerbError(UNSUPPORTED, "run {}: it does not list rules".format(" ".join(lister)))
     if not params.get("may_load"):
         raise VerbError(WITHHELD, "load saved rules to compare them: it could load kernel modules")
+    devices, kind = [str(name) for name in params.get("devices") or ()], str(params.get("device_kind") or "dummy")
     programs = {name: _program(name) for name in [argv[0] for argv, _ in steps] + [lister[0]]}
-    return in_scratch_netns(lambda: _work(steps, lister, programs, deadline), deadline)
+
+    def work() -> Dict[str, Any]:
+        for name in devices:
+            _make_device(name, kind, deadline)
+        return _work(steps, lister, programs, deadline)
+
+    return in_scratch_netns(work, deadline)
 
 
 def _loads_file(argv: List[str], text: str) -> bool:
     return len(argv) == 3 and tuple(argv[:2]) == FILE_LOADER and os.path.isabs(argv[2]) and not text
+
+
+def _make_device(name: str, kind: str, deadline: Deadline) -> None:
+    """A device of the name that rules ask for; which kind it is makes no difference to them."""
+    tried = "make a device {} in a scratch namespace".format(name)
+    info = attribute(IFLA_INFO_KIND, kind.encode("ascii") + b"\0")
+    body = struct.pack("=BxHiII", 0, 0, 0, 0, 0)  # struct ifinfomsg, nothing asked for
+    body += attribute(IFLA_IFNAME, name.encode() + b"\0") + attribute(IFLA_LINKINFO | NLA_F_NESTED, info)
+    with open_netlink(NETLINK_ROUTE, tried, 1 << 16, False) as sock:
+        answer = request(
+            sock, RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, body, deadline, tried
+        )
+    if answer["errno"] != 0 and answer["errno"] != errno.EEXIST:
+        raise VerbError(FAILED, "{}: {}".format(tried, answer["text"]))
 
 
 def _program(name: str) -> str:

@@ -179,6 +179,30 @@ def test_a_file_that_does_not_load_is_compared_as_text_and_said(persistent):
     assert "Set gone doesn't exist" in found["unknown"][0]["reason"]
 
 
+TOOLS = [f"{tool}{suffix}" for tool in ("iptables", "ip6tables") for suffix in ("", "-save", "-restore")]
+
+
+def test_a_host_whose_iptables_is_the_old_one(host):
+    """The plain names are the legacy tools; the rules of the other variant are nobody's then."""
+    kept = {tool: host.exec(["readlink", f"/usr/sbin/{tool}"]).stdout.strip() for tool in TOOLS}
+    enable(host, "netfilter-persistent")
+    try:
+        for tool in TOOLS:
+            host.exec(["ln", "-sf", "xtables-legacy-multi", f"/usr/sbin/{tool}"])
+        add(host, "iptables -A INPUT -p tcp --dport 22 -j ACCEPT", "iptables-nft -A INPUT -p udp -j DROP")
+        put(host, RULES, "*filter\n-A INPUT -p tcp --dport ssh -j ACCEPT\nCOMMIT\n")
+        found = diff(host, expect="changes")
+        assert said(found) == [("lost", "boot", "netfilter-persistent", "-A INPUT -p udp -j DROP")]
+        assert found["changes"][0]["commands"] == ["iptables -w -I INPUT -p udp -j DROP", "netfilter-persistent save"]
+        assert found["changes"][0]["rule"]["backend"] == "iptables-nft"
+        add(host, "iptables -F")
+        (back,) = [each for each in diff(host, expect="changes")["changes"] if each["kind"] == "returns"]
+        assert back["rule"]["backend"] == "iptables-legacy"
+    finally:
+        for tool, target in kept.items():
+            host.exec(["ln", "-sf", target, f"/usr/sbin/{tool}"])
+
+
 def test_ipsets(persistent):
     add(persistent, "ipset create blocked hash:ip", "ipset add blocked 192.0.2.1", "ipset create other hash:net")
     add(persistent, "iptables -A INPUT -m set --match-set blocked src -j DROP")
@@ -256,6 +280,16 @@ def test_nftables_conf(host):
     left = said(diff(host, expect="changes"))
     assert [each[3] for each in left] == ["-A INPUT -p tcp -m tcp --dport 80 -j ACCEPT", "udp dport 53 accept"]
     host.exec(["rm", "-r", "/etc/nftables.d"])
+
+
+def test_a_chain_on_a_device(host):
+    text = "table netdev edge {\n  chain in {\n    type filter hook ingress device eth0 priority 0;\n    udp dport 9 drop\n  }\n}\n"
+    put(host, "/etc/nftables.conf", text)
+    enable(host, "nftables")
+    host.exec(["nft", "-f", "/etc/nftables.conf"])
+    assert said(diff(host, expect="same")) == []
+    add(host, "nft flush chain netdev edge in")
+    assert said(diff(host, expect="changes")) == [("returns", "reload", "nftables.service", "udp dport 9 drop")]
 
 
 def test_nftables_conf_that_does_not_load(host):

@@ -125,6 +125,14 @@ def test_a_service_that_is_not_installed_loads_nothing() -> None:
     assert found.sources[0].enabled is False
 
 
+def test_ip6tables_is_a_service_of_its_own() -> None:
+    saved = load("iptables.service", "/etc/sysconfig/ip6tables", save(SSH), family=6)
+    services = (service("iptables"), service("ip6tables", enabled=False))
+    found = diff(save(), saved, services=services, others=(rules(save(SSH), family=6),))
+    assert said(found) == [("lost", "boot", "iptables.service", SSH)]
+    assert found.changes[0].commands == ("systemctl enable ip6tables",)
+
+
 def test_a_boot_state_that_nobody_tells_is_taken_for_a_yes_and_said() -> None:
     unsure = service("netfilter-persistent", enabled=None)
     found = diff(save(SSH), load("netfilter-persistent", V4, save(SSH)), services=(unsure,))
@@ -137,7 +145,18 @@ def test_the_other_variant_is_nobodys() -> None:
     found = diff(
         text, load("netfilter-persistent", V4, text), services=(PERSISTENT,), others=(rules(save(DROP), LEGACY),)
     )
-    assert said(found) == [("lost", "boot", "none", DROP)]
+    assert said(found) == [("lost", "boot", "netfilter-persistent", DROP)]
+    assert "the other variant" in found.changes[0].meaning
+
+
+def test_a_family_that_has_no_file_yet() -> None:
+    six = rules(save(SSH), family=6)
+    found = diff(save(SSH), load("netfilter-persistent", V4, save(SSH)), services=(PERSISTENT,), others=(six,))
+    assert said(found) == [("lost", "boot", "netfilter-persistent", SSH)]
+    assert (found.changes[0].file, found.changes[0].commands) == (
+        "/etc/iptables/rules.v6",
+        ("netfilter-persistent save",),
+    )
 
 
 def test_what_did_not_load_is_compared_as_text_and_said() -> None:
