@@ -137,6 +137,7 @@ def _with_new_keeper(view: View, rule: FirewallRule) -> tuple[str, ...]:
 def _returns(view: View, rule: FirewallRule) -> Change:
     key = view.key(rule)
     saved = next((each for each in view.boot if each.has(rule, key)), view.boot[0])
+    line = saved.lines.get((rule.table, rule.chain), {}).get(key)
     path, when, does = saved.file, When.RESTART, commands.bring_back(rule, view.host.loads.plain)
     if saved.mechanism == UFW:
         path, when = ufw.file_of(rule.chain, rule.table, view.host.ufw_texts, view.family), When.BOOT
@@ -149,6 +150,7 @@ def _returns(view: View, rule: FirewallRule) -> Change:
         file=path,
         rule=rule,
         commands=does,
+        otherwise=commands.delete_line(line, path) if line is not None and saved.mechanism in WHOLE else (),
         meaning=f"It is saved in {path} and does not run: somebody took it out by hand, or it was never loaded.",
     )
 

@@ -47,6 +47,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         file: What it reads; empty where there is none.
         rule: The rule or policy; None for a setting, a set's member or a whole table, which ``setting`` then names.
         commands: What makes both agree in favour of what is meant to stay: save it, or bring it back.
+        otherwise: What makes both agree the other way: a saved rule that is not to come back leaves its file.
         meaning: What it means, in one sentence.
     """
 
@@ -57,6 +58,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     rule: FirewallRule | None = None
     setting: str = ""
     commands: tuple[str, ...] = ()
+    otherwise: tuple[str, ...] = ()
     meaning: str
 
 

@@ -19,6 +19,7 @@ _WHENS = {
     When.RESTART: "When {} is restarted, and at the next boot",
     When.BOOT: "At the next boot ({})",
 }
+_BOOT_WORDS = {True: "starts at boot", False: "does not start at boot", None: "whether it starts at boot is not known"}
 _ONLY_THEN = {When.RELOAD: "When {} is reloaded", When.RESTART: "When {} is restarted"}
 
 
@@ -34,7 +35,12 @@ def lines(found: FirewallDiff, *, width: int = 100) -> list[str]:
     if found.sources:
         said += ["", "What saves rules here:"]
         for source in found.sources:
-            state = f"{_word(source.active, 'active', 'not active')}, {_word(source.enabled, 'starts at boot', 'does not start at boot')}"
+            state = ", ".join(
+                (
+                    *(() if source.active is None else ("active" if source.active else "not active",)),
+                    _BOOT_WORDS[source.enabled],
+                )
+            )
             said += _wrapped(f"{source.mechanism}: {state} ({', '.join(source.files) or 'no file'})", width, "  ")
     return said
 
@@ -69,7 +75,7 @@ def _group(changes: list[Change], width: int) -> Iterator[str]:
     heading = _HEADINGS.get((first.mechanism, first.when)) or headings[first.when].format(first.mechanism)
     yield f"{heading}: {first.kind.value.upper()}" + (f" ({first.file})" if first.file else "")
     meanings = {change.meaning for change in changes}
-    commands = {change.commands for change in changes}
+    commands = {(change.commands, change.otherwise) for change in changes}
     for change in changes[:_SHOWN]:
         yield from _change(change, width, meaning=len(meanings) > 1, command=len(commands) > 1)
     if len(changes) > _SHOWN:
@@ -77,7 +83,7 @@ def _group(changes: list[Change], width: int) -> Iterator[str]:
     if len(meanings) == 1:
         yield from _wrapped(first.meaning, width, "  ")
     if len(commands) == 1:
-        yield from _commands(first.commands, "  ")
+        yield from _commands(first, "  ")
 
 
 def _change(change: Change, width: int, *, meaning: bool, command: bool) -> Iterator[str]:
@@ -92,15 +98,14 @@ def _change(change: Change, width: int, *, meaning: bool, command: bool) -> Iter
     if meaning:
         yield from _wrapped(change.meaning, width, "    ")
     if command:
-        yield from _commands(change.commands, "    ")
+        yield from _commands(change, "    ")
 
 
-def _commands(commands: tuple[str, ...], indent: str) -> Iterator[str]:
-    yield from (f"{indent}# {command}" for command in commands)
-
-
-def _word(value: bool | None, yes: str, no: str) -> str:
-    return "not known" if value is None else yes if value else no
+def _commands(change: Change, indent: str) -> Iterator[str]:
+    yield from (f"{indent}# {command}" for command in change.commands)
+    if change.otherwise:
+        yield f"{indent}or, if it is not to come back:"
+        yield from (f"{indent}# {command}" for command in change.otherwise)
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:

@@ -162,6 +162,14 @@ def test_flushed_by_hand(persistent):
     ]
 
 
+def test_a_rule_that_was_taken_out_by_hand_can_leave_its_file(persistent):
+    put(persistent, RULES, "*filter\n-A INPUT -p tcp --dport ssh -j ACCEPT\n-A INPUT -p tcp -j REJECT\nCOMMIT\n")
+    add(persistent, "iptables -D INPUT 2")
+    (change,) = diff(persistent, expect="changes")["changes"]
+    persistent.exec(["sh", "-c", change["otherwise"][0]])
+    assert said(diff(persistent, expect="same")) == []
+
+
 def test_a_service_that_does_not_start_at_boot_brings_nothing_back(persistent):
     disable(persistent, "netfilter-persistent")
     found = diff(persistent, expect="changes")
