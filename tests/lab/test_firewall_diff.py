@@ -1,10 +1,15 @@
 """What the next reload or boot changes, on lab hosts with real iptables, nft, ufw and firewalld."""
 
+import contextlib
 import json
+import random
 import re
+import subprocess
 
 import pytest
 
+from netdiag.lab.host import end_group
+from netdiag.lab.process import until
 from tests.lab.test_firewall_trace import rules
 
 UNIT = "[Unit]\n[Service]\nType=oneshot\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
@@ -398,6 +403,18 @@ def test_the_table_fits(persistent):
     assert "When netfilter-persistent is restarted, and at the next boot: RETURNS (/etc/iptables/rules.v4)" in text
     assert "  # netfilter-persistent save\n" in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_nothing_is_left_after_a_kill(persistent):
+    before = state(persistent)
+    for _ in range(6):
+        process = persistent.popen(["netdiag", "firewall", "diff"])
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(random.uniform(0.1, 0.5))
+        end_group(process)
+        until(lambda: state(persistent) == before, 5, "the kernel's own tidying")
+        tools = ["pgrep", "-f", "firewall diff|iptables-restore|ipset restore|nft -f"]
+        until(lambda tools=tools: persistent.exec(tools, check=False).stdout == "", 5, "tools that were asked")
 
 
 def test_without_root(host):
