@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from netdiag.cli.firewall_allow import allow, confirm
+from netdiag.cli.firewall_diff import diff
 from netdiag.cli.output import Progress, columns
 from netdiag.cli.packet_options import named_namespace, packet_options, wanted_of
 from netdiag.model.trace import TraceVerdict
@@ -31,6 +32,7 @@ def firewall() -> None:
 
 firewall.add_command(allow)
 firewall.add_command(confirm)
+firewall.add_command(diff)
 
 
 @firewall.command("trace")
