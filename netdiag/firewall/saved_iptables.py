@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from netdiag.firewall.owner import owner_of
 from netdiag.firewall.save_text import SavedChain, SavedRule, SavedTables, nft_family, read_save, split_words
-from netdiag.firewall.saved_owner import owner_at_start
 from netdiag.firewall.saved_text import canonical
 from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule, Owner
@@ -47,7 +47,7 @@ def rule_of(
         chain=chain,
         number=rule.number if number is None else number,
         text=text,
-        owner=owner_at_start(chain, text),
+        owner=owner_of(chain, text),
     )
 
 
@@ -65,7 +65,7 @@ def policy_of(backend: Backend, family: int, table: str, chain: SavedChain) -> F
 
 def operators(rules: Iterable[SavedRule]) -> list[SavedRule]:
     """The rules that no program writes at its own start."""
-    return [rule for rule in rules if owner_at_start(rule.chain, rule.text) is Owner.OPERATOR]
+    return [rule for rule in rules if owner_of(rule.chain, rule.text) is Owner.OPERATOR]
 
 
 def diff_chain(

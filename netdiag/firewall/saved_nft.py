@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from netdiag.firewall.saved_owner import owner_at_start
+from netdiag.firewall.owner import owner_of
 from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule
 
@@ -144,7 +144,7 @@ def _rule(table: Table, chain: str, number: int, text: str) -> FirewallRule:
         chain=chain,
         number=number,
         text=text,
-        owner=owner_at_start(chain, text, table.name),
+        owner=owner_of(chain, text, table.name),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from netdiag.firewall import saved_commands as commands
+from netdiag.firewall.owner import owner_of
 from netdiag.firewall.saved_nft import (
     Table,
     TableDiff,
@@ -16,7 +17,6 @@ from netdiag.firewall.saved_nft import (
     read_tables,
     rules_of,
 )
-from netdiag.firewall.saved_owner import is_program_table
 from netdiag.firewall.saved_sources import NFTABLES, Sources
 from netdiag.model.facts import Backend, Identity
 from netdiag.model.firewall import FirewallRule, Owner
@@ -65,7 +65,7 @@ def changes(host: Native) -> Iterator[Change]:
             continue
         if host.at_boot and key in saved:
             yield from _both(host, diff_table(running, saved[key]), known=running is not None)
-        elif running is not None and key not in host.managed and not is_program_table(key[1]):
+        elif running is not None and key not in host.managed and not _is_program_table(key[1]):
             yield from _only_running(host, running, saved.get(key), in_file=key in unread)
     if host.load is not None and host.sources.acts(NFTABLES):
         yield from _wipes(host, saved)
@@ -163,7 +163,7 @@ def _path(host: Native) -> str:
 def _wipes(host: Native, saved: Mapping[_Key, Table]) -> Iterator[Change]:
     """Tables that programs made themselves, and that go with everything else."""
     for key, table in host.running.items():
-        if key in host.managed or not is_program_table(table.name) or key in saved or table.name.startswith("netdiag"):
+        if key in host.managed or not _is_program_table(table.name) or key in saved or table.name.startswith("netdiag"):
             continue
         when = When.RELOAD if host.flushes else When.RESTART
         text = (
@@ -182,3 +182,8 @@ def managed_tables(tables: Mapping[tuple[Backend, int], frozenset[str]]) -> froz
         if backend is Backend.IPTABLES_NFT
         for name in names
     )
+
+
+def _is_program_table(name: str) -> bool:
+    """Whether a native nft table is one that a program makes for itself, at its own start."""
+    return owner_of("", "", name) is not Owner.OPERATOR or name.startswith(("cali", "lxc"))

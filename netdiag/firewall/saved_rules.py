@@ -8,9 +8,9 @@ import msgspec
 
 from netdiag.firewall import saved_commands as commands
 from netdiag.firewall import saved_ufw as ufw
+from netdiag.firewall.owner import owner_of
 from netdiag.firewall.save_text import SavedChain, SavedRule
 from netdiag.firewall.saved_iptables import diff_chain, diff_tables
-from netdiag.firewall.saved_owner import owner_at_start
 from netdiag.firewall.saved_policies import policies
 from netdiag.firewall.saved_programs import duplicates, wipes
 from netdiag.firewall.saved_sources import FIREWALLD, IPTABLES, PERSISTENT, UFW
@@ -190,4 +190,4 @@ def _ufw_chains(view: View) -> Iterator[Change]:
 
 
 def _of_ufw(rules: tuple[SavedRule, ...]) -> list[SavedRule]:
-    return [rule for rule in rules if owner_at_start(rule.chain, rule.text) is Owner.UFW]
+    return [rule for rule in rules if owner_of(rule.chain, rule.text) is Owner.UFW]

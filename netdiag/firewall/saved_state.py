@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
+from netdiag.firewall.owner import owner_of
 from netdiag.firewall.save_text import split_words
 from netdiag.firewall.saved_iptables import read_file
 from netdiag.firewall.saved_nft import declared_tables
-from netdiag.firewall.saved_owner import owner_at_start
 from netdiag.firewall.saved_sources import NFTABLES, UFW, Sources, sources_of
 from netdiag.firewall.saved_text import canonical
 from netdiag.model.facts import Backend, FirewallSaved
@@ -34,7 +34,7 @@ def saved_state(rule: FirewallRule, saved: FirewallSaved) -> SavedState:
     A rule that a program writes at its own start needs no saving, and counts as saved. Policies are not told here.
     """
     native = rule.table if rule.backend is Backend.NFT_NATIVE else ""
-    owner = owner_at_start(rule.chain, rule.text, native)
+    owner = owner_of(rule.chain, rule.text, native)
     if owner not in (Owner.OPERATOR, Owner.UFW):
         return SavedState(saved=True, why=f"{owner.value} writes it at its own start")
     if rule.policy is not None:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from netdiag.firewall.owner import owner_of
 from netdiag.firewall.save_text import SavedChain, SavedRule, SavedTables, read_save, split_words
 from netdiag.firewall.saved_iptables import operators, read_file
-from netdiag.firewall.saved_owner import owner_at_start
 from netdiag.firewall.saved_sources import FIREWALLD, IPTABLES, NFTABLES, PERSISTENT, Sources
 from netdiag.firewall.saved_text import canonical
 from netdiag.model.facts import Backend, Identity
@@ -97,9 +97,7 @@ class View:
         mine = [Saved(load) for load in host.loads.loads if (load.backend, load.family) == (backend, family)]
         self.boot = [saved for saved in mine if host.sources.at_boot(saved.mechanism, family)]
         self.asleep = [saved for saved in mine if not host.sources.at_boot(saved.mechanism, family)]
-        self.programs = any(
-            owner_at_start(rule.chain, rule.text) is not Owner.OPERATOR for _, _, rule in each_rule(running)
-        )
+        self.programs = any(owner_of(rule.chain, rule.text) is not Owner.OPERATOR for _, _, rule in each_rule(running))
         # The mechanism whose reload empties these tables; empty where none does.
         self.flusher = ""
         if host.firewalld_flushes and backend is (host.loads.plain or backend):

@@ -40,7 +40,12 @@ def facts(rules, name="netfilter-persistent", enabled=True):
         (rule(family="ip6"), facts(V4), False, "no file"),
         (rule(table="mangle"), facts(V4), False, "no file"),
         (rule("-A DOCKER-USER -s 192.0.2.1/32 -j DROP", "DOCKER-USER"), facts(V4), False, "no file"),
-        (rule("-A DOCKER -j DROP", "DOCKER"), facts(V4), True, "docker writes it at its own start"),
+        (
+            rule("-A DOCKER -i docker0 -j RETURN", "DOCKER", table="nat"),
+            facts(V4),
+            True,
+            "docker writes it at its own start",
+        ),
         (rule("-A f2b-sshd -j REJECT", "f2b-sshd"), facts(V4), True, "fail2ban writes it"),
         (rule(":INPUT DROP", policy="DROP", number=None), facts(V4), None, "policy"),
         (rule(), FirewallSaved(), False, "no file"),
