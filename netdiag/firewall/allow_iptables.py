@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from netdiag.firewall.around import Around, call_sites, called, is_programs_chain
+from netdiag.firewall.around import Around, call_sites, is_programs_chain
 from netdiag.firewall.flow import Flow
 from netdiag.firewall.persist import keep_by_hand
 from netdiag.model.facts import Backend
@@ -57,10 +57,26 @@ def match_words(flow: Flow) -> list[str]:
     return words
 
 
-def accept_words(tool: str, table: str, spot: Spot, flow: Flow) -> tuple[list[str], list[str]]:
-    """The command that adds an accept, and the one that deletes it again."""
+def tracked_words(flow: Flow) -> list[str]:
+    """Both directions of a flow in iptables' words, by the addresses that opened it."""
+    opened = flow.opened_by
+    if opened is None:
+        return match_words(flow)
+    words = ["-p", flow.protocol, "-m", "conntrack", "--ctorigsrc", opened.source, "--ctorigdst", opened.destination]
+    if flow.destination_port is not None and opened.destination_port is not None:
+        words += ["--ctorigdstport", str(opened.destination_port)]
+    return words
+
+
+def accept_words(
+    tool: str, table: str, spot: Spot, flow: Flow, *, tracked: bool = False
+) -> tuple[list[str], list[str]]:
+    """The command that adds an accept, and the one that deletes it again.
+
+    ``tracked``: for both directions. What stops a packet that passes through often stops its answers too.
+    """
     head = [tool, *(() if table == "filter" else ("-t", table))]
-    rule = [*match_words(flow), "-j", "ACCEPT"]
+    rule = [*(tracked_words(flow) if tracked else match_words(flow)), "-j", "ACCEPT"]
     place = ["-A", spot.chain] if spot.number is None else ["-I", spot.chain, str(spot.number)]
     return [*head, *place, *rule], [*head, "-D", spot.chain, *rule]
 
@@ -81,7 +97,16 @@ def plan_iptables(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) 
 def fix_at(spot: Spot, rule: FirewallRule, flow: Flow, around: Around) -> Fix:
     """An accept at a place of the rule's own table; how it is kept is the caller's to say."""
     tool = tool_of(rule, both=around.both_variants(), plain=around.plain)
-    accept, undo = accept_words(tool, rule.table, spot, flow)
+    # The table raw comes before connection tracking; where nothing tracks, a rule of ours must not begin it.
+    tracked = flow.forwarded and rule.table != "raw" and around.tracks(rule)
+    accept, undo = accept_words(tool, rule.table, spot, flow, tracked=tracked)
+    notes = list(spot.notes)
+    if tracked:
+        notes.append("it lets the answers through as well: it goes by who opened the connection")
+    elif flow.forwarded:
+        notes.append("the answers come back as packets of their own, and may need a rule of their own")
+    if rule.chain != "PREROUTING" and flow.forwarded and not _is_rewritten(flow, tracked=tracked):
+        notes.append("a container's address changes when it is created anew; the rule does not follow it")
     return Fix(
         host=around.host,
         summary=f"accept this flow in {spot.place(rule.table)}",
@@ -89,8 +114,13 @@ def fix_at(spot: Spot, rule: FirewallRule, flow: Flow, around: Around) -> Fix:
         covers=flow.covers(),
         commands=(around.command(accept),),
         undo=(around.command(undo),),
-        notes=spot.notes,
+        notes=tuple(notes),
     )
+
+
+def _is_rewritten(flow: Flow, *, tracked: bool) -> bool:
+    """Whether the accept names a published address rather than the container's own."""
+    return tracked and flow.opened_by is not None and flow.opened_by.destination != flow.destination
 
 
 def _spot(trace: Trace, rule: FirewallRule, around: Around) -> Spot | None:
@@ -135,10 +165,6 @@ def _docker_user(outer: list[FirewallRule], around: Around) -> Spot | None:
     notes = ["the engine's own chains are not touched"]
     if any("ISOLATION" in each.chain for each in outer):
         notes.append(
-            "the engine keeps these two networks apart on purpose, and does so before its rule for answers: this lets one"
-            " flow's packets through, and its answers have to be let through as well; connecting both containers to one"
-            " network is simpler"
+            "the engine keeps these two networks apart on purpose; connecting both containers to one network is simpler"
         )
-    if called(entry) or entry.policy is not None:
-        notes.append("a container's address changes when it is created anew; the rule does not follow it")
     return Spot(chain=DOCKER_USER, number=number, notes=tuple(notes))

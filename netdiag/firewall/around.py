@@ -54,6 +54,23 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
         """Whether both iptables variants hold rules here."""
         return {Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY} <= {rules.backend for rules in self.rule_sets}
 
+    def tracks(self, rule: FirewallRule) -> bool:
+        """Whether the rules of a family make the kernel track connections, by translating or by asking for a state."""
+        for rules in self.rule_sets:
+            if rules.backend is Backend.NFT_NATIVE and re.search(r"\bct \w+|type nat hook", rules.text):
+                return True
+            if rules.backend in (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY):
+                tables = read_save(rules.text).tables if nft_family(rules.family) == rule.family else {}
+                if "nat" in tables or any(
+                    word in ("conntrack", "state")
+                    for chains in tables.values()
+                    for chain in chains.values()
+                    for each in chain.rules
+                    for word in each.words
+                ):
+                    return True
+        return False
+
     def is_active(self, service: str) -> bool:
         """Whether a program that owns rules runs on this host."""
         services = self.saved.services if self.saved is not None else ()

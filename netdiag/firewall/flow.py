@@ -28,6 +28,8 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     """It leaves this host."""
     forwarded: bool = False
     """It passes through this host."""
+    opened_by: Endpoints | None = None
+    """The addresses with which connection tracking knows the flow, from before any rewriting; None is "not known"."""
 
     def covers(self) -> str:
         """In words: "tcp from 192.0.2.1 to port 2377"."""
@@ -75,4 +77,7 @@ def flow_of_trace(trace: Trace) -> Flow:
         icmp_type=packet.icmp_type if packet.icmp_type is not None else _ECHO.get(packet.protocol),
         outward=outward,
         forwarded=forwarded,
+        opened_by=Endpoints(
+            source=packet.source, destination=packet.destination, destination_port=packet.destination_port
+        ),
     )
