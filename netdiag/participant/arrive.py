@@ -12,7 +12,7 @@ import os
 import platform
 import socket
 import struct
-from typing import List
+from typing import List, Optional
 
 from netdiag.participant.errors import UNSUPPORTED, VerbError, from_errno, from_os_error
 
@@ -24,8 +24,7 @@ _ARPHRD_ETHER = 1
 _SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 _PROG_LOAD, _LINK_CREATE = 5, 28
 _SCHED_CLS, _TCX_INGRESS = 3, 46
-_REDIRECT, _CHANGE_TYPE = 23, 32
-_PACKET_HOST = 0
+_REDIRECT = 23
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -53,9 +52,13 @@ class Arrival:
             self.close()
             raise
 
-    def send(self, source: bytes, kind: int, packet: bytes) -> None:
-        """Have one packet arrive in a frame from the MAC address ``source``. Raises OSError as the kernel refuses."""
-        os.write(self._tap, self.mac + source + struct.pack(">H", kind) + packet)
+    def send(self, source: bytes, kind: int, packet: bytes, destination: Optional[bytes] = None) -> None:
+        """Have one packet arrive in a frame from the MAC address ``source``. Raises OSError as the kernel refuses.
+
+        ``destination`` is the frame's other address, by default the device's own. The kernel judges it as it does for
+        a frame from the wire: what is addressed to another station reaches a bridge, but not this host's IP.
+        """
+        os.write(self._tap, (destination or self.mac) + source + struct.pack(">H", kind) + packet)
 
     def close(self) -> None:
         """Remove device and program."""
@@ -84,11 +87,13 @@ class Arrival:
             fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", name.encode("ascii"), flags))
 
     def _redirect(self, tap: int, target: int) -> None:
-        """Load and attach: this packet is for this host, and belongs to ``target``'s receive path."""
+        """Load and attach: what is written to the TAP belongs to ``target``'s receive path.
+
+        Whom the packet is for is left to the kernel: dev_forward_skb forgets what the TAP made of the frame's
+        destination and compares it with the target's own address.
+        """
         program = b"".join(
             (
-                _instruction(0xB7, 2, _PACKET_HOST),  # r2 = PACKET_HOST; r1 is the packet already
-                _instruction(0x85, 0, _CHANGE_TYPE),  # call bpf_skb_change_type
                 _instruction(0xB7, 1, target),
                 _instruction(0xB7, 2, 1),  # BPF_F_INGRESS
                 _instruction(0x85, 0, _REDIRECT),  # call bpf_redirect
