@@ -3,7 +3,7 @@
 import time
 from typing import Any, Callable, Dict
 
-from netdiag.participant import commands, control, echo, ethtool, files, http, netlink, system, tcp, tls, trace
+from netdiag.participant import commands, control, echo, ethtool, files, http, netlink, sweep, system, tcp, tls, trace
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import FAILED, UNSUPPORTED, VerbError, from_os_error
 
@@ -32,6 +32,7 @@ VERBS: Dict[str, Verb] = {
     "tls-hello": tls.tls_hello,
     "echo-sizes": echo.echo_sizes,
     "firewall-trace": trace.firewall_trace,
+    "firewall-sweep": sweep.firewall_sweep,
 }
 """Every verb by its name. A verb's docstring documents its parameters, its data and its errors."""
 
