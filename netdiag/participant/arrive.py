@@ -6,15 +6,14 @@ on the device: the kernel removes both with the process. From kernel 6.6 the pro
 clsact qdisc (4.5) with a filter. Sources: linux/if_tun.h, linux/bpf.h, net/core/filter.c, net/sched/cls_bpf.c.
 """
 
-import ctypes
 import errno
 import fcntl
 import os
-import platform
 import socket
 import struct
 from typing import List, Optional
 
+from netdiag.participant import bpf
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import UNSUPPORTED, VerbError, from_errno, from_os_error
 from netdiag.participant.netlink import (
@@ -34,16 +33,10 @@ _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFHWADDR = 0x8913, 0x8914, 0x8927
 _IFF_UP = 1
 _ARPHRD_ETHER = 1
-_SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
-_PROG_LOAD, _LINK_CREATE = 5, 28
-_SCHED_CLS, _TCX_INGRESS = 3, 46
-_REDIRECT = 23
 _NEWQDISC, _NEWTFILTER = 36, 44
 _CLSACT, _CLSACT_INGRESS = 0xFFFFFFF1, 0xFFFFFFF2
 _ETH_P_ALL = 3
 _ATTACH_S = 2.0
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Arrival:
@@ -115,30 +108,19 @@ class Arrival:
         """
         program = b"".join(
             (
-                _instruction(0xB7, 1, target),
-                _instruction(0xB7, 2, 1),  # BPF_F_INGRESS
-                _instruction(0x85, 0, _REDIRECT),  # call bpf_redirect
-                _instruction(0x95, 0, 0),  # exit
+                bpf.instruction(0xB7, 1, target),
+                bpf.instruction(0xB7, 2, 1),  # BPF_F_INGRESS
+                bpf.instruction(0x85, 0, bpf.REDIRECT),
+                bpf.instruction(0x95, 0, 0),
             )
         )
-        code = ctypes.create_string_buffer(program, len(program))
-        licence = ctypes.create_string_buffer(b"MIT")
-        attributes = struct.pack(
-            "=IIQQ", _SCHED_CLS, len(program) // 8, ctypes.addressof(code), ctypes.addressof(licence)
-        )
-        loaded = self._bpf(_PROG_LOAD, attributes + bytes(48))
-        if self._clsact or not self._attach_tcx(loaded, tap):
+        loaded = bpf.load(program)
+        self._descriptors.append(loaded)
+        link = -1 if self._clsact else bpf.attach_tcx(loaded, tap, bpf.TCX_INGRESS)
+        if link < 0:
             self._attach_clsact(loaded, tap)
-
-    def _attach_tcx(self, loaded: int, tap: int) -> bool:
-        """Attach by TCX; False when the kernel has none."""
-        try:
-            self._bpf(_LINK_CREATE, struct.pack("=IIII", loaded, tap, _TCX_INGRESS, 0) + bytes(32))
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                return False
-            raise
-        return True
+        else:
+            self._descriptors.append(link)
 
     def _attach_clsact(self, loaded: int, tap: int) -> None:
         """Attach by a qdisc and a filter on the TAP, which go with it."""
@@ -160,21 +142,3 @@ class Arrival:
             raise VerbError(UNSUPPORTED, "{} ({})".format(text, answer["text"]))
         if answer["errno"]:
             raise from_errno(answer["errno"], self._tried)
-
-    def _bpf(self, command: int, attributes: bytes) -> int:
-        number = _SYSCALLS.get(platform.machine())
-        if number is None:
-            raise VerbError(UNSUPPORTED, self._tried + ": bpf(2) is not known on " + platform.machine())
-        raw = ctypes.create_string_buffer(attributes, len(attributes))
-        descriptor = _libc.syscall(
-            ctypes.c_long(number), ctypes.c_int(command), ctypes.byref(raw), ctypes.c_uint(len(attributes))
-        )
-        if descriptor < 0:
-            error = ctypes.get_errno()
-            raise OSError(error, "bpf(2): " + os.strerror(error))
-        self._descriptors.append(int(descriptor))
-        return int(descriptor)
-
-
-def _instruction(code: int, register: int, immediate: int) -> bytes:
-    return struct.pack("=BBhi", code, register, 0, immediate)
