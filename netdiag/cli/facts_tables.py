@@ -24,7 +24,7 @@ def _ways(route: Route) -> str:
     return ", ".join(f"{hop.gateway or 'link'} dev {hop.device}" for hop in route.next_hops)
 
 
-def _vxlan(link: Any) -> str:  # noqa: ANN401 - a Link, of a table of mixed sections
+def _vxlan(link: Any) -> str:
     return f"{link.vxlan.vni} udp/{link.vxlan.port}" if link.vxlan is not None else ""
 
 
@@ -142,7 +142,7 @@ def _holds(name: str, section: Section[Any]) -> Text:
     return Text(said)
 
 
-def _summary(name: str, value: Any) -> str:  # noqa: ANN401 - any section's value
+def _summary(name: str, value: Any) -> str:
     if isinstance(value, dict) and name in _PER_NAMESPACE and name != "namespaces":
         sized = [len(item) for item in value.values() if isinstance(item, tuple | dict)]
         return f"{sum(sized) if sized else len(value)} in {len(value)} namespace{'s' if len(value) != 1 else ''}"
@@ -188,7 +188,7 @@ def _features(kernel: Kernel, width: int) -> RenderableType:
     return table
 
 
-def _rows(name: str, value: Any, width: int) -> RenderableType:  # noqa: ANN401 - any section's value
+def _rows(name: str, value: Any, width: int) -> RenderableType:
     if width < _ROOMY and name in _PER_NAMESPACE and name != "namespaces" and len(value) > 1:
         # Too narrow for a column of namespaces: each gets a heading and a table of its own.
         parts: list[RenderableType] = []
@@ -222,7 +222,7 @@ def _rows(name: str, value: Any, width: int) -> RenderableType:  # noqa: ANN401 
     return table
 
 
-def _pairs(value: Any, width: int) -> RenderableType:  # noqa: ANN401 - any section's value
+def _pairs(value: Any, width: int) -> RenderableType:
     table = _table([("name", {}), ("value", {"ratio": 1})], width)
     items: Iterable[tuple[str, Any]]
     if isinstance(value, dict):
@@ -238,7 +238,7 @@ def _pairs(value: Any, width: int) -> RenderableType:  # noqa: ANN401 - any sect
     return table
 
 
-def _short(item: Any) -> str:  # noqa: ANN401 - any fact
+def _short(item: Any) -> str:
     if item is None or item == "":
         return ""
     if isinstance(item, tuple):

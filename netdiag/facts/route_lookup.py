@@ -38,9 +38,9 @@ def gather_route(address: str) -> Gather[RouteChoice]:
     return (yield from gather_lookup(address)).route
 
 
-def gather_lookup(address: str) -> Gather[Lookup]:
-    """`gather_route`, with the device's index and MTU."""
-    (answer,) = yield [_route_request(address)]
+def gather_lookup(address: str, netns: str = "") -> Gather[Lookup]:
+    """`gather_route`, with the device's index and MTU; in the network namespace at ``netns``, if one is given."""
+    (answer,) = yield [_route_request(address, netns)]
     data = answer.data
     if data is None:
         return Lookup(route=RouteChoice(absent=_absence(answer)))
@@ -51,7 +51,7 @@ def gather_lookup(address: str) -> Gather[Lookup]:
     index = _number(found.get(_RTA_OIF, b""))
     device, mtu_bytes = "", 0
     if index:
-        (link,) = yield [_link_request(index)]
+        (link,) = yield [_link_request(index, netns)]
         if link.data is not None and not link.data["errno"]:
             attributes = dict(_attributes(link.data["messages"], _IFINFOMSG_BYTES))
             device = attributes.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
@@ -79,14 +79,14 @@ def gather_neighbour_unanswered(address: str, device_index: int) -> Gather[bool]
     return bool(state & _NUD_UNANSWERED)
 
 
-def _route_request(address: str) -> Request:
+def _route_request(address: str, netns: str) -> Request:
     parsed = ipaddress.ip_address(address)
     body = struct.pack("=8BI", _family(parsed), parsed.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
-    return _request(RTM_GETROUTE, body + _attribute(_RTA_DST, parsed.packed))
+    return _request(RTM_GETROUTE, body + _attribute(_RTA_DST, parsed.packed), netns)
 
 
-def _link_request(index: int) -> Request:
-    return _request(RTM_GETLINK, struct.pack("=BxHiII", 0, 0, index, 0, 0))
+def _link_request(index: int, netns: str) -> Request:
+    return _request(RTM_GETLINK, struct.pack("=BxHiII", 0, 0, index, 0, 0), netns)
 
 
 def _neighbour_request(address: str, device_index: int) -> Request:
@@ -95,8 +95,10 @@ def _neighbour_request(address: str, device_index: int) -> Request:
     return _request(RTM_GETNEIGH, body + _attribute(_NDA_DST, parsed.packed))
 
 
-def _request(kind: int, body: bytes) -> Request:
+def _request(kind: int, body: bytes, netns: str = "") -> Request:
     params = {"protocol": 0, "type": kind, "body": base64.b64encode(body).decode("ascii")}
+    if netns:
+        params["netns"] = netns
     return Request("netlink-get", params, timeout_s=1.0)
 
 

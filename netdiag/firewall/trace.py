@@ -7,7 +7,7 @@ all others: chains that do not report, of iptables-legacy or of BPF, have then l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -17,20 +17,33 @@ from netdiag.firewall.owner import owner_of
 from netdiag.firewall.save_text import SavedChain, nft_family, read_save
 from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.firewall import FirewallRule
-from netdiag.model.trace import TraceEvent, TraceKind, TracePath, TraceStep, TraceVerdict
+from netdiag.model.report import Confidence
+from netdiag.model.trace import Endpoints, Rewrite, TraceEvent, TraceKind, TracePath, TraceStep, TraceVerdict
 
 _QUOTED = re.compile(r'"[^"]*"')
 _REJECT = re.compile(r"\breject\b")
 _END = "end-"
 """How the names of our last chains begin."""
+_REWRITES = re.compile(r"\b(DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP|dnat|snat|masquerade|redirect)\b")
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a packet; as in `netdiag.model.trace.Trace`."""
+    """What became of a packet; as in `netdiag.model.trace.Trace`.
+
+    Attributes:
+        callers: The rules through whose jumps the packet came to the deciding one, the innermost first.
+        last_endpoints: The packet's addresses when it was seen last.
+        out_index: Interface index of the device that it was about to leave by; 0 where it was none.
+    """
 
     verdict: TraceVerdict
     decided: TraceStep | None
     path: tuple[TraceStep, ...]
+    callers: tuple[FirewallRule, ...] = ()
+    nat: tuple[Rewrite, ...] = ()
+    last_endpoints: Endpoints | None = None
+    out_index: int = 0
+    confidence: Confidence = Confidence.PROVEN
     reason: str = ""
 
 
@@ -55,6 +68,10 @@ class Rules:
     def watches_egress(self) -> bool:
         """Whether anybody has a chain at a device's egress hook."""
         return any(chain.hook == "egress" for chain in self._listing.values())
+
+    def watches_bridges(self) -> bool:
+        """Whether anybody has a chain that a packet meets between a bridge and its ports."""
+        return any(chain.family == "bridge" and chain.hook for chain in self._listing.values())
 
     def chain(self, event: TraceEvent) -> ListedChain | None:
         """The chain of an event, as listed."""
@@ -98,7 +115,15 @@ class Rules:
 
 
 def resolve(
-    events: Sequence[TraceEvent], rules: Rules, *, path: TracePath, own_table: str, egress: bool, lost: bool
+    events: Sequence[TraceEvent],
+    rules: Rules,
+    *,
+    path: TracePath,
+    own_table: str,
+    lost: bool,
+    bridges: Collection[int] = (),
+    waited: bool = False,
+    suspects: Sequence[str] = (),
 ) -> Resolved:
     """Say what became of the packet, and which rule or policy decided.
 
@@ -107,37 +132,82 @@ def resolve(
         rules: The namespace's rules, listed before the packet was sent.
         path: Which way it was sent.
         own_table: The table that traced it, whose rules are nobody's.
-        egress: Whether our last chain stood at the device's egress hook.
         lost: The kernel could not deliver all events.
+        bridges: Interface indexes of the namespace's bridges.
+        waited: The packet was somebody else's, so that our last chain let it go on.
+        suspects: What of this host could lose such a packet outside its filters, in words.
     """
-    steps = _steps(events, rules, own_table)
-    end = next((event.chain for event in events if event.table == own_table and _ends(event)), "")
-    if end:
-        reason = _beyond(end, rules, path, egress=egress)
-        if reason:
-            return Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=steps, reason=reason)
-        if lost:
-            reason = "the kernel could not deliver all trace events: the rule that accepted may be missing"
-            return Resolved(verdict=TraceVerdict.ACCEPT, decided=None, path=steps, reason=reason)
-        return Resolved(verdict=TraceVerdict.ACCEPT, decided=_accepting(steps, path), path=steps)
+    steps, callers = _steps(events, rules, own_table)
+    told = [event for event in events if event.endpoints is not None]
+    found = Resolved(
+        verdict=TraceVerdict.UNKNOWN,
+        decided=None,
+        path=steps,
+        nat=_rewritten(events, rules, own_table),
+        last_endpoints=told[-1].endpoints if told else None,
+        out_index=next((event.out_index for event in reversed(events) if event.out_index), 0),
+    )
     last = steps[-1] if steps else None
+    end = next((event.chain for event in events if event.table == own_table and _ends(event, waited=waited)), "")
+    # A packet of somebody else's goes on behind our last chain, where a device's or a bridge's may still drop it.
+    if end and not (waited and last is not None and last.verdict == "drop"):
+        return _let_through(found, end, rules, path, lost=lost, bridges=bridges)
     if last is not None and last.verdict == "drop":
+        verdict, reason = TraceVerdict.DROP, ""
         if last.rule.policy is None and not last.rule.text:
             reason = f"the rule set changed meanwhile: handle {last.rule.handle} of {last.rule.table} {last.rule.chain}"
-            return Resolved(verdict=TraceVerdict.DROP, decided=last, path=steps, reason=reason)
-        verdict = TraceVerdict.REJECT if _rejects(last.rule) else TraceVerdict.DROP
-        return Resolved(verdict=verdict, decided=last, path=steps)
-    return Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=steps, reason=_why(events, last, rules, lost=lost))
+        elif _rejects(last.rule):
+            verdict = TraceVerdict.REJECT
+        return _replace(found, verdict=verdict, decided=last, callers=callers, reason=reason)
+    return _replace(
+        found, confidence=Confidence.POSSIBLE, reason=_why(events, last, rules, lost=lost, suspects=suspects)
+    )
 
 
-def _ends(event: TraceEvent) -> bool:
-    return event.chain.startswith(_END) and event.kind is TraceKind.RULE and event.verdict == "drop"
+def _let_through(
+    found: Resolved, end: str, rules: Rules, path: TracePath, *, lost: bool, bridges: Collection[int]
+) -> Resolved:
+    reason = ""
+    if end == _END + "postrouting" and rules.watches_egress():
+        reason = "it leaves by a device whose egress chains were not watched (--out names the device)"
+    elif (
+        end == _END + "postrouting" and path is TracePath.IN and found.out_index in bridges and rules.watches_bridges()
+    ):
+        reason = "it goes on through a bridge whose own chains were not watched (--path forward follows it)"
+    if reason:
+        return _replace(found, confidence=Confidence.POSSIBLE, reason=reason)
+    if lost:
+        reason = "the kernel could not deliver all trace events: the rule that accepted may be missing"
+        return _replace(found, verdict=TraceVerdict.ACCEPT, reason=reason)
+    local = end == _END + "input"
+    hook = "input" if local else "output" if path is TracePath.OUT else "forward"
+    if path is TracePath.IN and not local:
+        to = found.last_endpoints.destination if found.last_endpoints is not None else "another address"
+        reason = f"it is not for this host itself: a rule sends it on to {to}, where other rules may decide"
+    return _replace(found, verdict=TraceVerdict.ACCEPT, decided=_accepting(found.path, hook), reason=reason)
 
 
-def _steps(events: Sequence[TraceEvent], rules: Rules, own_table: str) -> tuple[TraceStep, ...]:
-    """Everything that had a say and is not ours. An event without a handle only says that a chain came to its end."""
+_replace = msgspec.structs.replace
+
+
+def _ends(event: TraceEvent, *, waited: bool) -> bool:
+    if not event.chain.startswith(_END):
+        return False
+    if waited:
+        return event.kind is TraceKind.POLICY
+    return event.kind is TraceKind.RULE and event.verdict == "drop"
+
+
+def _steps(
+    events: Sequence[TraceEvent], rules: Rules, own_table: str
+) -> tuple[tuple[TraceStep, ...], tuple[FirewallRule, ...]]:
+    """Everything that had a say and is not ours, and who called the chain of the last one, the innermost first.
+
+    An event without a handle only says that a chain came to its end.
+    """
     steps: list[TraceStep] = []
-    calls: dict[tuple[str, str, str], str] = {}
+    calls: dict[tuple[str, str, str], FirewallRule] = {}
+    callers: tuple[FirewallRule, ...] = ()
     hook = ""
     for event in events:
         if event.table == own_table or event.kind is TraceKind.RETURN:
@@ -147,16 +217,45 @@ def _steps(events: Sequence[TraceEvent], rules: Rules, own_table: str) -> tuple[
         chain = rules.chain(event)
         if chain is not None and chain.hook:
             hook = chain.hook
-        rule, packets = rules.rule(event, calls.get((event.family, event.table, event.chain)))
+        callers = _callers(event, calls)
+        rule, packets = rules.rule(event, f"{callers[0].place()}: {callers[0].text}" if callers else None)
         if event.target:
-            calls[event.family, event.table, event.target] = f"{rule.place()}: {rule.text}"
+            calls[event.family, event.table, event.target] = rule
         steps.append(TraceStep(hook=hook, rule=rule, verdict=event.verdict, packets=packets))
-    return tuple(steps)
+    return tuple(steps), callers
 
 
-def _accepting(steps: Sequence[TraceStep], path: TracePath) -> TraceStep | None:
+def _callers(event: TraceEvent, calls: dict[tuple[str, str, str], FirewallRule]) -> tuple[FirewallRule, ...]:
+    found: list[FirewallRule] = []
+    chain = event.chain
+    # A goto back into a chain that was left would make a circle of the calls that are remembered.
+    while (caller := calls.get((event.family, event.table, chain))) is not None and caller not in found:
+        found.append(caller)
+        chain = caller.chain
+    return tuple(found)
+
+
+def _rewritten(events: Sequence[TraceEvent], rules: Rules, own_table: str) -> tuple[Rewrite, ...]:
+    """Each change of addresses between two places, with the last rule between them that could have made it."""
+    rewrites: list[Rewrite] = []
+    before: Endpoints | None = None
+    rule: FirewallRule | None = None
+    for event in events:
+        if event.endpoints is not None:
+            if before is not None and event.endpoints != before:
+                rewrites.append(Rewrite(before=before, after=event.endpoints, rule=rule))
+            if event.endpoints != before:
+                rule = None
+            before = event.endpoints
+        if event.table != own_table and event.kind is TraceKind.RULE and event.handle is not None:
+            candidate, _ = rules.rule(event, None)
+            if _REWRITES.search(_QUOTED.sub("", candidate.text)):
+                rule = candidate
+    return tuple(rewrites)
+
+
+def _accepting(steps: Sequence[TraceStep], hook: str) -> TraceStep | None:
     """The rule that accepted at the hook that decides, else that hook's last policy; None where there is neither."""
-    hook = "input" if path is TracePath.IN else "output"
     here = [step for step in steps if step.hook == hook]
     accepted = [step for step in here if step.verdict == "accept" and step.rule.policy is None]
     deciding = accepted or [step for step in here if step.rule.policy is not None]
@@ -169,18 +268,9 @@ def _rejects(rule: FirewallRule) -> bool:
     return bool(_REJECT.search(_QUOTED.sub("", rule.text)))
 
 
-def _beyond(end: str, rules: Rules, path: TracePath, *, egress: bool) -> str:
-    """Why the last chain that the packet reached is not the end of its way; empty when it is."""
-    if end != "end-postrouting":
-        return ""
-    if path is TracePath.IN:
-        return "it passed every chain of this namespace, and is not for this host: a rule gave it another destination"
-    if egress and rules.watches_egress():
-        return "it leaves by another device, whose egress chains were not watched (--out names the device)"
-    return ""
-
-
-def _why(events: Sequence[TraceEvent], last: TraceStep | None, rules: Rules, *, lost: bool) -> str:
+def _why(
+    events: Sequence[TraceEvent], last: TraceStep | None, rules: Rules, *, lost: bool, suspects: Sequence[str]
+) -> str:
     if lost:
         return "the kernel could not deliver all trace events"
     if not events:
@@ -190,7 +280,9 @@ def _why(events: Sequence[TraceEvent], last: TraceStep | None, rules: Rules, *, 
     if last is not None and last.verdict in ("queue", "stolen"):
         return f"{last.rule.place()} gave it to somebody else ({last.verdict}): {last.rule.text}"
     where = f"behind {last.rule.table} {last.rule.chain}" if last is not None else "behind the first hook"
-    suspects = "routing, a reverse path filter, connection tracking or a BPF program"
+    others = "routing, a reverse path filter, connection tracking or a BPF program"
+    if suspects:
+        others = f"{'; '.join(suspects)}; or {others}"
     if rules.legacy_tables:
-        suspects = f"legacy iptables, whose chains do not report ({', '.join(rules.legacy_tables)}); or {suspects}"
-    return f"no nft rule dropped it, and it was lost {where}: {suspects}"
+        others = f"legacy iptables, whose chains do not report ({', '.join(rules.legacy_tables)}); or {others}"
+    return f"no nft rule dropped it, and it was lost {where}: {others}"

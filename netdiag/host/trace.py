@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import msgspec
 
@@ -10,18 +11,20 @@ from netdiag.errors import UsageError
 from netdiag.facts.context import Context, Options
 from netdiag.facts.firewall import gather_firewall
 from netdiag.facts.level import Level, judge
+from netdiag.facts.namespace_names import of_container, of_namespace
 from netdiag.facts.trace_events import decode_trace
-from netdiag.facts.trace_plan import Wanted, gather_packet, request_of
+from netdiag.facts.trace_plan import Wanted, gather_packet, namespace_of, request_of, watch_request
+from netdiag.facts.trace_surroundings import gather_surroundings, gather_suspects
 from netdiag.firewall.trace import Resolved, Rules, resolve
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
-from netdiag.model.facts import HOST, AbsenceKind, Facts, Namespace
+from netdiag.model.facts import HOST, Absence, AbsenceKind, Facts
 from netdiag.model.report import Confidence
-from netdiag.model.trace import Trace, TracedPacket, TraceVerdict
+from netdiag.model.trace import Trace, TracedPacket, TraceEvent, TracePath, TraceVerdict
 from netdiag.model.wire import Answer
 
-_SECTIONS = ("identity", "kernel", "links", "addresses", "neighbours")
 _UNUSABLE = (AbsenceKind.PERMISSION, AbsenceKind.MISSING, AbsenceKind.UNSUPPORTED)
+_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 50: "esp", 51: "ah", 47: "gre", 4: "ipip"}
 
 
 def trace(carrier: Carrier, wanted: Wanted, *, now_s: float, options: Options, wait_ms: int = 500) -> Trace:
@@ -29,46 +32,152 @@ def trace(carrier: Carrier, wanted: Wanted, *, now_s: float, options: Options, w
 
     Raises UsageError when this host cannot trace (no root, no nf_tables), or the packet cannot be made.
     """
-    facts = collect(carrier, _SECTIONS, now_s=now_s, options=options)
-    _require(facts, options)
-    packet = drive(gather_packet(wanted, facts), carrier)
-    here = Namespace(id=HOST, path="", inode=0)
-    context = Context(options=options, namespaces={HOST: here}, kernel=facts.kernel.value)
-    section = drive(gather_firewall(context), carrier)
-    rules = Rules((section.value or {}).get(HOST, ()), HOST)
-    (answer,) = carrier.ask([request_of(packet, facts, wait_ms=wait_ms)])
-    if answer.data is None:
-        return _untraced(answer, packet)
-    start_s = time.monotonic()
-    events = decode_trace(answer.data["messages"])
-    resolved = resolve(
-        events.rows,
-        rules,
-        path=packet.path,
-        own_table=answer.data["table"],
-        egress=answer.data["egress"],
-        lost=answer.data["lost"] or bool(events.error),
-    )
-    seen_us = answer.data["seen_us"]
-    elapsed_ms = None if seen_us is None else seen_us / 1000 + (time.monotonic() - start_s) * 1000
-    if packet.protocol in ("tcp", "udp"):
-        packet = msgspec.structs.replace(packet, source_port=answer.data["sport"])
-    hidden = section.partial.get(HOST) or section.absent
-    if hidden is not None and not resolved.reason and resolved.decided is not None and not resolved.decided.rule.text:
-        resolved = msgspec.structs.replace(resolved, reason=hidden.text)
-    return _made(resolved, packet, elapsed_ms)
+    return _Tracer(carrier, wanted, now_s, options).send(wait_ms)
 
 
-def _require(facts: Facts, options: Options) -> None:
+def watch(carrier: Carrier, wanted: Wanted, *, now_s: float, options: Options, wait_s: float) -> Trace:
+    """Wait for a packet of somebody else's, and say which rule decides about it. Raises UsageError as `trace` does."""
+    return _Tracer(carrier, wanted, now_s, options).wait(wait_s)
+
+
+def find_namespace(carrier: Carrier, *, container: str, netns: str, now_s: float, options: Options) -> str:
+    """The id of the namespace that the operator named. Raises UsageError for none, with the nearest names."""
+    if not container and netns in ("", HOST):
+        return HOST
+    facts = collect(carrier, ("namespaces", "engine"), now_s=now_s, options=options)
+    if facts.namespaces.absent is not None:
+        raise UsageError(f"namespaces cannot be told: {facts.namespaces.absent.text}")
+    return of_container(facts, container) if container else of_namespace(facts, netns)
+
+
+class _Tracer:
+    """One trace: the facts that it rests on, and the rules as they were before it."""
+
+    def __init__(self, carrier: Carrier, wanted: Wanted, now_s: float, options: Options) -> None:
+        self._carrier = carrier
+        self._wanted = wanted
+        sections = ["identity", "kernel"]
+        if wanted.namespace != HOST or wanted.path is TracePath.FORWARD:
+            sections.append("namespaces")
+        facts = collect(carrier, sections, now_s=now_s, options=options)
+        _require(facts, options, arrives=wanted.path is not TracePath.OUT)
+        context = Context(options=options, kernel=facts.kernel.value)
+        self._facts = drive(gather_surroundings(wanted, facts, context), carrier)
+        self._options = options
+
+    def send(self, wait_ms: int) -> Trace:
+        packet = drive(gather_packet(self._wanted, self._facts), self._carrier)
+        rules, hidden = self._rules()
+        suspects = drive(gather_suspects(packet, self._facts), self._carrier)
+        (answer,) = self._carrier.ask([request_of(packet, self._facts, wait_ms=wait_ms, rules=rules)])
+        if answer.data is None:
+            return _untraced(answer, packet)
+        if packet.protocol in ("tcp", "udp"):
+            packet = msgspec.structs.replace(packet, source_port=answer.data["sport"])
+        return self._answered(answer.data, packet, rules, hidden, waited=False, suspects=suspects)
+
+    def wait(self, wait_s: float) -> Trace:
+        rules, hidden = self._rules()
+        (answer,) = self._carrier.ask([watch_request(self._wanted, self._facts, wait_s=wait_s)])
+        packet = _described(self._wanted)
+        if answer.data is None:
+            return _untraced(answer, packet)
+        if not answer.data["messages"]:
+            reason = f"no such packet was seen within {wait_s:g} s"
+            nothing = Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=(), reason=reason)
+            return _made(nothing, packet, None)
+        return self._answered(answer.data, packet, rules, hidden, waited=True, suspects=())
+
+    def _rules(self) -> tuple[Rules, Absence | None]:
+        name = self._wanted.namespace
+        here = namespace_of(self._facts, name)
+        context = Context(options=self._options, namespaces={name: here}, kernel=self._facts.kernel.value)
+        section = drive(gather_firewall(context), self._carrier)
+        return Rules((section.value or {}).get(name, ()), name), section.partial.get(name) or section.absent
+
+    def _answered(
+        self,
+        data: dict[str, Any],
+        packet: TracedPacket,
+        rules: Rules,
+        hidden: Absence | None,
+        *,
+        waited: bool,
+        suspects: tuple[str, ...],
+    ) -> Trace:
+        start_s = time.monotonic()
+        events = decode_trace(data["messages"])
+        links = (self._facts.links.value or {}).get(packet.namespace, ())
+        resolved = resolve(
+            events.rows,
+            rules,
+            path=packet.path,
+            own_table=data["table"],
+            lost=data["lost"] or bool(events.error),
+            bridges=[link.index for link in links if link.kind == "bridge"],
+            waited=waited,
+            suspects=suspects,
+        )
+        seen_us = data["seen_us"]
+        elapsed_ms = None if seen_us is None or waited else seen_us / 1000 + (time.monotonic() - start_s) * 1000
+        names = {link.index: link.name for link in links}
+        if waited:
+            packet = _seen(packet, events.rows, names)
+        if packet.path is not TracePath.OUT and resolved.out_index and not packet.out_device:
+            packet = msgspec.structs.replace(packet, out_device=names.get(resolved.out_index, ""))
+        if (
+            hidden is not None
+            and not resolved.reason
+            and resolved.decided is not None
+            and not resolved.decided.rule.text
+        ):
+            resolved = msgspec.structs.replace(resolved, reason=hidden.text)
+        return _made(resolved, packet, elapsed_ms)
+
+
+def _require(facts: Facts, options: Options, *, arrives: bool) -> None:
     report = judge(facts)
     if report.level is Level.FACTS:
         raise UsageError("a trace needs root: it makes an nft table of its own")
     if report.level is not Level.OWNED_TRACE:
         raise UsageError(f"this host cannot trace a packet: {report.why}")
     context = Context(kernel=facts.kernel.value)
-    missing = [name for name in ("nf_tables", "tun") if not context.present(name)]
+    missing = [name for name in ("nf_tables", *(["tun"] if arrives else [])) if not context.present(name)]
     if missing and not options.load_modules:
         raise UsageError(f"a trace would load {' and '.join(missing)} into the kernel: --load-modules allows it")
+
+
+def _described(wanted: Wanted) -> TracedPacket:
+    """The packet that is waited for, as far as it was said."""
+    return TracedPacket(
+        path=wanted.path,
+        namespace=wanted.namespace,
+        in_device=wanted.in_device,
+        out_device=wanted.out_device,
+        source=wanted.source,
+        destination=wanted.destination,
+        protocol=wanted.protocol,
+        source_port=wanted.source_port,
+        destination_port=wanted.destination_port,
+        icmp_type=wanted.icmp_type,
+    )
+
+
+def _seen(packet: TracedPacket, events: tuple[TraceEvent, ...], names: dict[int, str]) -> TracedPacket:
+    """The packet that came, from its first headers."""
+    first = next((event for event in events if event.endpoints is not None), None)
+    if first is None or first.endpoints is None:
+        return packet
+    number = first.protocol
+    return msgspec.structs.replace(
+        packet,
+        in_device=packet.in_device or names.get(first.in_index, ""),
+        source=first.endpoints.source,
+        destination=first.endpoints.destination,
+        source_port=first.endpoints.source_port,
+        destination_port=first.endpoints.destination_port,
+        protocol=packet.protocol or ("arp" if number is None else _PROTOCOLS.get(number, str(number))),
+    )
 
 
 def _untraced(answer: Answer, packet: TracedPacket) -> Trace:
@@ -80,12 +189,14 @@ def _untraced(answer: Answer, packet: TracedPacket) -> Trace:
 
 def _made(resolved: Resolved, packet: TracedPacket, elapsed_ms: float | None) -> Trace:
     decided = resolved.decided.rule if resolved.decided is not None else None
+    unknown = resolved.verdict is TraceVerdict.UNKNOWN
     return Trace(
         verdict=resolved.verdict,
         rule=decided if decided is not None and decided.policy is None else None,
         policy=decided if decided is not None and decided.policy is not None else None,
-        confidence=Confidence.PROVEN if resolved.verdict is not TraceVerdict.UNKNOWN else Confidence.POSSIBLE,
+        confidence=Confidence.POSSIBLE if unknown else resolved.confidence,
         path=resolved.path,
+        nat=resolved.nat,
         level=Level.OWNED_TRACE.value,
         elapsed_ms=None if elapsed_ms is None else round(elapsed_ms, 2),
         reason=resolved.reason,

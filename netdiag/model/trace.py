@@ -21,8 +21,26 @@ class TraceKind(enum.Enum):
     RETURN = "return"
 
 
+class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
+    """Who sends to whom, as one place on the way sees it; ports are None where the protocol has none."""
+
+    source: str
+    destination: str
+    source_port: int | None = None
+    destination_port: int | None = None
+
+
 class TraceEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event. ``verdict`` in nft's words; ``target`` is the chain of a jump or goto."""
+    """One event.
+
+    Attributes:
+        verdict: In nft's words.
+        target: The chain of a jump or goto.
+        endpoints: The packet's addresses at this moment; only the first event of a base chain tells them.
+        protocol: The number of its transport protocol, where ``endpoints`` are told.
+        in_index: Interface index of the device that it came in by; 0 where it has none (yet).
+        out_index: The same of the device that it leaves by.
+    """
 
     family: str
     table: str
@@ -31,6 +49,10 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True):
     handle: int | None = None
     verdict: str = "continue"
     target: str = ""
+    endpoints: Endpoints | None = None
+    protocol: int | None = None
+    in_index: int = 0
+    out_index: int = 0
 
 
 class TraceVerdict(enum.Enum):
@@ -64,15 +86,6 @@ class TraceStep(msgspec.Struct, frozen=True, kw_only=True):
     rule: FirewallRule
     verdict: str
     packets: int | None = None
-
-
-class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
-    """Who sends to whom, as one place on the way sees it; ports are None where the protocol has none."""
-
-    source: str
-    destination: str
-    source_port: int | None = None
-    destination_port: int | None = None
 
 
 class Rewrite(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,6 @@ to nobody. Sources: net/netfilter/nf_log.c, nfnetlink_log.c, linux/netfilter/nfn
 """
 
 import errno
-import os
 import socket
 import struct
 import time
@@ -25,7 +24,8 @@ from netdiag.participant.netlink import (
 )
 from netdiag.participant.nftables import SweptTable, hold
 from netdiag.participant.packets import Flow
-from netdiag.participant.sweep import LOGGER, NF_LOG, attributes
+from netdiag.participant.sweep import LOGGER, NF_LOG
+from netdiag.participant.trace_events import attributes, new_table_name
 from netdiag.participant.undo_guard import Setting
 
 PACKET_MESSAGE, _CONFIG = 4 << 8, 4 << 8 | 1
@@ -59,7 +59,7 @@ class LegacyTrace:
             self._bind(tried, deadline)
             settings = _changes(tried)
             if settings:
-                self._table = SweptTable("netdiag-" + os.urandom(4).hex(), [], deadline, settings)
+                self._table = SweptTable(new_table_name(), [], deadline, settings)
                 for setting in settings:
                     _write(setting.path, setting.ours, tried)
         except BaseException:

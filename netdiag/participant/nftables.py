@@ -25,10 +25,12 @@ from netdiag.participant.netlink import (
 )
 from netdiag.participant.undo_guard import Guard, Setting
 
-NFPROTO_INET, NFPROTO_NETDEV = 1, 5
+NFPROTO_INET, NFPROTO_ARP, NFPROTO_NETDEV, NFPROTO_BRIDGE = 1, 3, 5, 7
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
 INGRESS, EGRESS = 0, 1
 """Hooks of the family netdev."""
+ARP_INPUT, ARP_OUTPUT = 0, 1
+"""Hooks of the family arp."""
 FIRST, LAST = -(1 << 31), (1 << 31) - 2
 """Before and behind everybody else's chains; only conntrack's confirmation comes later (NF_IP_PRI_CONNTRACK_CONFIRM)."""
 NETWORK, TRANSPORT = 1, 2
@@ -91,6 +93,12 @@ def set_trace() -> bytes:
     """``meta nftrace set 1``."""
     load = _expression("immediate", _u32(1, _REGISTER), _nest(2, attribute(1, b"\1")))
     return load + _expression("meta", _u32(2, META_NFTRACE), _u32(3, _REGISTER))
+
+
+def only_once() -> bytes:
+    """Match the first packet that comes so far, and no other: a bucket of one that a week fills again."""
+    rate = struct.pack(">Q", 1)
+    return _expression("limit", attribute(1, rate), attribute(2, struct.pack(">Q", 7 * 86400)), _u32(3, 1), _u32(4, 0))
 
 
 def drop() -> bytes:

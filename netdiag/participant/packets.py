@@ -1,4 +1,7 @@
-"""Packets byte by byte: IPv4 and IPv6 with TCP, UDP or ICMP, for what a socket cannot ask (RFC 791, 8200, 9293, 768, 792)."""
+"""Packets byte by byte, for what a socket cannot ask.
+
+IPv4 and IPv6 with TCP, UDP, ICMP or any other protocol, and ARP requests (RFC 791, 8200, 9293, 768, 792, 4443, 826).
+"""
 
 import os
 import socket
@@ -8,15 +11,17 @@ from typing import Any, Dict, NamedTuple
 from netdiag.participant.errors import UNSUPPORTED, VerbError
 
 TCP_FLAGS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ece": 64, "cwr": 128}
-PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58}
+PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "ipip": 4, "gre": 47, "esp": 50, "ah": 51}
+ARP = "arp"
 TAG_BYTES = 8
+_ARP_BYTES = 28
 
 
 class Flow(NamedTuple):
     """One packet of ours: its tuple, and a tag that no other packet carries.
 
-    ``tag`` is the initial sequence number (4 bytes) of TCP, the beginning of the payload (8 bytes) of the others, and
-    stands at ``tag_at`` of the transport header.
+    ``tag`` is the initial sequence number (4 bytes) of TCP, the beginning of the payload (8 bytes) of the others. It
+    stands at ``tag_at`` of the transport header; in an ARP request, which has none, of the network header, as padding.
     """
 
     six: bool
@@ -30,11 +35,21 @@ class Flow(NamedTuple):
     ttl: int
     length: int
     tag: bytes
+    arp: bool = False
+    mac: bytes = b"\x02netdg"
+    """The source of its frame; as locally administered as an address can be where the caller has no better one."""
+
+    @property
+    def ethertype(self) -> int:
+        """What an Ethernet frame says of it."""
+        return 0x0806 if self.arp else 0x86DD if self.six else 0x0800
 
     @property
     def tag_at(self) -> int:
-        """Where the tag stands, from the transport header's first byte."""
-        return 4 if self.protocol == 6 else 8
+        """Where the tag stands, from the first byte of the transport header (ARP: of the network header)."""
+        if self.arp:
+            return _ARP_BYTES
+        return 4 if self.protocol == 6 else _head_bytes(self)
 
     @property
     def addresses(self) -> bytes:
@@ -43,19 +58,25 @@ class Flow(NamedTuple):
         return socket.inet_pton(family, self.source) + socket.inet_pton(family, self.destination)
 
 
+def _head_bytes(flow: Flow) -> int:
+    """How long a transport header is, as far as we know the protocol."""
+    return {6: 20, 17: 8, 1: 8, 58: 8}.get(flow.protocol, 0)
+
+
 def flow_of(params: Dict[str, Any]) -> Flow:
     """The flow of a request's parameters. Raises VerbError unsupported for a protocol that it cannot build."""
     name = str(params["proto"])
-    if name not in PROTOCOLS:
-        raise VerbError(UNSUPPORTED, "build a packet of protocol {}: only tcp, udp, icmp and icmpv6".format(name))
+    if name not in PROTOCOLS and name != ARP and not (name.isdigit() and int(name) < 256):
+        text = "build a packet of protocol {}: only arp, a number below 256, {}"
+        raise VerbError(UNSUPPORTED, text.format(name, ", ".join(sorted(PROTOCOLS))))
     six = ":" in str(params["dst"])
     flags = 0
     for flag in str(params.get("tcp_flags") or "syn").lower().split(","):
         flags |= TCP_FLAGS.get(flag, 0)
     icmp_type = params.get("icmp_type")
-    return Flow(
+    flow = Flow(
         six=six,
-        protocol=PROTOCOLS[name],
+        protocol=0 if name == ARP else PROTOCOLS[name] if name in PROTOCOLS else int(name),
         source=str(params["src"]),
         destination=str(params["dst"]),
         sport=int(params.get("sport") or 0),
@@ -64,8 +85,11 @@ def flow_of(params: Dict[str, Any]) -> Flow:
         flags=flags,
         ttl=int(params.get("ttl") or 64),
         length=int(params.get("length") or 0),
-        tag=os.urandom(4 if name == "tcp" else TAG_BYTES),
+        tag=os.urandom(4 if name in ("tcp", "6") else TAG_BYTES),
+        arp=name == ARP,
     )
+    mac = str(params.get("mac") or "").replace(":", "")
+    return flow._replace(mac=bytes.fromhex(mac)) if mac else flow
 
 
 def checksum(data: bytes) -> int:
@@ -80,7 +104,7 @@ def checksum(data: bytes) -> int:
 
 def payload(flow: Flow) -> bytes:
     """What follows the transport header: the tag where TCP does not carry it, and zeros up to ``length``."""
-    head = (40 if flow.six else 20) + (20 if flow.protocol == 6 else 8)
+    head = (40 if flow.six else 20) + _head_bytes(flow)
     tag = b"" if flow.protocol == 6 else flow.tag
     return tag + b"\0" * max(0, flow.length - head - len(tag))
 
@@ -96,6 +120,8 @@ def icmp_message(flow: Flow) -> bytes:
 
 def packet(flow: Flow) -> bytes:
     """The whole IP packet with correct checksums."""
+    if flow.arp:
+        return _arp_request(flow)
     body = _transport(flow)
     if flow.six:
         return struct.pack(">IHBB", 6 << 28, len(body), flow.protocol, flow.ttl) + flow.addresses + body
@@ -108,6 +134,13 @@ def _pseudo(flow: Flow, length: int) -> bytes:
     if flow.six:
         return flow.addresses + struct.pack(">IHBB", length, 0, 0, flow.protocol)
     return flow.addresses + struct.pack(">BBH", 0, flow.protocol, length)
+
+
+def _arp_request(flow: Flow) -> bytes:
+    """Who has ``destination``, tell ``source``; padded to the least that Ethernet carries."""
+    source, target = flow.addresses[:4], flow.addresses[4:]
+    asked = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + flow.mac + source + bytes(6) + target
+    return asked + flow.tag + bytes(18 - len(flow.tag))
 
 
 def _transport(flow: Flow) -> bytes:
@@ -124,4 +157,4 @@ def _transport(flow: Flow) -> bytes:
         head = struct.pack(">HHHH", flow.sport, flow.dport, 8 + len(data), 0)
         total = checksum(_pseudo(flow, len(head) + len(data)) + head + data) or 0xFFFF
         return head[:6] + struct.pack(">H", total) + data
-    return icmp_message(flow)
+    return icmp_message(flow) if flow.protocol in (1, 58) else data

@@ -15,6 +15,7 @@ from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import WITHHELD, VerbError, from_os_error
 from netdiag.participant.netlink import HEADER, NETLINK_NETFILTER, netlink_dump
 from netdiag.participant.netns import in_netns, namespace_of
+from netdiag.participant.trace_events import attributes, word
 from netdiag.participant.undo_guard import Setting
 
 NF_LOG = "/proc/sys/net/netfilter/nf_log/"
@@ -75,7 +76,7 @@ _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 def _tables(deadline: Deadline) -> Iterator[Tuple[int, str]]:
     """Family and name of every table that bears one of our names and has no owner."""
     for family, found in _dump(_GETTABLE, deadline):
-        name = _text(found.get(1))
+        name = word(found.get(1))
         flags = struct.unpack(">I", found[2])[0] if len(found.get(2, b"")) == 4 else 0
         if _NAME.match(name) and not flags & _TABLE_F_OWNER:
             yield family, name
@@ -84,8 +85,8 @@ def _tables(deadline: Deadline) -> Iterator[Tuple[int, str]]:
 def _settings(family: int, table: str, deadline: Deadline) -> Iterator[Setting]:
     """The loggers that a table's chains say were changed, as far as they are still what we made them."""
     for chain_family, found in _dump(_GETCHAIN, deadline):
-        mark = _MARK.match(_text(found.get(3)))
-        if mark is None or chain_family != family or _text(found.get(1)) != table:
+        mark = _MARK.match(word(found.get(3)))
+        if mark is None or chain_family != family or word(found.get(1)) != table:
             continue
         setting = Setting(NF_LOG + mark.group(1), LOGGER, mark.group(2))
         try:
@@ -109,20 +110,3 @@ def _dump(kind: int, deadline: Deadline) -> List[Tuple[int, Dict[int, bytes]]]:
         rows.append((data[offset + HEADER.size], attributes(data[offset + HEADER.size + 4 : offset + length])))
         offset += (length + 3) & ~3
     return rows
-
-
-def attributes(data: bytes) -> Dict[int, bytes]:
-    """Netlink attributes by their kind; what is damaged ends them."""
-    found: Dict[int, bytes] = {}
-    offset = 0
-    while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
-        if length < 4:
-            break
-        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return found
-
-
-def _text(value: Any) -> str:
-    return (value or b"").rstrip(b"\0").decode("ascii", "replace")

@@ -3,7 +3,21 @@
 import time
 from typing import Any, Callable, Dict
 
-from netdiag.participant import commands, control, echo, ethtool, files, http, netlink, sweep, system, tcp, tls, trace
+from netdiag.participant import (
+    commands,
+    control,
+    echo,
+    ethtool,
+    files,
+    http,
+    netlink,
+    sweep,
+    system,
+    tcp,
+    tls,
+    trace,
+    watch,
+)
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import FAILED, UNSUPPORTED, VerbError, from_os_error
 
@@ -33,6 +47,7 @@ VERBS: Dict[str, Verb] = {
     "echo-sizes": echo.echo_sizes,
     "firewall-trace": trace.firewall_trace,
     "firewall-sweep": sweep.firewall_sweep,
+    "firewall-watch": watch.firewall_watch,
 }
 """Every verb by its name. A verb's docstring documents its parameters, its data and its errors."""
 

@@ -267,7 +267,7 @@ def test_usage(host):
         (("--proto", "tcp"), "--dport says to which port"),
         (("--src", "10.71.0.2", "--dst", "::1"), "two families"),
         (("--src", "10.71.0.2", "--dst", "10.71.0.9", "--dport", "1"), "no address of this host"),
-        (("--in", "nope0", "--dport", "1"), "no address of this host"),
+        (("--in", "nope0", "--dport", "1"), "no such device in this host; it has eth0"),
     ):
         result = host.exec(["netdiag", "firewall", "trace", *words], check=False)
         assert result.returncode == 2, result.stdout
@@ -275,13 +275,22 @@ def test_usage(host):
 
 
 def test_another_destination(host):
-    """A published port: the rules on the way are named, and what passes them all is not called accepted."""
+    """A published port: the rules on the way are named, and so is what its addresses become."""
     add(host, "sysctl -qw net.ipv4.ip_forward=1")
     add(host, "iptables-nft -t nat -A PREROUTING -p tcp --dport 8080 -j DNAT --to-destination 10.71.0.2:80")
     try:
         words = ("--src", "10.71.0.3", "--dst", host.address, "--dport", "8080")
-        found = trace(host, *words, expect="unknown")
-        assert "a rule gave it another destination" in found["reason"]
+        found = trace(host, *words, expect="accept")
+        assert "not for this host itself: a rule sends it on to 10.71.0.2" in found["reason"]
+        (rewrite,) = found["nat"]
+        assert (rewrite["before"]["destination"], rewrite["before"]["destination_port"]) == (host.address, 8080)
+        assert (rewrite["after"]["destination"], rewrite["after"]["destination_port"]) == ("10.71.0.2", 80)
+        assert (rewrite["rule"]["table"], rewrite["rule"]["chain"], rewrite["rule"]["number"]) == (
+            "nat",
+            "PREROUTING",
+            1,
+        )
+        assert found["packet"]["out_device"] == "eth0"
         add(host, "iptables-nft -A FORWARD -d 10.71.0.2 -p tcp --dport 80 -j DROP")
         rule = trace(host, *words, expect="drop")["rule"]
         assert (rule["chain"], rule["text"]) == (

@@ -60,7 +60,7 @@ def test_ipv6():
         ({"destination_port": 1, "icmp_type": 3}, "--icmp-type does not go"),
         ({"protocol": "tcp", "destination_port": 1, "length": 39}, "at least 40"),
         ({"source": "10.0.0.2", "destination": "fd00::1"}, "two families"),
-        ({"in_device": "eth9"}, "no address of this host for eth9"),
+        ({"in_device": "eth9"}, "--in eth9: no such device in this host; it has eth0"),
         ({"source": "10.0.0.2", "in_device": "eth0", "destination": "10.0.0.7"}, "no address of this host for"),
     ],
 )

@@ -29,14 +29,14 @@ class Recording:
         self.more = []
         self.path = TracePath(name.split("_")[1])
 
-    def resolve(self, *, lost=False, egress=True):
+    def resolve(self, *, lost=False):
         sets = [
             RuleSet(backend=Backend.NFT_NATIVE, family=0, text=self.nft, sha256=""),
             RuleSet(backend=Backend.IPTABLES_NFT, family=4, text=self.saved, sha256=""),
             *self.more,
         ]
         own = self.answer["table"]
-        return resolve(self.events, Rules(sets, "host"), path=self.path, own_table=own, egress=egress, lost=lost)
+        return resolve(self.events, Rules(sets, "host"), path=self.path, own_table=own, lost=lost)
 
 
 def test_a_reject_in_a_called_chain():
@@ -113,7 +113,7 @@ def test_a_save_that_does_not_fit_the_listing_is_not_used():
 @pytest.mark.parametrize(
     ("path", "egress_chain", "verdict"),
     [
-        (TracePath.IN, False, TraceVerdict.UNKNOWN),
+        (TracePath.IN, False, TraceVerdict.ACCEPT),
         (TracePath.OUT, True, TraceVerdict.UNKNOWN),
         (TracePath.OUT, False, TraceVerdict.ACCEPT),
     ],
@@ -126,7 +126,8 @@ def test_the_end_by_another_way(path, egress_chain, verdict):
         recording.nft += 'table netdev e { # handle 9\n\tchain x { # handle 1\n\t\ttype filter hook egress device "eth0" priority 0; policy accept;\n\t}\n}\n'
     found = recording.resolve()
     assert found.verdict is verdict
-    assert bool(found.reason) == (verdict is TraceVerdict.UNKNOWN)
+    assert ("egress chains were not watched" in found.reason) == egress_chain
+    assert ("not for this host itself" in found.reason) == (path is TracePath.IN)
 
 
 def test_a_rule_that_hands_the_packet_to_a_program():

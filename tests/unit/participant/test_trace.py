@@ -5,8 +5,9 @@ import struct
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.netlink import attribute
 from netdiag.participant.trace import _Trace
+from netdiag.participant.trace_events import Events
 
-PARAMS = {"path": "out", "device": "eth0", "src": "10.0.0.1", "dst": "10.0.0.2", "proto": "tcp", "dport": 80}
+PARAMS = {"path": "out", "out_device": "eth0", "src": "10.0.0.1", "dst": "10.0.0.2", "proto": "tcp", "dport": 80}
 DROP, ACCEPT = 0, 1
 
 
@@ -20,12 +21,13 @@ def event(identity, verdict, header=None):
 
 def test_an_id_that_the_kernel_uses_again_is_not_ours():
     trace = _Trace(PARAMS, Deadline(1))
+    reader = Events(trace.claims)
     ours, foreign = bytes(4) + trace._flow.tag + bytes(12), bytes(20)
-    assert not trace._take(event(b"aaaa", DROP, foreign))
-    assert not trace._take(event(b"aaaa", ACCEPT, ours))
-    assert not trace._take(event(b"aaaa", DROP, foreign))
-    assert not trace._take(event(b"aaaa", DROP))
+    assert not reader.take(event(b"aaaa", DROP, foreign))
+    assert not reader.take(event(b"aaaa", ACCEPT, ours))
+    assert not reader.take(event(b"aaaa", DROP, foreign))
+    assert not reader.take(event(b"aaaa", DROP))
     # The id changed on the way; the tag did not.
-    assert not trace._take(event(b"bbbb", ACCEPT, ours))
-    assert trace._take(event(b"bbbb", DROP))
-    assert (len(trace._messages), trace._foreign) == (3, 3)
+    assert not reader.take(event(b"bbbb", ACCEPT, ours))
+    assert reader.take(event(b"bbbb", DROP))
+    assert (len(reader.messages), reader.foreign) == (3, 3)

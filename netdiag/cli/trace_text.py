@@ -1,0 +1,81 @@
+"""The answer of a trace for people: the deciding rule first, then the way to it."""
+
+from __future__ import annotations
+
+from netdiag.model.facts import HOST
+from netdiag.model.firewall import FirewallRule
+from netdiag.model.report import Confidence
+from netdiag.model.trace import Endpoints, Rewrite, Trace, TracedPacket, TracePath, TraceStep
+
+
+def lines(found: Trace) -> list[str]:
+    """The whole answer, a line each."""
+    verdict = found.verdict.value.upper()
+    if found.confidence is Confidence.LIKELY:
+        verdict += " (likely)"
+    said = [f"{verdict}: {packet_line(found.packet)}"]
+    decided = found.rule or found.policy
+    if decided is not None:
+        said += ["", *rule_lines(decided)]
+    if found.reason:
+        said += ["", f"  {found.reason}"]
+    if found.nat:
+        said += ["", "Its addresses were changed:"]
+        said += [f"  {_rewrite(each)}" for each in found.nat]
+    if found.path:
+        said += ["", "The way it took:", *_steps(found.path)]
+    if found.elapsed_ms is not None:
+        said += ["", f"{found.elapsed_ms} ms from the packet to the rule ({found.level})"]
+    return said
+
+
+def rule_lines(rule: FirewallRule) -> list[str]:
+    """A rule or policy with all that tells where it stands."""
+    owner = f"{rule.owner.value}: {rule.belongs_to}" if rule.belongs_to else rule.owner.value
+    where = "" if rule.namespace == HOST else f", in {rule.namespace}"
+    said = [f"  {rule.backend.value} {rule.family} {rule.place()}, owner {owner}{where}"]
+    said += [f"    {rule.text}"] if rule.text else []
+    said += [f"    called from {rule.call_site}"] if rule.call_site else []
+    return said
+
+
+def packet_line(packet: TracedPacket) -> str:
+    """The packet in one line."""
+    ends = Endpoints(
+        source=packet.source,
+        destination=packet.destination,
+        source_port=packet.source_port,
+        destination_port=packet.destination_port,
+    )
+    ways = {
+        TracePath.IN: f"arriving on {packet.in_device}",
+        TracePath.FORWARD: f"from {packet.in_device} on to {packet.out_device or 'another device'}",
+        TracePath.OUT: f"leaving by {packet.out_device}",
+    }
+    where = "" if packet.namespace == HOST else f", in {packet.namespace}"
+    protocol = f"protocol {packet.protocol}" if packet.protocol.isdigit() else packet.protocol
+    return f"{protocol} from {_place(ends, True)} to {_place(ends, False)}, {ways[packet.path]}{where}"
+
+
+def _place(ends: Endpoints, source: bool) -> str:
+    address, port = (ends.source, ends.source_port) if source else (ends.destination, ends.destination_port)
+    return (address or "anybody") if port is None else f"{address or 'any address'} port {port}"
+
+
+def _rewrite(rewrite: Rewrite) -> str:
+    parts = [
+        f"{_place(rewrite.before, source)} became {_place(rewrite.after, source)}"
+        for source in (True, False)
+        if _place(rewrite.before, source) != _place(rewrite.after, source)
+    ]
+    by = f" by {rewrite.rule.place()}: {rewrite.rule.text}" if rewrite.rule is not None else ""
+    return "; ".join(parts) + by
+
+
+def _steps(path: tuple[TraceStep, ...]) -> list[str]:
+    rows = [(step.hook or "-", step.rule.family, step.rule.place(), step.verdict, step.rule.text) for step in path]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return [
+        "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,143 @@
+"""Trace events as the kernel sends them: which are about our packet, and which of them ends its way.
+
+The kernel makes a trace's id from addresses of memory and uses it again at once, so an id alone proves nothing. But the
+first event of each base chain carries the packet's headers, and those tell. Source: net/netfilter/nf_tables_trace.c.
+"""
+
+import errno
+import os
+import select
+import struct
+import time
+from typing import Callable, Dict, List, Optional, Set
+
+from netdiag.participant import nftables
+from netdiag.participant.deadline import Deadline
+from netdiag.participant.netlink import HEADER
+
+TRACE_MESSAGE = 10 << 8 | 17
+TABLE, CHAIN, TYPE, VERDICT, ID, NETWORK_HEADER, TRANSPORT_HEADER, POLICY = 1, 2, 4, 5, 6, 8, 9, 16
+"""Attributes of an event (enum nft_trace_attributes)."""
+TYPE_POLICY = 1
+LIMIT_BYTES = 1 << 20
+_DROP, _STOLEN = 0, 2
+
+Claim = Callable[[Dict[int, bytes]], Optional[bool]]
+"""Whether an event is about our packet; None when the event does not tell, as it carries no headers."""
+End = Callable[[Dict[int, bytes]], bool]
+
+
+def new_table_name() -> str:
+    """A name that no other table has."""
+    return "netdiag-" + os.urandom(4).hex()
+
+
+class Events:
+    """The events of one packet among those of all."""
+
+    def __init__(self, claims: Claim, ends: "Optional[End]" = None) -> None:
+        self.messages: List[bytes] = []
+        self.foreign = 0
+        self.lost = False
+        self._claims = claims
+        self._ends = ends or taken_away
+        self._ids: Set[bytes] = set()
+
+    def take(self, data: bytes) -> bool:
+        """Keep the events of our packet in one datagram; True when one of them ends its way."""
+        ended, offset = False, 0
+        while offset + HEADER.size + 4 <= len(data):
+            length, kind = struct.unpack_from("=IH", data, offset)
+            if length < HEADER.size:
+                break
+            if kind == TRACE_MESSAGE:
+                found = attributes(data[offset + HEADER.size + 4 : offset + length])
+                if self._is_ours(found):
+                    if sum(map(len, self.messages)) < LIMIT_BYTES:
+                        self.messages.append(data[offset : offset + ((length + 3) & ~3)])
+                    else:
+                        self.lost = True
+                    ended = ended or self._ends(found)
+                else:
+                    self.foreign += 1
+            offset += (length + 3) & ~3
+        return ended
+
+    def _is_ours(self, found: Dict[int, bytes]) -> bool:
+        identity = found.get(ID, b"")
+        claim = self._claims(found)
+        if claim is True:
+            self._ids.add(identity)
+        elif claim is False:
+            self._ids.discard(identity)
+        return identity in self._ids
+
+
+class Reader(Events):
+    """The events of one packet, read from the kernel until one of them ends its way."""
+
+    def __init__(self, claims: Claim, ends: "Optional[End]" = None) -> None:
+        super().__init__(claims, ends)
+        self.seen_us: Optional[int] = None
+        """From the start to the event that ended the way; None while none did."""
+        self._socket = nftables.open_traces("listen to trace events")
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for a poll with others."""
+        return self._socket.fileno()
+
+    def listen(self, start_s: float, wait_s: float, deadline: Deadline) -> None:
+        """Read until the packet's way has ended, or for as long as the caller waits (monotonic seconds)."""
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        end_s = start_s + min(wait_s, deadline.left())
+        while True:
+            if not poller.poll(max(0, int((end_s - time.monotonic()) * 1000))) or time.monotonic() > end_s:
+                return
+            if self.read(start_s):
+                return
+
+    def read(self, start_s: float) -> bool:
+        """Take one datagram; True when the packet's way has ended."""
+        try:
+            data = self._socket.recv(1 << 16)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            self.lost = True
+            self._ids.clear()  # among the lost may have been the event that gave an id to another packet
+            return False
+        if self.take(data):
+            self.seen_us = int((time.monotonic() - start_s) * 1e6)
+            return True
+        return False
+
+
+def taken_away(found: Dict[int, bytes]) -> bool:
+    """Whether the packet goes no further behind this event: dropped or stolen, by a rule or by a policy."""
+    code = attributes(found.get(VERDICT, b"")).get(1, b"") or found.get(POLICY, b"")
+    return len(code) == 4 and struct.unpack(">I", code)[0] in (_DROP, _STOLEN)
+
+
+def attributes(data: bytes) -> Dict[int, bytes]:
+    """The attributes of a message, by their type."""
+    found: Dict[int, bytes] = {}
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        if length < 4:
+            break
+        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
+def word(value: Optional[bytes]) -> str:
+    """A name of an event."""
+    return (value or b"").split(b"\0")[0].decode("utf-8", "replace")
