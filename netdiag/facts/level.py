@@ -16,18 +16,18 @@ class Level(enum.Enum):
     OWNED_TRACE = "owned-trace"
     """An nft table that our socket owns: the kernel removes it with the socket."""
     SWEPT_TRACE = "swept-trace"
-    """Kernel before 5.12: a guard process and the next start remove what a killed one left."""
+    """Kernel before 5.12: a table without an owner; a guard process and the next start remove what a killed one left."""
     COUNTERS = "counters"
-    """No nf_tables: rule counters before and after a probe."""
+    """No nf_tables: the rules whose counters move with a counted burst of packets, and only with it."""
     FACTS = "facts"
-    """Not root: what anybody may read."""
+    """Not root, or nothing may be sent: rules are only read, if they can be."""
 
 
 COSTS: dict[Level, str] = {
     Level.OWNED_TRACE: "costs nothing: the rule that drops a packet is seen by the kernel, and nothing can be left behind",
     Level.SWEPT_TRACE: "costs no confidence; after a kill -9 a table stays until the guard or the next start removes it",
     Level.COUNTERS: "a rule is proven only if its counter moves with the probes alone; a busy rule is likely at most",
-    Level.FACTS: "rules and other namespaces cannot be read: causes on this host are possible at most",
+    Level.FACTS: "nothing is sent: what rules say is likely at most, and without root they cannot even be read",
 }
 OWNER_FLAG_SINCE = (5, 12)
 

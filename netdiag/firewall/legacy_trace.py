@@ -6,7 +6,6 @@ match that ends the chain (ip_tables.c, get_chainname_rulenum); so it is the num
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -20,9 +19,6 @@ from netdiag.model.trace import TraceStep, TraceVerdict
 
 _PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 _HOOK_ORDER = {"ingress": 0, "prerouting": 1, "output": 1, "input": 2, "forward": 2, "postrouting": 3, "egress": 4}
-_NAMED = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
-_NAMED_BRIDGE = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
-_PRIORITY = re.compile(r"^([a-z]+)?\s*([+-]?\s*\d+)?$")
 _TAKES = {"DROP": TraceVerdict.DROP, "TARPIT": TraceVerdict.DROP, "REJECT": TraceVerdict.REJECT}
 _GIVES_AWAY = frozenset({"QUEUE", "NFQUEUE", "SYNPROXY"})
 _RETURN = "return"
@@ -82,7 +78,8 @@ def follow(events: Sequence[LegacyEvent], rule_sets: Iterable[RuleSet], namespac
             reason = f"the rule set changed meanwhile: rule {event.number} of legacy {event.table} {event.chain}"
             continue
         saved = chain.rules[event.number - 1] if event.number <= len(chain.rules) else None
-        if saved is None and chain.policy is None:
+        # An empty chain that accepts is there only because somebody has listed the table.
+        if saved is None and (chain.policy is None or (chain.policy == "ACCEPT" and not chain.rules)):
             continue
         rule = _rule(event, chain, saved, namespace, callers)
         target = target_of(saved.words) if saved is not None else chain.policy or ""
@@ -127,17 +124,6 @@ def merge(
             merged.append(waiting.pop(0)[1])
         merged.append(step)
     return (*merged, *(step for _, step in waiting))
-
-
-def priority_number(text: str, family: str) -> int | None:
-    """The number of a priority as nft lists it: "filter", "dstnat - 5", "-150"; None for what is none."""
-    found = _PRIORITY.match(text.strip())
-    if found is None or not (found[1] or found[2]):
-        return None
-    names = _NAMED_BRIDGE if family == "bridge" else _NAMED
-    if found[1] and found[1] not in names:
-        return None
-    return names.get(found[1] or "", 0) + int((found[2] or "0").replace(" ", ""))
 
 
 def _before(waiting: tuple[int, TraceStep], place: tuple[int, int], *, ties: bool) -> bool:

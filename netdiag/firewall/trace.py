@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 import msgspec
 
 from netdiag.firewall.counters import target_of
-from netdiag.firewall.listing import ListedChain, Listing, read_listing
+from netdiag.firewall.listing import ListedChain, Listing, priority_number, read_listing
 from netdiag.firewall.owner import owner_of
 from netdiag.firewall.save_text import SavedChain, nft_family, read_save
 from netdiag.model.facts import Backend, RuleSet
@@ -52,10 +52,11 @@ class Rules:
 
     def __init__(self, rule_sets: Iterable[RuleSet], namespace: str) -> None:
         self._namespace = namespace
+        self.rule_sets = tuple(rule_sets)
         self._listing: Listing = {}
         self._saved: dict[tuple[str, str], dict[str, SavedChain]] = {}
         self.legacy_tables: tuple[str, ...] = ()
-        for rules in rule_sets:
+        for rules in self.rule_sets:
             if rules.backend is Backend.NFT_NATIVE:
                 self._listing = read_listing(rules.text)
             elif rules.backend is Backend.IPTABLES_NFT:
@@ -76,6 +77,11 @@ class Rules:
     def chain(self, event: TraceEvent) -> ListedChain | None:
         """The chain of an event, as listed."""
         return self._listing.get((event.family, event.table, event.chain))
+
+    def priority(self, rule: FirewallRule) -> int | None:
+        """The priority of a rule's chain; None for a chain that is only called, or not listed."""
+        chain = self._listing.get((rule.family, rule.table, rule.chain))
+        return priority_number(chain.priority, rule.family) if chain is not None and chain.hook else None
 
     def rule(self, event: TraceEvent, call_site: str | None) -> tuple[FirewallRule, int | None]:
         """The rule or policy of an event, and its counter. A rule that is not listed has an empty text."""
@@ -124,6 +130,7 @@ def resolve(
     bridges: Collection[int] = (),
     waited: bool = False,
     suspects: Sequence[str] = (),
+    legacy_reports: bool = False,
 ) -> Resolved:
     """Say what became of the packet, and which rule or policy decided.
 
@@ -136,6 +143,7 @@ def resolve(
         bridges: Interface indexes of the namespace's bridges.
         waited: The packet was somebody else's, so that our last chain let it go on.
         suspects: What of this host could lose such a packet outside its filters, in words.
+        legacy_reports: Legacy chains were listened to as well (`netdiag.firewall.trace_variants.join` has the rest).
     """
     steps, callers = _steps(events, rules, own_table)
     told = [event for event in events if event.endpoints is not None]
@@ -160,7 +168,9 @@ def resolve(
             verdict = TraceVerdict.REJECT
         return _replace(found, verdict=verdict, decided=last, callers=callers, reason=reason)
     return _replace(
-        found, confidence=Confidence.POSSIBLE, reason=_why(events, last, rules, lost=lost, suspects=suspects)
+        found,
+        confidence=Confidence.POSSIBLE,
+        reason=_why(events, last, () if legacy_reports else rules.legacy_tables, lost=lost, suspects=suspects),
     )
 
 
@@ -269,7 +279,7 @@ def _rejects(rule: FirewallRule) -> bool:
 
 
 def _why(
-    events: Sequence[TraceEvent], last: TraceStep | None, rules: Rules, *, lost: bool, suspects: Sequence[str]
+    events: Sequence[TraceEvent], last: TraceStep | None, silent: Sequence[str], *, lost: bool, suspects: Sequence[str]
 ) -> str:
     if lost:
         return "the kernel could not deliver all trace events"
@@ -283,6 +293,6 @@ def _why(
     others = "routing, a reverse path filter, connection tracking or a BPF program"
     if suspects:
         others = f"{'; '.join(suspects)}; or {others}"
-    if rules.legacy_tables:
-        others = f"legacy iptables, whose chains do not report ({', '.join(rules.legacy_tables)}); or {others}"
+    if silent:
+        others = f"legacy iptables, whose chains do not report ({', '.join(silent)}); or {others}"
     return f"no nft rule dropped it, and it was lost {where}: {others}"

@@ -5,11 +5,13 @@ is changed under a `SweptTable`, and one trace in a namespace does so at a time.
 to nobody. Sources: net/netfilter/nf_log.c, nfnetlink_log.c, linux/netfilter/nfnetlink_log.h.
 """
 
+import ctypes
 import errno
+import select
 import socket
 import struct
 import time
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import TIMEOUT, UNSUPPORTED, VerbError, from_errno, from_os_error
@@ -25,7 +27,7 @@ from netdiag.participant.netlink import (
 from netdiag.participant.nftables import SweptTable, hold
 from netdiag.participant.packets import Flow
 from netdiag.participant.sweep import LOGGER, NF_LOG
-from netdiag.participant.trace_events import attributes, new_table_name
+from netdiag.participant.trace_events import Reader, attributes, new_table_name
 from netdiag.participant.undo_guard import Setting
 
 PACKET_MESSAGE, _CONFIG = 4 << 8, 4 << 8 | 1
@@ -33,6 +35,8 @@ _BIND, _COPY_PACKET, _COPY_BYTES = 1, 2, 128
 _PAYLOAD, _PREFIX = 9, 10
 _PREFIX_BEGIN = b"TRACE: "
 _LOCK = "netdiag-nf-log"
+_AT_ONCE = 256
+_SO_ATTACH_FILTER = 26
 LIMIT_BYTES = 1 << 20
 
 
@@ -43,7 +47,8 @@ class LegacyTrace:
         """Listen. Raises VerbError: unsupported (another program has NFLOG group 0, no nfnetlink_log), permission."""
         self._flow = flow
         self.lost = False
-        self.foreign = 0
+        self.seen_us: Optional[int] = None
+        """From the start to the last report about our packet."""
         self._messages: List[bytes] = []
         self._kept = 0
         tried = "listen to legacy iptables"
@@ -51,7 +56,7 @@ class LegacyTrace:
         self._table = None
         try:
             # Opening it loads nfnetlink_log, where it is a module; only then is the logger known by its name.
-            self.sock = open_netlink(NETLINK_NETFILTER, tried, 4 << 20, False)
+            self._sock = open_netlink(NETLINK_NETFILTER, tried, 4 << 20, False)
         except BaseException:
             self._lock.close()
             raise
@@ -59,7 +64,7 @@ class LegacyTrace:
             self._bind(tried, deadline)
             settings = _changes(tried)
             if settings:
-                self._table = SweptTable(new_table_name(), [], deadline, settings)
+                self._table = SweptTable(new_table_name(), [], deadline, settings, (self._lock.fileno(),))
                 for setting in settings:
                     _write(setting.path, setting.ours, tried)
         except BaseException:
@@ -70,14 +75,28 @@ class LegacyTrace:
         """Put the logger back and stop listening."""
         if self._table is not None:
             self._table.close()
-        self.sock.close()
+        self._sock.close()
         self._lock.close()
 
-    def take(self) -> None:
-        """Read what has come; never waits. Call it when `sock` is readable, and once more at the end."""
-        while True:
+    def listen(self, reader: Reader, start_s: float, wait_s: float, deadline: Deadline) -> None:
+        """`Reader.listen` with both ears: until nft says that the packet's way has ended, or for as long as it may."""
+        poller = select.poll()
+        poller.register(reader.fileno(), select.POLLIN)
+        poller.register(self._sock.fileno(), select.POLLIN)
+        end_s = start_s + min(wait_s, deadline.left())
+        while time.monotonic() < end_s:
+            ready = {descriptor for descriptor, _ in poller.poll(max(0, int((end_s - time.monotonic()) * 1000) + 1))}
+            if reader.fileno() in ready and reader.read(start_s):
+                break
+            if self._sock.fileno() in ready:
+                self._take(start_s)
+        self._take(start_s)
+
+    def _take(self, start_s: float) -> None:
+        """Read what has come, as far as a busy logger leaves an end to it; never waits."""
+        for _ in range(_AT_ONCE):
             try:
-                data = self.sock.recv(1 << 17)
+                data = self._sock.recv(1 << 17)
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
                     self.lost = True
@@ -85,30 +104,33 @@ class LegacyTrace:
                 if error.errno in (errno.EAGAIN, errno.EINTR):
                     return
                 raise
-            self._keep(data)
+            if self._keep(data):
+                self.seen_us = int((time.monotonic() - start_s) * 1e6)
 
     @property
     def messages(self) -> bytes:
         """The netlink messages about our packet, one after the other."""
         return b"".join(self._messages)
 
-    def _keep(self, data: bytes) -> None:
-        offset = 0
+    def _keep(self, data: bytes) -> bool:
+        """Keep what is about our packet; True when something was."""
+        kept, offset = False, 0
         while offset + HEADER.size + 4 <= len(data):
             length, kind = struct.unpack_from("=IH", data, offset)
             if length < HEADER.size:
-                return
+                break
             end = offset + ((length + 3) & ~3)
             if kind == PACKET_MESSAGE:
                 found = attributes(data[offset + HEADER.size + 4 : offset + length])
-                if not found.get(_PREFIX, b"").startswith(_PREFIX_BEGIN) or not self._is_ours(found):
-                    self.foreign += 1
-                elif self._kept < LIMIT_BYTES:
+                ours = found.get(_PREFIX, b"").startswith(_PREFIX_BEGIN) and self._is_ours(found)
+                if ours and self._kept < LIMIT_BYTES:
                     self._messages.append(data[offset:end])
                     self._kept += end - offset
-                else:
+                    kept = True
+                elif ours:
                     self.lost = True
             offset = end
+        return kept
 
     def _is_ours(self, found: Dict[int, bytes]) -> bool:
         packet = found.get(_PAYLOAD, b"")
@@ -126,14 +148,44 @@ class LegacyTrace:
             attribute(2, struct.pack(">IBx", _COPY_BYTES, _COPY_PACKET)) + attribute(5, struct.pack(">I", 1)),
         ):
             answer = request(
-                self.sock, _CONFIG, NLM_F_REQUEST | NLM_F_ACK, struct.pack(">BBH", 0, 0, 0) + body, deadline, tried
+                self._sock, _CONFIG, NLM_F_REQUEST | NLM_F_ACK, struct.pack(">BBH", 0, 0, 0) + body, deadline, tried
             )
-            if answer["errno"] == errno.EBUSY:
+            if answer["errno"] in (errno.EBUSY, errno.EPERM):
                 raise VerbError(UNSUPPORTED, tried + ": another program (ulogd?) has NFLOG group 0")
             if answer["errno"] in (errno.EINVAL, errno.EOPNOTSUPP):
                 raise VerbError(UNSUPPORTED, tried + ": the kernel has no nfnetlink_log")
             if answer["errno"]:
                 raise from_errno(answer["errno"], tried)
+        code = _filter(self._flow)
+        room = ctypes.create_string_buffer(code, len(code))
+        program = struct.pack("HL", len(code) // 8, ctypes.addressof(room))
+        self._sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+def _filter(flow: Flow) -> bytes:
+    """A classic BPF program that lets only messages through whose packet carries the tag: others cost no room."""
+    words = [flow.tag[at : at + 4] for at in range(0, len(flow.tag), 4)]
+    # A = the transport header's place behind X, where the packet's attribute begins.
+    head = [(0x87, 0, 0, 0), (0x04, 0, 0, 40)]
+    if not flow.six:
+        head = [(0x50, 0, 0, 4), (0x54, 0, 0, 15), (0x64, 0, 0, 2), (0x0C, 0, 0, 0)]
+    compared = []
+    for number, word in enumerate(words):
+        behind = 2 * (len(words) - number) - 1
+        compared += [(0x40, 0, 0, 4 + flow.tag_at + 4 * number), (0x15, 0, behind, struct.unpack(">I", word)[0])]
+    code = [
+        (0x00, 0, 0, HEADER.size + 4),  # A = where attributes begin
+        (0x01, 0, 0, _PAYLOAD),
+        (0x20, 0, 0, 0xFFFFF00C),  # A = the place of attribute X (SKF_AD_NLATTR), or 0
+        (0x15, len(head) + len(compared) + 2, 0, 0),
+        (0x07, 0, 0, 0),  # X = A
+        *head,
+        (0x07, 0, 0, 0),
+        *compared,
+        (0x06, 0, 0, 0xFFFFFFFF),
+        (0x06, 0, 0, 0),
+    ]
+    return b"".join(struct.pack("=HBBI", *step) for step in code)
 
 
 def _locked(tried: str, deadline: Deadline) -> socket.socket:

@@ -9,7 +9,7 @@ switch connection tracking on. Sources: linux/netfilter/nf_tables.h, net/netfilt
 import select
 import socket
 import struct
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import MISSING, VerbError, from_errno, from_os_error
@@ -131,11 +131,18 @@ class SweptTable:
     As long as the table or its guard lives, an abstract socket of the table's name is bound in its namespace.
     """
 
-    def __init__(self, name: str, chains: List[Chain], deadline: Deadline, settings: Sequence[Setting] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        chains: List[Chain],
+        deadline: Deadline,
+        settings: Sequence[Setting] = (),
+        keep: Sequence[int] = (),
+    ) -> None:
         """Make it in the calling thread's namespace. Raises VerbError as the kernel refuses.
 
         Whoever removes the table puts ``settings`` (loggers of nf_log) back as well; the table says so to the next
-        start by chains without a hook.
+        start by chains without a hook. The guard keeps the descriptors in ``keep`` open until it is done.
         """
         self.name = name
         self._settings = tuple(settings)
@@ -151,7 +158,7 @@ class SweptTable:
             self._holder.close()
             raise
         try:
-            self._guard = Guard(self._settings, self._removal, (self._holder.fileno(),), deadline)
+            self._guard = Guard(self._settings, self._removal, (self._holder.fileno(), *keep), deadline)
             _commit(self._sock, _making(name, chains, marks, 0), deadline, self._tried)
         except BaseException:
             self.close()
@@ -167,6 +174,12 @@ class SweptTable:
             self._guard.close()
         self._holder.close()
         self._sock.close()
+
+
+def make_table(level: str, name: str, chains: List[Chain], deadline: Deadline) -> Union[OwnedTable, SweptTable]:
+    """The table of a trace at the level "swept-trace", or else at "owned-trace"."""
+    kind = SweptTable if level == "swept-trace" else OwnedTable
+    return kind(name, chains, deadline)
 
 
 RESTORE = "restore-"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from netdiag.firewall.legacy_trace import LegacyEvent, follow, merge, priority_number
+from netdiag.firewall.legacy_trace import LegacyEvent, follow, merge
 from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.model.trace import TraceStep, TraceVerdict
@@ -116,19 +116,3 @@ def test_order_of_both_variants():
 
     assert order(nft_took_it=False) == ["early", "called", "raw", "late", "in", "INPUT", "after"]
     assert order(nft_took_it=True) == ["early", "called", "raw", "late", "INPUT", "in", "after"]
-
-
-@pytest.mark.parametrize(
-    ("text", "family", "number"),
-    [
-        ("filter", "ip", 0),
-        ("dstnat - 5", "inet", -105),
-        ("filter + 10", "bridge", -190),
-        ("-150", "ip", -150),
-        ("300", "ip", 300),
-        ("out", "ip", None),
-        ("", "ip", None),
-    ],
-)
-def test_priorities(text, family, number):
-    assert priority_number(text, family) == number
