@@ -9,12 +9,18 @@ from typing import Any
 import click
 import msgspec
 
-from netdiag.cli.output import Progress
+from netdiag.cli.output import Progress, columns
 from netdiag.cli.packet_options import named_namespace, packet_options, wanted_of
-from netdiag.cli.trace_text import lines
 from netdiag.model.trace import TraceVerdict
 
 EXIT = {TraceVerdict.ACCEPT: 0, TraceVerdict.DROP: 1, TraceVerdict.REJECT: 1, TraceVerdict.UNKNOWN: 3}
+
+_COLOURS = {
+    TraceVerdict.ACCEPT: "green",
+    TraceVerdict.DROP: "red",
+    TraceVerdict.REJECT: "red",
+    TraceVerdict.UNKNOWN: "magenta",
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,6 +64,7 @@ def trace(wait_s: float | None, level: str | None, load_modules: bool, output: s
     from netdiag.host.collect import local_options
     from netdiag.host.trace import find_namespace, watch
     from netdiag.host.trace import trace as run
+    from netdiag.report.trace_lines import lines
 
     forced = Level(level) if level is not None else None
     container, netns = named_namespace(options)
@@ -73,5 +80,8 @@ def trace(wait_s: float | None, level: str | None, load_modules: bool, output: s
         sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
         sys.stdout.buffer.flush()
     else:
-        click.echo("\n".join(lines(found)))
+        first, *rest = lines(found, columns())
+        # click strips colours where standard output is no terminal.
+        click.secho(first, fg=_COLOURS[found.verdict], bold=True)
+        click.echo("\n".join(rest))
     sys.exit(EXIT[found.verdict])

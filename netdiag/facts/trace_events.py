@@ -6,6 +6,7 @@ import struct
 
 from netdiag.facts import netlink
 from netdiag.facts.netlink import Decoded
+from netdiag.facts.nft_dump import FAMILIES
 from netdiag.model.trace import Endpoints, TraceEvent, TraceKind
 
 _TRACE = 10 << 8 | 17
@@ -15,7 +16,6 @@ _NETWORK_HEADER, _TRANSPORT_HEADER, _IIF, _OIF = 8, 9, 10, 12
 _WITH_PORTS = (6, 17, 132)
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
 _KINDS = {1: TraceKind.POLICY, 2: TraceKind.RETURN, 3: TraceKind.RULE}
-_FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 _VERDICTS = {
     0: "drop",
     1: "accept",
@@ -56,7 +56,7 @@ def _event(family: int, found: dict[int, bytes]) -> TraceEvent | None:
     handle = found.get(_HANDLE)
     endpoints, protocol = _endpoints(found.get(_NETWORK_HEADER, b""), found.get(_TRANSPORT_HEADER, b""))
     return TraceEvent(
-        family=_FAMILIES.get(family, str(family)),
+        family=FAMILIES.get(family, str(family)),
         table=netlink.text(found.get(_TABLE)),
         chain=netlink.text(found.get(_CHAIN)),
         kind=kind,

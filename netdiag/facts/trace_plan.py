@@ -156,6 +156,8 @@ class _Here:
         if link is None:
             names = ", ".join(link.name for link in self.links if not link.loopback)
             raise UsageError(f"{option} {device}: no such device in this {self.word}; it has {names or 'none'}")
+        if link.loopback and option == "--in":
+            raise UsageError(f"--in {device}: what this {self.word} sends to itself is asked by --path out")
         if not link.up:
             raise UsageError(f"{option} {device}: it is down")
 
@@ -184,12 +186,36 @@ class _Here:
         for entry in self.neighbours:
             if entry.address == address and len(entry.mac) == 17:
                 return entry.mac
+        return next((link.mac for link in self._elsewhere(address)), "")
+
+    def behind(self, bridge: Link, address: str) -> str:
+        """Behind which port of a bridge an IP address is; empty when that is not known.
+
+        What the bridge has not learnt yet is told by the pair of a veth: each end has the other's index.
+        """
+        learnt = self.port_of(self.mac_of(address), bridge)
+        pairs = [
+            port.name
+            for link in self._elsewhere(address)
+            for port in self.links
+            if port.master == bridge.index and port.index == link.peer_index and port.peer_index == link.index
+        ]
+        return learnt or next(iter(pairs), "")
+
+    def is_next_to(self, bridge: Link, address: str) -> bool:
+        """Whether an address belongs to a network that the bridge itself has an address in."""
+        wanted = ipaddress.ip_address(address)
+        networks = [ipaddress.ip_interface(row.cidr).network for row in self.addresses if row.device == bridge.name]
+        return any(wanted in network for network in networks)
+
+    def _elsewhere(self, address: str) -> list[Link]:
+        """The devices of other namespaces that have an address."""
+        found: list[Link] = []
         for namespace, rows in (self._facts.addresses.value or {}).items():
-            for row in rows:
-                if _bare(row) == address and namespace != self._name:
-                    links = (self._facts.links.value or {}).get(namespace, ())
-                    return next((link.mac for link in links if link.name == row.device), "")
-        return ""
+            devices = {row.device for row in rows if _bare(row) == address and namespace != self._name}
+            links = (self._facts.links.value or {}).get(namespace, ())
+            found += [link for link in links if link.name in devices]
+        return found
 
     def own_address(self, device: str, address: str, version: int) -> Address | None:
         """The namespace's address that was named, or its first one (of the device that was named)."""
@@ -216,7 +242,7 @@ def _forwarded(wanted: Wanted, here: _Here) -> Gather[TracedPacket]:
         route = yield from _lookup(here, source, "--src")
         bridge = here.link(route.device)
         if bridge is not None and bridge.kind == "bridge":
-            in_device = here.port_of(here.mac_of(source), bridge)
+            in_device = here.behind(bridge, source)
             if not in_device:
                 ports = ", ".join(here.ports(bridge))
                 raise UsageError(f"--src {source} is behind {bridge.name}, at a port that is not known: --in {ports}")
@@ -227,8 +253,7 @@ def _forwarded(wanted: Wanted, here: _Here) -> Gather[TracedPacket]:
     if wanted.destination in bare:
         raise UsageError(f"--dst {wanted.destination} is an address of this {here.word}: --path in")
     if not out_device:
-        mac = here.mac_of(wanted.destination)
-        out_device = here.port_of(mac, bridge) if bridge is not None and mac else ""
+        out_device = here.behind(bridge, wanted.destination) if bridge is not None else ""
         if not out_device:
             found = yield from gather_lookup(wanted.destination, here.path)
             out_device = found.route.device
@@ -290,8 +315,13 @@ def _is_bridged(packet: TracedPacket, here: _Here, bridge: Link) -> bool:
     """Whether the destination is behind the same bridge, so that the frame is for it and not for this host."""
     if packet.path is TracePath.IN:
         return False
-    mac = here.mac_of(packet.destination)
-    return bool(mac) and (packet.out_device in here.ports(bridge) or bool(here.port_of(mac, bridge)))
+    if not here.mac_of(packet.destination):
+        return False
+    return (
+        packet.out_device in here.ports(bridge)
+        or bool(here.behind(bridge, packet.destination))
+        or here.is_next_to(bridge, packet.destination)
+    )
 
 
 def _ends(packet: TracedPacket, here: _Here, rules: Rules | None) -> dict[str, Any]:

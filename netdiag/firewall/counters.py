@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from netdiag.firewall.owner import owner_of
 from netdiag.firewall.save_text import SavedChain, nft_family, read_save
@@ -42,10 +42,12 @@ def stopping_rules_that_moved(
             for name, chain in chains.items():
                 was = early_tables.get(table, {}).get(name)
                 if was is not None:
-                    yield from _moved(late, table, was, chain)
+                    yield from _moved(late, table, was, chain, chains)
 
 
-def _moved(rules: RuleSet, table: str, was: SavedChain, chain: SavedChain) -> Iterator[tuple[FirewallRule, int]]:
+def _moved(
+    rules: RuleSet, table: str, was: SavedChain, chain: SavedChain, chains: Collection[str]
+) -> Iterator[tuple[FirewallRule, int]]:
     if chain.policy in _STOPS and chain.packets is not None and was.packets is not None:
         grown = chain.packets - was.packets
         if grown > 0:
@@ -72,7 +74,7 @@ def _moved(rules: RuleSet, table: str, was: SavedChain, chain: SavedChain) -> It
                     chain=chain.name,
                     number=late.number,
                     text=late.text,
-                    owner=owner_of(chain.name, late.text),
+                    owner=owner_of(chain.name, late.text, chains=chains),
                 ),
                 late.packets - early.packets,
             )

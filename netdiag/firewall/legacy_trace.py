@@ -6,14 +6,15 @@ match that ends the chain (ip_tables.c, get_chainname_rulenum); so it is the num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from netdiag.firewall.counters import target_of
-from netdiag.firewall.owner import owner_of
-from netdiag.firewall.save_text import SavedChain, SavedRule, nft_family, read_save
-from netdiag.model.facts import Backend, RuleSet
+from netdiag.firewall.save_text import SavedChain, SavedRule
+from netdiag.firewall.trace import Rules
+from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.trace import TraceStep, TraceVerdict
 
@@ -40,40 +41,37 @@ class LegacyEvent(msgspec.Struct, frozen=True, kw_only=True):
     number: int
 
 
+class Placed(NamedTuple):
+    """A step that had a say, the priority of its table's hook, and through whose jumps the packet came to it."""
+
+    priority: int
+    step: TraceStep
+    callers: tuple[FirewallRule, ...]
+
+
 class LegacyPath(msgspec.Struct, frozen=True, kw_only=True):
     """The way through legacy chains.
 
     Attributes:
-        steps: What had a say, each with the priority of its table's hook.
         taken: What the last step does with a packet for good; None when it lets it pass.
-        callers: Through whose jumps the packet came to the last step, the innermost first.
         reason: Why the last step is not understood; empty otherwise.
     """
 
-    steps: tuple[tuple[int, TraceStep], ...]
+    steps: tuple[Placed, ...]
     taken: TraceVerdict | None = None
-    callers: tuple[FirewallRule, ...] = ()
     reason: str = ""
 
 
-def follow(events: Sequence[LegacyEvent], rule_sets: Iterable[RuleSet], namespace: str) -> LegacyPath:
+def follow(events: Sequence[LegacyEvent], rules: Rules, namespace: str) -> LegacyPath:
     """The steps of one packet through the legacy rules that were listed before it was sent."""
-    tables = {
-        (nft_family(rules.family), name): chains
-        for rules in rule_sets
-        if rules.backend is Backend.IPTABLES_LEGACY
-        for name, chains in read_save(rules.text).tables.items()
-    }
-    steps: list[tuple[int, TraceStep]] = []
+    steps: list[Placed] = []
     calls: dict[tuple[str, str, str], FirewallRule] = {}
-    callers: tuple[FirewallRule, ...] = ()
     taken: TraceVerdict | None = None
     reason = ""
     for event in events:
-        chains = tables.get((event.family, event.table), {})
+        chains = rules.legacy.get((event.family, event.table), {})
         chain = chains.get(event.chain)
         taken, reason = None, ""
-        callers = _callers(event, calls)
         if chain is None or event.number > len(chain.rules) + 1:
             reason = f"the rule set changed meanwhile: rule {event.number} of legacy {event.table} {event.chain}"
             continue
@@ -81,7 +79,8 @@ def follow(events: Sequence[LegacyEvent], rule_sets: Iterable[RuleSet], namespac
         # An empty chain that accepts is there only because somebody has listed the table.
         if saved is None and (chain.policy is None or (chain.policy == "ACCEPT" and not chain.rules)):
             continue
-        rule = _rule(event, chain, saved, namespace, callers)
+        callers = _callers(event, calls)
+        rule = rules.attributed(_rule(event, chain, saved, namespace, callers), callers, None)
         target = target_of(saved.words) if saved is not None else chain.policy or ""
         verdict = _verdict(target, saved, chains)
         if verdict == _RETURN:
@@ -93,41 +92,41 @@ def follow(events: Sequence[LegacyEvent], rule_sets: Iterable[RuleSet], namespac
             reason = f"{rule.place()} gave it to somebody else: {rule.text}"
         packets = saved.packets if saved is not None else chain.packets
         step = TraceStep(hook=event.hook, rule=rule, verdict=verdict, packets=packets)
-        steps.append((_priority(event), step))
-    return LegacyPath(steps=tuple(steps), taken=taken, callers=callers, reason=reason)
+        steps.append(Placed(_priority(event), step, callers))
+    return LegacyPath(steps=tuple(steps), taken=taken, reason=reason)
 
 
 def merge(
-    nft: Sequence[TraceStep],
-    legacy: Sequence[tuple[int, TraceStep]],
+    nft: Sequence[tuple[TraceStep, tuple[FirewallRule, ...]]],
+    legacy: Sequence[Placed],
     priority_of: Callable[[FirewallRule], int | None],
     *,
     nft_took_it: bool,
-) -> tuple[TraceStep, ...]:
+) -> tuple[tuple[TraceStep, tuple[FirewallRule, ...]], ...]:
     """Both variants' steps in the packet's order: by hook, then priority.
 
     Args:
-        nft: Steps in the order of the kernel's events.
-        legacy: Steps in the order of the kernel's events, with their priorities.
+        nft: Steps in the order of the kernel's events, with their callers.
+        legacy: Steps in the order of the kernel's events.
         priority_of: The priority of a rule's chain; None for one that is only called.
         nft_took_it: The last of ``nft`` is the packet's end; of two chains with the same priority, whose order the
             kernel does not tell, it is then the later one.
     """
-    merged: list[TraceStep] = []
+    merged: list[tuple[TraceStep, tuple[FirewallRule, ...]]] = []
     waiting = list(legacy)
     priority = 0
-    for step in nft:
+    for step, callers in nft:
         own = priority_of(step.rule)
         priority = priority if own is None else own
         place = (_HOOK_ORDER.get(step.hook, 0), priority)
         while waiting and _before(waiting[0], place, ties=nft_took_it):
-            merged.append(waiting.pop(0)[1])
-        merged.append(step)
-    return (*merged, *(step for _, step in waiting))
+            merged.append(waiting.pop(0)[1:])
+        merged.append((step, callers))
+    return (*merged, *(placed[1:] for placed in waiting))
 
 
-def _before(waiting: tuple[int, TraceStep], place: tuple[int, int], *, ties: bool) -> bool:
-    own = (_HOOK_ORDER.get(waiting[1].hook, 0), waiting[0])
+def _before(waiting: Placed, place: tuple[int, int], *, ties: bool) -> bool:
+    own = (_HOOK_ORDER.get(waiting.step.hook, 0), waiting.priority)
     return own < place or (ties and own == place)
 
 
@@ -162,7 +161,6 @@ def _rule(
         chain=event.chain,
         number=saved.number if saved is not None else None,
         text=text,
-        owner=owner_of(event.chain, text),
         call_site=f"{callers[0].place()}: {callers[0].text}" if callers else None,
         policy=chain.policy if saved is None else None,
     )

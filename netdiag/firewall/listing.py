@@ -30,11 +30,12 @@ class ListedRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListedChain(msgspec.Struct, frozen=True, kw_only=True):
-    """One chain; ``hook`` is empty and ``policy`` None for one that is only called."""
+    """One chain; ``kind`` (filter, nat, route) and ``hook`` are empty and ``policy`` None for one that is only called."""
 
     family: str
     table: str
     name: str
+    kind: str = ""
     hook: str = ""
     priority: str = ""
     policy: str | None = None
@@ -67,7 +68,7 @@ def read_listing(text: str) -> Listing:
             body = line.strip()
             if base := _BASE.match(body):
                 policy = base[4] or "accept"
-                chain = msgspec.structs.replace(chain, hook=base[2], priority=base[3], policy=policy)
+                chain = msgspec.structs.replace(chain, kind=base[1], hook=base[2], priority=base[3], policy=policy)
             elif rule := _RULE.match(body):
                 counter = _COUNTER.search(rule[1])
                 rules.append(

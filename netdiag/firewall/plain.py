@@ -263,5 +263,5 @@ class _Walk:
             chain=rule.chain,
             number=rule.number,
             text=rule.text,
-            owner=owner_of(rule.chain, rule.text),
+            owner=owner_of(rule.chain, rule.text, chains=self._chains),
         )

@@ -13,15 +13,17 @@ import msgspec
 
 from netdiag.firewall.counters import target_of
 from netdiag.firewall.listing import ListedChain, Listing, priority_number, read_listing
-from netdiag.firewall.owner import owner_of
+from netdiag.firewall.owner import attribute
 from netdiag.firewall.save_text import SavedChain, nft_family, read_save
-from netdiag.model.facts import Backend, RuleSet
+from netdiag.model.facts import Backend, Facts, RuleSet
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Endpoints, Rewrite, TraceEvent, TraceKind, TracePath, TraceStep, TraceVerdict
 
 _QUOTED = re.compile(r'"[^"]*"')
 _REJECT = re.compile(r"\breject\b")
+_OWN_TABLE = re.compile(r"netdiag-[0-9a-f]{8}")
+"""A table of a trace, this one's or another's that runs at the same moment: its rules are nobody's."""
 _END = "end-"
 """How the names of our last chains begin."""
 _REWRITES = re.compile(r"\b(DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP|dnat|snat|masquerade|redirect)\b")
@@ -31,7 +33,7 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a packet; as in `netdiag.model.trace.Trace`.
 
     Attributes:
-        callers: The rules through whose jumps the packet came to the deciding one, the innermost first.
+        callers: For each step, the rules through whose jumps the packet came to its chain, the innermost first.
         last_endpoints: The packet's addresses when it was seen last.
         out_index: Interface index of the device that it was about to leave by; 0 where it was none.
     """
@@ -39,7 +41,7 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     verdict: TraceVerdict
     decided: TraceStep | None
     path: tuple[TraceStep, ...]
-    callers: tuple[FirewallRule, ...] = ()
+    callers: tuple[tuple[FirewallRule, ...], ...] = ()
     nat: tuple[Rewrite, ...] = ()
     last_endpoints: Endpoints | None = None
     out_index: int = 0
@@ -50,21 +52,27 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
 class Rules:
     """The rule sets of one namespace, ready to be looked up by handle."""
 
-    def __init__(self, rule_sets: Iterable[RuleSet], namespace: str) -> None:
+    def __init__(self, rule_sets: Iterable[RuleSet], namespace: str, listing: Listing | None = None) -> None:
+        """Read them; ``listing`` stands in for nft's own where this host has no ``nft``."""
         self._namespace = namespace
-        self.rule_sets = tuple(rule_sets)
-        self._listing: Listing = {}
+        self._listing: Listing = _foreign(listing or {})
         self._saved: dict[tuple[str, str], dict[str, SavedChain]] = {}
-        self.legacy_tables: tuple[str, ...] = ()
-        for rules in self.rule_sets:
+        self.legacy: dict[tuple[str, str], dict[str, SavedChain]] = {}
+        """The chains of legacy tables, by family and table."""
+        for rules in rule_sets:
             if rules.backend is Backend.NFT_NATIVE:
-                self._listing = read_listing(rules.text)
+                self._listing = _foreign(read_listing(rules.text))
             elif rules.backend is Backend.IPTABLES_NFT:
                 for table, chains in read_save(rules.text).tables.items():
                     self._saved[nft_family(rules.family), table] = chains
             elif rules.backend is Backend.IPTABLES_LEGACY:
-                tables = tuple(f"{nft_family(rules.family)} {table}" for table in read_save(rules.text).tables)
-                self.legacy_tables += tables
+                for table, chains in read_save(rules.text).tables.items():
+                    self.legacy[nft_family(rules.family), table] = chains
+
+    @property
+    def legacy_tables(self) -> tuple[str, ...]:
+        """The legacy tables in words, such as "ip filter"."""
+        return tuple(" ".join(each) for each in self.legacy)
 
     def watches_egress(self) -> bool:
         """Whether anybody has a chain at a device's egress hook."""
@@ -73,6 +81,11 @@ class Rules:
     def watches_bridges(self) -> bool:
         """Whether anybody has a chain that a packet meets between a bridge and its ports."""
         return any(chain.family == "bridge" and chain.hook for chain in self._listing.values())
+
+    def translates(self, rule: FirewallRule) -> bool:
+        """Whether a rule stands in a chain of type nat, or in one that such a chain calls (iptables' table nat)."""
+        chain = self._listing.get((rule.family, rule.table, rule.chain))
+        return rule.table == "nat" or (chain is not None and chain.kind == "nat")
 
     def chain(self, event: TraceEvent) -> ListedChain | None:
         """The chain of an event, as listed."""
@@ -83,8 +96,16 @@ class Rules:
         chain = self._listing.get((rule.family, rule.table, rule.chain))
         return priority_number(chain.priority, rule.family) if chain is not None and chain.hook else None
 
-    def rule(self, event: TraceEvent, call_site: str | None) -> tuple[FirewallRule, int | None]:
-        """The rule or policy of an event, and its counter. A rule that is not listed has an empty text."""
+    def attributed(self, rule: FirewallRule, callers: tuple[FirewallRule, ...], facts: Facts | None) -> FirewallRule:
+        """The rule with its owner and what it serves, told from its form, its callers and the host's facts."""
+        saved = self.legacy if rule.backend is Backend.IPTABLES_LEGACY else self._saved
+        return attribute(rule, callers, facts, chains=saved.get((rule.family, rule.table), {}))
+
+    def rule(self, event: TraceEvent, callers: tuple[FirewallRule, ...]) -> tuple[FirewallRule, int | None]:
+        """The rule or policy of an event, and its counter. A rule that is not listed has an empty text.
+
+        ``callers`` are the rules through whose jumps the packet came to its chain, the innermost first.
+        """
         chain = self.chain(event)
         saved = self._saved_chain(event, chain)
         backend = Backend.IPTABLES_NFT if saved is not None else Backend.NFT_NATIVE
@@ -106,11 +127,10 @@ class Rules:
             number=number,
             handle=event.handle,
             text=text,
-            owner=owner_of(event.chain, text, event.table if saved is None else ""),
-            call_site=call_site,
+            call_site=f"{callers[0].place()}: {callers[0].text}" if callers else None,
             policy=policy,
         )
-        return rule, packets
+        return self.attributed(rule, callers, None), packets
 
     def _saved_chain(self, event: TraceEvent, chain: ListedChain | None) -> SavedChain | None:
         """The chain as iptables shows it. Rules have the same order in both, so both must have as many."""
@@ -118,6 +138,10 @@ class Rules:
         if saved is None or (chain is not None and len(chain.rules) != len(saved.rules)):
             return None
         return saved
+
+
+def _foreign(listing: Listing) -> Listing:
+    return {place: chain for place, chain in listing.items() if not _OWN_TABLE.fullmatch(place[1])}
 
 
 def resolve(
@@ -145,15 +169,16 @@ def resolve(
         suspects: What of this host could lose such a packet outside its filters, in words.
         legacy_reports: Legacy chains were listened to as well (`netdiag.firewall.trace_variants.join` has the rest).
     """
-    steps, callers = _steps(events, rules, own_table)
+    steps, callers = _steps(events, rules)
     told = [event for event in events if event.endpoints is not None]
     found = Resolved(
         verdict=TraceVerdict.UNKNOWN,
         decided=None,
         path=steps,
-        nat=_rewritten(events, rules, own_table),
+        callers=callers,
+        nat=_rewritten(events, rules),
         last_endpoints=told[-1].endpoints if told else None,
-        out_index=next((event.out_index for event in reversed(events) if event.out_index), 0),
+        out_index=_leaves_by(events),
     )
     last = steps[-1] if steps else None
     end = next((event.chain for event in events if event.table == own_table and _ends(event, waited=waited)), "")
@@ -162,11 +187,11 @@ def resolve(
         return _let_through(found, end, rules, path, lost=lost, bridges=bridges)
     if last is not None and last.verdict == "drop":
         verdict, reason = TraceVerdict.DROP, ""
-        if last.rule.policy is None and not last.rule.text:
+        if last.rule.policy is None and not last.rule.text and last.rule.number is None:
             reason = f"the rule set changed meanwhile: handle {last.rule.handle} of {last.rule.table} {last.rule.chain}"
         elif _rejects(last.rule):
             verdict = TraceVerdict.REJECT
-        return _replace(found, verdict=verdict, decided=last, callers=callers, reason=reason)
+        return _replace(found, verdict=verdict, decided=last, reason=reason)
     return _replace(
         found,
         confidence=Confidence.POSSIBLE,
@@ -194,7 +219,7 @@ def _let_through(
     if path is TracePath.IN and not local:
         to = found.last_endpoints.destination if found.last_endpoints is not None else "another address"
         reason = f"it is not for this host itself: a rule sends it on to {to}, where other rules may decide"
-    return _replace(found, verdict=TraceVerdict.ACCEPT, decided=_accepting(found.path, hook), reason=reason)
+    return _replace(found, verdict=TraceVerdict.ACCEPT, decided=_accepting(found.path, rules, hook), reason=reason)
 
 
 _replace = msgspec.structs.replace
@@ -208,19 +233,39 @@ def _ends(event: TraceEvent, *, waited: bool) -> bool:
     return event.kind is TraceKind.RULE and event.verdict == "drop"
 
 
+def with_names(found: Resolved, rules: Rules, facts: Facts) -> Resolved:
+    """The same answer with rules that name networks, services and profiles, as the host's facts know them."""
+    named = {
+        id(step): _replace(step, rule=rules.attributed(step.rule, callers, facts))
+        for step, callers in zip(found.path, found.callers, strict=True)
+    }
+    by_place = {(step.rule.family, step.rule.place(), step.rule.handle): step.rule for step in named.values()}
+    return _replace(
+        found,
+        path=tuple(named[id(step)] for step in found.path),
+        decided=named[id(found.decided)] if found.decided is not None else None,
+        nat=tuple(
+            _replace(each, rule=by_place.get((each.rule.family, each.rule.place(), each.rule.handle), each.rule))
+            if each.rule is not None
+            else each
+            for each in found.nat
+        ),
+    )
+
+
 def _steps(
-    events: Sequence[TraceEvent], rules: Rules, own_table: str
-) -> tuple[tuple[TraceStep, ...], tuple[FirewallRule, ...]]:
-    """Everything that had a say and is not ours, and who called the chain of the last one, the innermost first.
+    events: Sequence[TraceEvent], rules: Rules
+) -> tuple[tuple[TraceStep, ...], tuple[tuple[FirewallRule, ...], ...]]:
+    """Everything that had a say and is not ours; and, for each, who called its chain.
 
     An event without a handle only says that a chain came to its end.
     """
     steps: list[TraceStep] = []
+    called: list[tuple[FirewallRule, ...]] = []
     calls: dict[tuple[str, str, str], FirewallRule] = {}
-    callers: tuple[FirewallRule, ...] = ()
     hook = ""
     for event in events:
-        if event.table == own_table or event.kind is TraceKind.RETURN:
+        if event.kind is TraceKind.RETURN or _OWN_TABLE.fullmatch(event.table):
             continue
         if event.kind is TraceKind.RULE and event.handle is None:
             continue
@@ -228,11 +273,12 @@ def _steps(
         if chain is not None and chain.hook:
             hook = chain.hook
         callers = _callers(event, calls)
-        rule, packets = rules.rule(event, f"{callers[0].place()}: {callers[0].text}" if callers else None)
+        rule, packets = rules.rule(event, callers)
         if event.target:
             calls[event.family, event.table, event.target] = rule
         steps.append(TraceStep(hook=hook, rule=rule, verdict=event.verdict, packets=packets))
-    return tuple(steps), callers
+        called.append(callers)
+    return tuple(steps), tuple(called)
 
 
 def _callers(event: TraceEvent, calls: dict[tuple[str, str, str], FirewallRule]) -> tuple[FirewallRule, ...]:
@@ -245,7 +291,7 @@ def _callers(event: TraceEvent, calls: dict[tuple[str, str, str], FirewallRule])
     return tuple(found)
 
 
-def _rewritten(events: Sequence[TraceEvent], rules: Rules, own_table: str) -> tuple[Rewrite, ...]:
+def _rewritten(events: Sequence[TraceEvent], rules: Rules) -> tuple[Rewrite, ...]:
     """Each change of addresses between two places, with the last rule between them that could have made it."""
     rewrites: list[Rewrite] = []
     before: Endpoints | None = None
@@ -257,16 +303,25 @@ def _rewritten(events: Sequence[TraceEvent], rules: Rules, own_table: str) -> tu
             if event.endpoints != before:
                 rule = None
             before = event.endpoints
-        if event.table != own_table and event.kind is TraceKind.RULE and event.handle is not None:
-            candidate, _ = rules.rule(event, None)
+        if not _OWN_TABLE.fullmatch(event.table) and event.kind is TraceKind.RULE and event.handle is not None:
+            candidate, _ = rules.rule(event, ())
             if _REWRITES.search(_QUOTED.sub("", candidate.text)):
                 rule = candidate
     return tuple(rewrites)
 
 
-def _accepting(steps: Sequence[TraceStep], hook: str) -> TraceStep | None:
-    """The rule that accepted at the hook that decides, else that hook's last policy; None where there is neither."""
-    here = [step for step in steps if step.hook == hook]
+def _leaves_by(events: Sequence[TraceEvent]) -> int:
+    """The device that the packet was about to leave by; of a bridge's packet, the port."""
+    told = [(event.family == "bridge", event.out_index) for event in events if event.out_index]
+    return next((index for bridged, index in reversed(told) if bridged), told[-1][1] if told else 0)
+
+
+def _accepting(steps: Sequence[TraceStep], rules: Rules, hook: str) -> TraceStep | None:
+    """The rule that accepted at the hook that decides, else that hook's last policy; None where there is neither.
+
+    A chain that translates addresses decides about nothing else.
+    """
+    here = [step for step in steps if step.hook == hook and not rules.translates(step.rule)]
     accepted = [step for step in here if step.verdict == "accept" and step.rule.policy is None]
     deciding = accepted or [step for step in here if step.rule.policy is not None]
     return deciding[-1] if deciding else None

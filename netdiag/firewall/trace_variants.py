@@ -30,9 +30,12 @@ def join(found: Resolved, legacy: LegacyPath, rules: Rules, *, path: TracePath, 
         lost: The kernel could not deliver all reports of legacy chains.
     """
     nft_took_it = found.verdict in (TraceVerdict.DROP, TraceVerdict.REJECT)
+    own = list(zip(found.path, found.callers, strict=True))
+    merged = merge(own, legacy.steps, rules.priority, nft_took_it=nft_took_it)
     joined = msgspec.structs.replace(
         found,
-        path=merge(found.path, legacy.steps, rules.priority, nft_took_it=nft_took_it),
+        path=tuple(step for step, _ in merged),
+        callers=tuple(callers for _, callers in merged),
         nat=tuple(_with_rule(rewrite, legacy) for rewrite in found.nat),
     )
     if found.verdict is TraceVerdict.ACCEPT:
@@ -50,8 +53,7 @@ def join(found: Resolved, legacy: LegacyPath, rules: Rules, *, path: TracePath, 
     return msgspec.structs.replace(
         joined,
         verdict=legacy.taken,
-        decided=legacy.steps[-1][1],
-        callers=legacy.callers,
+        decided=legacy.steps[-1].step,
         confidence=Confidence.PROVEN,
         reason="",
     )
@@ -61,7 +63,9 @@ def _accepting(legacy: LegacyPath, path: TracePath) -> TraceStep | None:
     """The last legacy rule that accepted at the hook that decides; policies are as good as nft's own."""
     hook = {TracePath.IN: "input", TracePath.FORWARD: "forward", TracePath.OUT: "output"}[path]
     accepted = [
-        step for _, step in legacy.steps if step.hook == hook and step.verdict == "accept" and step.rule.table != "nat"
+        step
+        for _, step, _ in legacy.steps
+        if step.hook == hook and step.verdict == "accept" and step.rule.table != "nat"
     ]
     rules = [step for step in accepted if step.rule.policy is None]
     deciding = rules or accepted
@@ -75,5 +79,5 @@ def _with_rule(rewrite: Rewrite, legacy: LegacyPath) -> Rewrite:
     before, after = rewrite.before, rewrite.after
     redirected = (before.destination, before.destination_port) != (after.destination, after.destination_port)
     targets = _DESTINATION if redirected else _SOURCE
-    made = [step.rule for _, step in legacy.steps if target_of(split_words(step.rule.text)) in targets]
+    made = [step.rule for _, step, _ in legacy.steps if target_of(split_words(step.rule.text)) in targets]
     return msgspec.structs.replace(rewrite, rule=made[-1]) if made else rewrite

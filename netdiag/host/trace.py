@@ -13,20 +13,25 @@ from netdiag.facts.firewall import gather_firewall
 from netdiag.facts.legacy_events import decode_legacy
 from netdiag.facts.level import Level, judge
 from netdiag.facts.namespace_names import of_container, of_namespace
+from netdiag.facts.nft_dump import gather_listing
 from netdiag.facts.trace_events import decode_trace
 from netdiag.facts.trace_plan import Wanted, gather_packet, namespace_of, request_of, watch_request
 from netdiag.facts.trace_surroundings import gather_surroundings, gather_suspects
 from netdiag.firewall.legacy_trace import follow
-from netdiag.firewall.trace import Resolved, Rules, resolve
+from netdiag.firewall.trace import Resolved, Rules, resolve, with_names
 from netdiag.firewall.trace_variants import join
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
-from netdiag.model.facts import HOST, Absence, AbsenceKind, Facts
+from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, Facts
+from netdiag.model.firewall import Owner
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Trace, TracedPacket, TraceEvent, TracePath, TraceVerdict
 from netdiag.model.wire import Answer
 
 _UNUSABLE = (AbsenceKind.PERMISSION, AbsenceKind.MISSING, AbsenceKind.UNSUPPORTED)
+_NAMED_BY = {"engine": {Owner.DOCKER, Owner.SWARM}, "calico": {Owner.CALICO}}
+_NAMES_DEADLINE_S = 3.0
+"""How long names are waited for: an engine that hangs costs no more, and the rule is known already."""
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 50: "esp", 51: "ah", 47: "gre", 4: "ipip"}
 
 
@@ -83,6 +88,7 @@ class _Tracer:
 
     def __init__(self, carrier: Carrier, wanted: Wanted, now_s: float, options: Options, forced: Level | None) -> None:
         self._carrier = carrier
+        self._now_s = now_s
         self._wanted = wanted
         sections = ["identity", "kernel"]
         if wanted.namespace != HOST or wanted.path is TracePath.FORWARD:
@@ -124,11 +130,27 @@ class _Tracer:
         here = namespace_of(self._facts, name)
         context = Context(options=self._options, namespaces={name: here}, kernel=self._facts.kernel.value)
         section = drive(gather_firewall(context), self._carrier)
-        return Rules((section.value or {}).get(name, ()), name), section.partial.get(name) or section.absent
+        rule_sets = (section.value or {}).get(name, ())
+        hidden = section.partial.get(name) or section.absent
+        listing = None
+        if not any(rules.backend is Backend.NFT_NATIVE for rules in rule_sets):
+            # Without nft the kernel still tells which rule of its chain a handle is, and iptables its text.
+            found = drive(gather_listing(here), self._carrier)
+            listing = None if isinstance(found, Absence) else found
+        return Rules(rule_sets, name, listing), hidden
+
+    def _named(self, resolved: Resolved, rules: Rules) -> Resolved:
+        """With the names of networks, services and profiles; who knows them is asked only for rules of theirs."""
+        owners = {step.rule.owner for step in resolved.path}
+        sections = [name for name, whose in _NAMED_BY.items() if owners & whose]
+        if not sections:
+            return resolved
+        facts = collect(self._carrier, sections, now_s=self._now_s, options=self._options, deadline_s=_NAMES_DEADLINE_S)
+        return with_names(resolved, rules, facts)
 
     def _with_legacy(self, found: Resolved, data: dict[str, Any], rules: Rules, packet: TracedPacket) -> Resolved:
         reports = decode_legacy(data["legacy"])
-        path = follow(reports.rows, rules.rule_sets, packet.namespace)
+        path = follow(reports.rows, rules, packet.namespace)
         lost = data["legacy_lost"] or bool(reports.error)
         return join(found, path, rules, path=packet.path, lost=lost)
 
@@ -165,7 +187,7 @@ class _Tracer:
         names = {link.index: link.name for link in links}
         if waited:
             packet = _seen(packet, events.rows, names)
-        if packet.path is not TracePath.OUT and resolved.out_index and not packet.out_device:
+        if resolved.out_index and not packet.out_device:
             packet = msgspec.structs.replace(packet, out_device=names.get(resolved.out_index, ""))
         if (
             hidden is not None
@@ -174,6 +196,7 @@ class _Tracer:
             and not resolved.decided.rule.text
         ):
             resolved = msgspec.structs.replace(resolved, reason=hidden.text)
+        resolved = self._named(resolved, rules)
         return _made(resolved, packet, elapsed_ms, self._level)
 
 

@@ -21,6 +21,8 @@ class Owner(enum.Enum):
     UFW = "ufw"
     KUBE = "kube"
     FAIL2BAN = "fail2ban"
+    PODMAN = "podman"
+    LIBVIRT = "libvirt"
     NETDIAG = "netdiag"
 
 

@@ -122,7 +122,7 @@ def packet(flow: Flow) -> bytes:
     """The whole IP packet with correct checksums."""
     if flow.arp:
         return _arp_request(flow)
-    body = _transport(flow)
+    body = after_ip(flow)
     if flow.six:
         return struct.pack(">IHBB", 6 << 28, len(body), flow.protocol, flow.ttl) + flow.addresses + body
     identity = struct.unpack(">H", flow.tag[:2])[0] or 1
@@ -143,7 +143,8 @@ def _arp_request(flow: Flow) -> bytes:
     return asked + flow.tag + bytes(18 - len(flow.tag))
 
 
-def _transport(flow: Flow) -> bytes:
+def after_ip(flow: Flow) -> bytes:
+    """What follows the IP header: the transport header with its checksum, and the payload."""
     data = payload(flow)
     if flow.protocol == 6:
         # The acknowledgement number repeats the tag, so that a RST, which takes its numbers from here, is known.

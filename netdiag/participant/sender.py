@@ -39,7 +39,7 @@ class Sender:
         elif flow.protocol == 17:
             self._sock.sendto(packets.payload(flow), (flow.destination, flow.dport))
         else:
-            self._sock.sendto(packets.icmp_message(flow), (flow.destination, 0))
+            self._sock.sendto(packets.after_ip(flow), (flow.destination, 0))
 
     def close(self) -> None:
         """Close the socket."""

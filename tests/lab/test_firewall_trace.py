@@ -313,3 +313,32 @@ def test_beside_an_engine(swarm2_lab):
     assert found["rule"]["text"] == "-A INPUT -p udp -m udp --dport 4789 -j DROP"
     assert (found["rule"]["number"], found["rule"]["owner"]) == (1, "operator")
     assert found["elapsed_ms"] <= MS
+
+
+def test_a_host_without_nft(host):
+    """Debian's iptables does not bring it: the kernel says which rule, iptables its text."""
+    add(
+        host,
+        "iptables-nft -N CALLED",
+        "iptables-nft -A INPUT -i lo -j ACCEPT",
+        "iptables-nft -A INPUT -p tcp -j CALLED",
+        "iptables-nft -A CALLED -p tcp --dport 22 -j ACCEPT",
+        "iptables-nft -A CALLED -p tcp --dport 2377 -j REJECT",
+        "nft add table inet guard",
+        "nft add chain inet guard in { type filter hook input priority 5 ; }",
+        "nft add rule inet guard in tcp dport 80 drop",
+    )
+    tool = host.exec(["sh", "-c", "command -v nft"]).stdout.strip()
+    host.exec(["mv", tool, tool + ".away"])
+    try:
+        result = host.exec(["netdiag", "firewall", "trace", "--dport", "2377", "-o", "json"], check=False)
+        rule = json.loads(result.stdout)["rule"]
+        assert (rule["chain"], rule["number"], rule["backend"]) == ("CALLED", 2, "iptables-nft")
+        assert rule["text"] == "-A CALLED -p tcp -m tcp --dport 2377 -j REJECT --reject-with icmp-port-unreachable"
+        assert rule["call_site"] == "filter INPUT rule 2: -A INPUT -p tcp -j CALLED"
+        result = host.exec(["netdiag", "firewall", "trace", "--dport", "80", "-o", "json"], check=False)
+        found = json.loads(result.stdout)
+        assert (found["rule"]["table"], found["rule"]["number"], found["rule"]["text"]) == ("guard", 1, "")
+        assert "nft" in found["reason"]
+    finally:
+        host.exec(["mv", tool + ".away", tool])

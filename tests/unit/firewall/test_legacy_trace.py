@@ -2,7 +2,8 @@
 
 import pytest
 
-from netdiag.firewall.legacy_trace import LegacyEvent, follow, merge
+from netdiag.firewall.legacy_trace import LegacyEvent, Placed, follow, merge
+from netdiag.firewall.trace import Rules
 from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.model.trace import TraceStep, TraceVerdict
@@ -30,7 +31,7 @@ def followed(*places, rules=RULES):
         LegacyEvent(family="ip", hook="input", table=table, chain=chain, number=number)
         for table, chain, number in places
     ]
-    return follow(events, rules, "host")
+    return follow(events, Rules(rules, "host"), "host")
 
 
 def test_a_reject_through_calls():
@@ -38,25 +39,25 @@ def test_a_reject_through_calls():
         ("filter", "INPUT", 2), ("filter", "ufw-user-input", 1), ("filter", "LOG_DROP", 1), ("filter", "LOG_DROP", 2)
     )
     assert found.taken is TraceVerdict.REJECT
-    assert [step.verdict for _, step in found.steps] == ["jump", "goto", "continue", "drop"]
-    last = found.steps[-1][1]
+    assert [step.verdict for _, step, _ in found.steps] == ["jump", "goto", "continue", "drop"]
+    last = found.steps[-1].step
     assert (last.rule.number, last.rule.text, last.packets) == (2, "-A LOG_DROP -p tcp -j REJECT", 5)
     assert last.rule.backend is Backend.IPTABLES_LEGACY
     assert last.rule.call_site == "filter ufw-user-input rule 1: -A ufw-user-input -p tcp -g LOG_DROP"
-    assert [rule.chain for rule in found.callers] == ["ufw-user-input", "INPUT"]
-    assert found.callers[0].owner is Owner.UFW
+    assert [rule.chain for rule in found.steps[-1].callers] == ["ufw-user-input", "INPUT"]
+    assert found.steps[-1].callers[0].owner is Owner.UFW
 
 
 def test_the_kernels_policy_of_an_unconditional_rule_is_that_rule():
     """It says return:3 of `-A LOG_DROP -j DROP`, as of a chain's end."""
     found = followed(("filter", "INPUT", 2), ("filter", "LOG_DROP", 3))
     assert found.taken is TraceVerdict.DROP
-    assert found.steps[-1][1].rule.number == 3
+    assert found.steps[-1].step.rule.number == 3
 
 
 def test_a_policy():
     found = followed(("filter", "INPUT", 4))
-    (priority, step) = found.steps[-1]
+    priority, step, _ = found.steps[-1]
     assert (priority, step.rule.number, step.rule.policy, step.rule.text) == (0, None, "DROP", ":INPUT DROP")
     assert (step.packets, found.taken) == (7, TraceVerdict.DROP)
 
@@ -100,7 +101,7 @@ def nft(hook, chain, verdict="accept"):
 
 def test_order_of_both_variants():
     legacy = followed(("raw", "PREROUTING", 1), ("filter", "INPUT", 2)).steps
-    raw = (-300, TraceStep(hook="prerouting", rule=legacy[0][1].rule, verdict="accept"))
+    raw = Placed(-300, TraceStep(hook="prerouting", rule=legacy[0].step.rule, verdict="accept"), ())
     priorities = {"early": -400, "late": -100, "in": 0, "after": 10}
     steps = [
         nft("prerouting", "early"),
@@ -111,8 +112,13 @@ def test_order_of_both_variants():
     ]
 
     def order(*, nft_took_it):
-        merged = merge(steps, [raw, *legacy], lambda rule: priorities.get(rule.chain), nft_took_it=nft_took_it)
-        return [step.rule.chain if step is not raw[1] else "raw" for step in merged]
+        merged = merge(
+            [(step, ()) for step in steps],
+            [raw, *legacy],
+            lambda rule: priorities.get(rule.chain),
+            nft_took_it=nft_took_it,
+        )
+        return [step.rule.chain if step is not raw.step else "raw" for step, _ in merged]
 
     assert order(nft_took_it=False) == ["early", "called", "raw", "late", "in", "INPUT", "after"]
     assert order(nft_took_it=True) == ["early", "called", "raw", "late", "INPUT", "in", "after"]

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from netdiag.model.facts import HOST
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Endpoints, Rewrite, Trace, TracedPacket, TracePath, TraceStep
 
+_LEAST_WIDTH = 40
 
-def lines(found: Trace) -> list[str]:
-    """The whole answer, a line each."""
+
+def lines(found: Trace, width: int) -> list[str]:
+    """The whole answer, a line each. A rule stands on one line however long it is, so that it can be copied."""
     verdict = found.verdict.value.upper()
     if found.confidence is Confidence.LIKELY:
         verdict += " (likely)"
-    said = [f"{verdict}: {packet_line(found.packet)}"]
+    said = _wrapped(f"{verdict}: {packet_line(found.packet)}", width)
     decided = found.rule or found.policy
     if decided is not None:
         said += ["", *rule_lines(decided)]
     if found.reason:
-        said += ["", f"  {found.reason}"]
+        said += ["", *_wrapped(found.reason, width, indent=2)]
     if found.nat:
         said += ["", "Its addresses were changed:"]
-        said += [f"  {_rewrite(each)}" for each in found.nat]
+        said += [line for each in found.nat for line in _rewrite(each, width)]
     if found.path:
-        said += ["", "The way it took:", *_steps(found.path)]
+        said += ["", "The way it took:", *_steps(found.path, width)]
     if found.elapsed_ms is not None:
         said += ["", f"{found.elapsed_ms} ms from the packet to the rule ({found.level})"]
     return said
+
+
+def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    margin = " " * indent
+    return textwrap.wrap(
+        text,
+        max(width, _LEAST_WIDTH),
+        initial_indent=margin,
+        subsequent_indent=margin or "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def rule_lines(rule: FirewallRule) -> list[str]:
@@ -48,34 +64,43 @@ def packet_line(packet: TracedPacket) -> str:
         destination_port=packet.destination_port,
     )
     ways = {
-        TracePath.IN: f"arriving on {packet.in_device}",
-        TracePath.FORWARD: f"from {packet.in_device} on to {packet.out_device or 'another device'}",
-        TracePath.OUT: f"leaving by {packet.out_device}",
+        TracePath.IN: f"arriving on {packet.in_device or 'any device'}",
+        TracePath.FORWARD: f"from {packet.in_device or 'any device'} on to {packet.out_device or 'another one'}",
+        TracePath.OUT: f"leaving by {packet.out_device or 'any device'}",
     }
     where = "" if packet.namespace == HOST else f", in {packet.namespace}"
-    protocol = f"protocol {packet.protocol}" if packet.protocol.isdigit() else packet.protocol
+    protocol = (
+        "any packet"
+        if not packet.protocol
+        else f"protocol {packet.protocol}"
+        if packet.protocol.isdigit()
+        else packet.protocol
+    )
     return f"{protocol} from {_place(ends, True)} to {_place(ends, False)}, {ways[packet.path]}{where}"
 
 
 def _place(ends: Endpoints, source: bool) -> str:
     address, port = (ends.source, ends.source_port) if source else (ends.destination, ends.destination_port)
-    return (address or "anybody") if port is None else f"{address or 'any address'} port {port}"
+    return (address or "any address") if port is None else f"{address or 'any address'} port {port}"
 
 
-def _rewrite(rewrite: Rewrite) -> str:
+def _rewrite(rewrite: Rewrite, width: int) -> list[str]:
     parts = [
         f"{_place(rewrite.before, source)} became {_place(rewrite.after, source)}"
         for source in (True, False)
         if _place(rewrite.before, source) != _place(rewrite.after, source)
     ]
-    by = f" by {rewrite.rule.place()}: {rewrite.rule.text}" if rewrite.rule is not None else ""
-    return "; ".join(parts) + by
+    by = "" if rewrite.rule is None else f", by {rewrite.rule.place()}"
+    said = _wrapped("; ".join(parts) + by, width, indent=2)
+    return said if rewrite.rule is None else [*said, f"      {rewrite.rule.text}"]
 
 
-def _steps(path: tuple[TraceStep, ...]) -> list[str]:
+def _steps(path: tuple[TraceStep, ...], width: int) -> list[str]:
     rows = [(step.hook or "-", step.rule.family, step.rule.place(), step.verdict, step.rule.text) for step in path]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return [
-        "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]).rstrip()
-        for row in rows
-    ]
+    said: list[str] = []
+    for row in rows:
+        place = "  " + "  ".join(cell.ljust(size) for cell, size in zip(row[:4], widths, strict=True)).rstrip()
+        whole = "  " + "  ".join([*(cell.ljust(size) for cell, size in zip(row[:4], widths, strict=True)), row[4]])
+        said += [whole.rstrip()] if len(whole) <= width else [place, f"      {row[4]}"]
+    return said
