@@ -169,7 +169,7 @@ class _Trace:
     def _check_free(self) -> None:
         """Raise unless the packet's tuple belongs to nobody: it must not touch a connection that is in use."""
         flow = self._flow
-        if self._way.path == "in" and not _is_local(flow):
+        if self._way.path == "in" and not is_local(flow):
             raise VerbError(
                 UNSUPPORTED, "have a packet arrive for {}: not an address of this host".format(flow.destination)
             )
@@ -179,7 +179,7 @@ class _Trace:
         for _ in range(8):
             if not given:
                 self._flow = flow = flow._replace(sport=32768 + struct.unpack("=H", os.urandom(2))[0] % 28232)
-            if not _tracked(flow, self._deadline):
+            if not tracked(flow, self._deadline):
                 return
             if given:
                 break
@@ -187,7 +187,8 @@ class _Trace:
         raise VerbError(UNSUPPORTED, text.format(flow.source, flow.sport, flow.destination, flow.dport))
 
 
-def _is_local(flow: packets.Flow) -> bool:
+def is_local(flow: packets.Flow) -> bool:
+    """Whether the destination is an address of this namespace."""
     with socket.socket(socket.AF_INET6 if flow.six else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
             sock.bind((flow.destination, 0))
@@ -196,7 +197,7 @@ def _is_local(flow: packets.Flow) -> bool:
     return True
 
 
-def _tracked(flow: packets.Flow, deadline: Deadline) -> bool:
+def tracked(flow: packets.Flow, deadline: Deadline) -> bool:
     """Whether conntrack knows the tuple; it is not asked, which would load it, where it does not run."""
     if not os.path.exists("/proc/sys/net/netfilter/nf_conntrack_count"):
         return False

@@ -4,6 +4,7 @@ import time
 from typing import Any, Callable, Dict
 
 from netdiag.participant import (
+    burst,
     commands,
     control,
     echo,
@@ -46,6 +47,7 @@ VERBS: Dict[str, Verb] = {
     "tls-hello": tls.tls_hello,
     "echo-sizes": echo.echo_sizes,
     "firewall-trace": trace.firewall_trace,
+    "firewall-burst": burst.firewall_burst,
     "firewall-sweep": sweep.firewall_sweep,
     "firewall-watch": watch.firewall_watch,
 }
