@@ -22,6 +22,7 @@ from netdiag.firewall.trace import Resolved, Rules, resolve, with_names
 from netdiag.firewall.trace_variants import join
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
+from netdiag.host.trace_levels import by_counters, by_reading
 from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, Facts
 from netdiag.model.firewall import Owner
 from netdiag.model.report import Confidence
@@ -29,6 +30,7 @@ from netdiag.model.trace import Trace, TracedPacket, TraceEvent, TracePath, Trac
 from netdiag.model.wire import Answer
 
 _UNUSABLE = (AbsenceKind.PERMISSION, AbsenceKind.MISSING, AbsenceKind.UNSUPPORTED)
+_WITHOUT_TABLE = {Level.COUNTERS: by_counters, Level.FACTS: by_reading}
 _NAMED_BY = {"engine": {Owner.DOCKER, Owner.SWARM}, "calico": {Owner.CALICO}}
 _NAMES_DEADLINE_S = 3.0
 """How long names are waited for: an engine that hangs costs no more, and the rule is known already."""
@@ -102,6 +104,9 @@ class _Tracer:
 
     def send(self, wait_ms: int) -> Trace:
         packet = drive(gather_packet(self._wanted, self._facts), self._carrier)
+        if self._level in _WITHOUT_TABLE:
+            found = _WITHOUT_TABLE[self._level](self._carrier, packet, self._facts, self._options)
+            return _made(found, packet, None, self._level)
         rules, hidden = self._rules()
         suspects = drive(gather_suspects(packet, self._facts), self._carrier)
         (answer,) = self._carrier.ask(
@@ -114,6 +119,8 @@ class _Tracer:
         return self._answered(answer.data, packet, rules, hidden, waited=False, suspects=suspects)
 
     def wait(self, wait_s: float) -> Trace:
+        if self._level in _WITHOUT_TABLE:
+            raise UsageError(f"--wait needs a trace, and this is at {self._level.value}")
         rules, hidden = self._rules()
         (answer,) = self._carrier.ask([watch_request(self._wanted, self._facts, wait_s=wait_s, level=self._level)])
         packet = _described(self._wanted)

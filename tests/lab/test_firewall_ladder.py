@@ -285,3 +285,180 @@ def test_a_start_sweeps_first(host):
     assert "netdiag-0badcafe" in tables(host)
     trace(host, "--dport", "2377", expect="drop")
     assert "netdiag" not in tables(host)
+
+
+BUSY = """
+import socket
+s = socket.socket(2, 2)
+while True:
+    for port in (9, 2377):
+        s.sendto(b"x", ("10.71.0.1", port))
+"""
+
+
+def test_counters_name_the_rule_beside_busy_traffic(host, pair_lab):
+    add(
+        host,
+        "iptables-legacy -N GUARD",
+        "iptables-legacy -A INPUT -p udp -j ACCEPT",
+        "iptables-legacy -A INPUT -j GUARD",
+        "iptables-legacy -A GUARD -p tcp -m tcp --dport 22 -j ACCEPT",
+        "iptables-legacy -A GUARD -p tcp -m tcp --dport 2377 -j REJECT",
+    )
+    with python(pair_lab.host("two"), BUSY) as noise:
+        try:
+            found = trace(host, "--dport", "2377", expect="reject", level="counters")
+            accepted = trace(host, "--dport", "22", expect="accept", level="counters")
+        finally:
+            end_group(noise)
+    rule = found["rule"]
+    assert (rule["backend"], rule["chain"], rule["number"]) == ("iptables-legacy", "GUARD", 2)
+    assert rule["text"] == "-A GUARD -p tcp -m tcp --dport 2377 -j REJECT --reject-with icmp-port-unreachable"
+    assert rule["call_site"] == "filter INPUT rule 2: -A INPUT -j GUARD"
+    assert found["confidence"] == "proven"
+    assert [step["verdict"] for step in found["path"]] == ["jump", "drop"]
+    assert (accepted["rule"]["text"], accepted["confidence"]) == (
+        "-A GUARD -p tcp -m tcp --dport 22 -j ACCEPT",
+        "likely",
+    )
+
+
+def test_counters_of_a_busy_rule_are_likely_at_most(host, pair_lab):
+    add(host, "iptables-legacy -A INPUT -j DROP")
+    with python(pair_lab.host("two"), BUSY) as noise:
+        try:
+            found = trace(host, "--dport", "2377", expect="drop", level="counters")
+        finally:
+            end_group(noise)
+    assert (found["rule"]["number"], found["confidence"]) == (1, "likely")
+    assert "other traffic" in found["reason"]
+
+
+def test_counters_of_what_leaves_of_policies_and_of_ipv6(host, pair_lab):
+    two = pair_lab.host("two").address
+    add(host, "iptables-legacy -A OUTPUT -p udp --dport 4789 -j DROP", "iptables-legacy -P INPUT DROP")
+    words = ("--path", "out", "--dst", two, "--proto", "udp", "--dport", "4789")
+    found = trace(host, *words, expect="drop", level="counters")
+    assert (found["rule"]["chain"], found["confidence"]) == ("OUTPUT", "proven")
+    found = trace(host, "--proto", "icmp", expect="drop", level="counters")
+    assert (found["policy"]["text"], found["confidence"]) == (":INPUT DROP", "proven")
+    add(host, "ip -6 addr add fd00:71::1/64 dev eth0 nodad", "ip6tables-legacy -A INPUT -p tcp --dport 2377 -j DROP")
+    try:
+        found = trace(host, "--src", "fd00:71::2", "--dport", "2377", expect="drop", level="counters")
+        assert (found["rule"]["family"], found["rule"]["number"]) == ("ip6", 1)
+    finally:
+        add(host, "ip -6 addr del fd00:71::1/64 dev eth0")
+
+
+def test_counters_of_nft_rules(host):
+    add(
+        host,
+        "nft add table inet guard",
+        "nft add chain inet guard called",
+        "nft add rule inet guard called tcp dport 2377 counter drop",
+        "nft add chain inet guard in { type filter hook input priority 5 ; }",
+        "nft add rule inet guard in meta l4proto tcp jump called",
+    )
+    found = trace(host, "--dport", "2377", expect="drop", level="counters")
+    assert (found["rule"]["backend"], found["rule"]["chain"]) == ("nft-native", "called")
+    assert found["rule"]["text"] == "tcp dport 2377 counter drop"
+
+
+LISTENERS = """
+import socket, time
+tcp = socket.socket(); tcp.setsockopt(1, 2, 1); tcp.bind(("", 2377)); tcp.listen(5)
+udp = socket.socket(2, 2); udp.bind(("", 7946))
+print("ready", flush=True)
+time.sleep(60)
+"""
+SEEN = """
+import socket
+seen = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+seen.bind(("eth0", 0))
+seen.settimeout(20)
+print("ready", flush=True)
+while True:
+    frame, origin = seen.recvfrom(2000)
+    if origin[2] == 0 and frame[26:30] == socket.inet_aton("10.71.0.1"):
+        print("control" if b"control" in frame else frame.hex(), flush=True)
+"""
+
+
+def test_a_burst_neither_leaves_nor_is_answered_nor_delivered(host, pair_lab):
+    two = pair_lab.host("two")
+    add(host, "iptables-legacy -A INPUT -p tcp --dport 1 -j DROP", f"ping -c 1 -W 2 {two.address}")
+    with python(two, SEEN) as seen, python(host, LISTENERS) as listeners:
+        try:
+            assert [seen.stdout.readline(), listeners.stdout.readline()] == ["ready\n", "ready\n"]
+            for words in (
+                ("--dport", "2377"),
+                ("--dport", "2377", "--tcp-flags", "ack"),
+                ("--dport", "81"),
+                ("--proto", "udp", "--dport", "82"),
+                ("--proto", "icmp"),
+                ("--path", "out", "--dst", two.address, "--dport", "83"),
+                ("--path", "out", "--dst", two.address, "--proto", "udp", "--dport", "84"),
+                ("--path", "out", "--dst", two.address, "--proto", "icmp"),
+            ):
+                # Even an answer that is not known must not have let anything out.
+                argv = ["netdiag", "firewall", "trace", *words, "--level", "counters", "-o", "json"]
+                assert host.exec(argv, check=False).returncode in (0, 3)
+            reason = trace(host, "--proto", "udp", "--dport", "7946", expect="unknown", level="counters")["reason"]
+            assert reason == "send a burst to udp port 7946: a program here listens on it and would get the packets"
+            assert "SYN-RECV" not in host.exec(["ss", "-tan"]).stdout
+            send = f"import socket; socket.socket(2, 2).sendto(b'control', ('{two.address}', 9))"
+            host.exec(["python3", "-c", send])
+            assert seen.stdout.readline() == "control\n"
+        finally:
+            end_group(seen)
+            end_group(listeners)
+
+
+def test_facts_are_likely_at_most(host):
+    add(host, "iptables-legacy -A INPUT -p tcp --dport 2377 -j DROP")
+    before = host.exec(["iptables-legacy-save", "-c"]).stdout
+    found = trace(host, "--dport", "2377", expect="drop", level="facts")
+    assert (found["rule"]["number"], found["confidence"], found["elapsed_ms"]) == (1, "likely", None)
+    counters = [line for line in before.splitlines() if not line.startswith("#")]
+    after = host.exec(["iptables-legacy-save", "-c"]).stdout
+    assert [line for line in after.splitlines() if not line.startswith("#")] == counters
+
+
+def test_without_root_nothing_is_known(host):
+    argv = ["netdiag", "firewall", "trace", "--src", "10.71.0.2", "--dport", "2377", "-o", "json"]
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    result = host.exec([*nobody, *argv], check=False)
+    assert result.returncode == 3, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["verdict"], found["level"]) == ("unknown", "facts")
+    assert "cannot be read without root" in found["reason"]
+    result = host.exec([*nobody, *argv, "--level", "owned-trace"], check=False)
+    assert result.returncode == 2
+    assert "--level owned-trace: this host allows facts at most (not root)" in result.stderr
+
+
+def test_wait_needs_a_trace(host):
+    argv = ["netdiag", "firewall", "trace", "--wait", "1", "--proto", "tcp", "--dport", "1", "--level", "counters"]
+    result = host.exec(argv, check=False)
+    assert result.returncode == 2
+    assert "--wait needs a trace" in result.stderr
+
+
+def test_clean(host):
+    argv = ["netdiag", "clean"]
+    assert host.exec(argv).stdout == "nothing to clean\n"
+    before = logger(host)
+    with python(host, LEGACY.replace("STAY_S", "60")) as process:
+        assert [process.stdout.readline(), process.stdout.readline()] == ["starting\n", "ready\n"]
+        living = host.exec(argv)
+        assert living.stdout == "nothing to clean\n"
+        assert "belongs to a running trace" in living.stderr
+        host.exec(["pkill", "-KILL", "-f", "netfilter.send"])
+        end_group(process)
+    plan = host.exec([*argv, "--plan"]).stdout
+    assert f"net.netfilter.nf_log.2 is {before} again" in plan
+    assert "nft table inet netdiag-" in plan
+    assert logger(host) == "nfnetlink_log"
+    assert host.exec(argv).stdout == plan.replace("would be removed", "removed")
+    assert logger(host) == before
+    assert tables(host) == ""
