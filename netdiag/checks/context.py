@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from netdiag.model.facts import HOST, Backend, Facts, Link, RuleSet
+from netdiag.model.firewall import Packet
 from netdiag.model.found import Found
-from netdiag.model.probes import ManagerProbe, Observations
+from netdiag.model.probes import ManagerProbe, Observations, TracedFlow
 from netdiag.model.report import Answer, Cause, Evidence, Need, State, Step, Subject
 from netdiag.swarm.ports import DEFAULT_DATA_PATH_PORT
 from netdiag.swarm.token import Token, TokenProblem
@@ -158,6 +159,11 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     def both_backends(self) -> bool:
         """Whether both iptables variants show rules here, so that plain ``iptables`` may mean either."""
         return {Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY} <= {rules.backend for rules in self.rule_sets()}
+
+    def traced(self, packet: Packet) -> TracedFlow | None:
+        """What came of tracing this very packet; None when that was not tried."""
+        flows = self.observed.traced if self.observed is not None else ()
+        return next((flow for flow in flows if flow.packet == packet), None)
 
     # --- answers ---
 

@@ -92,7 +92,7 @@ def _gossip(ctx: Context) -> Iterator[Found]:
                 Step(
                     host=address,
                     command=f"netdiag verify swarm --peer {engine.swarm.node_address}",
-                    why="reads that host's rules for 7946 from here",
+                    why="says whether that host's filters let 7946 in from here",
                 )
             ],
         )
@@ -103,7 +103,7 @@ def _gossip(ctx: Context) -> Iterator[Found]:
 def _data(ctx: Context) -> Iterator[Found]:
     check = "swarm.verify.data"
     engine = ctx.facts.engine.value
-    # Who asks for a peer asks what this side does with that peer's packets; that is read from the rules.
+    # Who asks for a peer asks what this side does with that peer's packets; the filters' checks say that.
     if engine is None or engine.swarm.state is not SwarmState.ACTIVE or ctx.options.peers:
         return
     others = list(_expected(engine))
@@ -119,7 +119,7 @@ def _data(ctx: Context) -> Iterator[Found]:
             Step(
                 host=address,
                 command=f"netdiag verify swarm --peer {engine.swarm.node_address}",
-                why=f"reads that host's rules for udp/{ctx.data_path_port} from here",
+                why=f"says whether that host's filters let udp/{ctx.data_path_port} in from here",
             )
             for address in others[:5]
         ],

@@ -4,35 +4,47 @@ from __future__ import annotations
 
 from netdiag.causes import cause
 from netdiag.checks.context import Context, same_address
+from netdiag.checks.flows import packet_to
 from netdiag.firewall.plain import Outcome, could_stop, read_plainly
 from netdiag.firewall.remedy import accept_before, persist_commands
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.probes import ManagerProbe, TcpOutcome
 from netdiag.model.report import Cause, Confidence, Evidence
+from netdiag.model.trace import Trace, TraceVerdict
 
 
 def local_rule(ctx: Context, probe: ManagerProbe) -> Cause | None:
-    """The local rule that loses the SYN or its answer: proven by its counter, else likely by a plain reading."""
+    """The local rule that loses the SYN or its answer: proven by a trace or by its counter, else likely by a reading."""
     rules, tcp = ctx.rule_sets(), probe.tcp
     # What another host answered has left this one and come back: only a rule that answers itself can have stopped it.
     rejected = tcp is not None and tcp.outcome in (TcpOutcome.RESET, TcpOutcome.ICMP)
     if rejected and tcp is not None and tcp.icmp is not None and not is_own(ctx, probe, tcp.icmp.sender):
         return None
+    packet = packet_to(probe)
+    flow = ctx.traced(packet)
+    trace = flow.trace if flow is not None else None
+    named = (trace.rule or trace.policy) if trace is not None else None
+    taken = (TraceVerdict.REJECT,) if rejected else (TraceVerdict.REJECT, TraceVerdict.DROP)
+    if trace is not None and trace.verdict in taken and named is not None and named.text:
+        return _local_cause(ctx, probe, named, Confidence.PROVEN, _traced(named, trace), packet)
     for moved in ctx.observed.moved if ctx.observed is not None else ():
         if (moved.address, moved.port) != (probe.address, probe.port):
             continue
         if rejected and "REJECT" not in moved.rule.text:
             continue
         # A counter may move by as many for some other traffic: the rules must allow that it was ours.
-        for packet, answer in ((packet_to(probe), False), (_answer_of(probe), True)):
-            if could_stop(rules, moved.rule, packet, answer=answer):
-                return _local_cause(ctx, probe, moved.rule, Confidence.PROVEN, moved.packets, packet)
-    packet = packet_to(probe)
+        counted = f"; its counter moved by {moved.packets}, once for every SYN that was sent"
+        for one, answer in ((packet, False), (_answer_of(probe), True)):
+            if could_stop(rules, moved.rule, one, answer=answer):
+                seen = _seen(moved.rule, counted)
+                return _local_cause(ctx, probe, moved.rule, Confidence.PROVEN, seen, one)
+    if trace is not None and trace.verdict is TraceVerdict.ACCEPT:
+        return None
     reading = read_plainly(rules, packet)
     if reading.rule is not None and (
         reading.outcome is Outcome.REJECT or (reading.outcome is Outcome.DROP and not rejected)
     ):
-        return _local_cause(ctx, probe, reading.rule, Confidence.LIKELY, None, packet)
+        return _local_cause(ctx, probe, reading.rule, Confidence.LIKELY, _seen(reading.rule), packet)
     return None
 
 
@@ -50,25 +62,19 @@ def _answer_of(probe: ManagerProbe) -> Packet:
     )
 
 
-def packet_to(probe: ManagerProbe) -> Packet:
-    """The SYN to a manager, as this host's OUTPUT sees it."""
-    route = probe.route
-    return Packet(
-        direction=Direction.OUT,
-        protocol="tcp",
-        family=6 if ":" in probe.address else 4,
-        source=route.source if route else "",
-        destination=probe.address,
-        destination_port=probe.port,
-        device=route.device if route else "",
-    )
+def _seen(rule: FirewallRule, counted: str = "") -> Evidence:
+    return Evidence("rule", f"{rule.place()} ({rule.backend.value}): {rule.text}{counted}", rule.as_object())
+
+
+def _traced(rule: FirewallRule, trace: Trace) -> Evidence:
+    soon = f" {trace.elapsed_ms:g} ms after it was sent" if trace.elapsed_ms is not None else ""
+    text = f"{rule.place()} ({rule.backend.value}): {rule.text}; the kernel's trace of a SYN ended here{soon}"
+    return Evidence("trace", text, {**rule.as_object(), "elapsed_ms": trace.elapsed_ms})
 
 
 def _local_cause(
-    ctx: Context, probe: ManagerProbe, rule: FirewallRule, confidence: Confidence, packets: int | None, packet: Packet
+    ctx: Context, probe: ManagerProbe, rule: FirewallRule, confidence: Confidence, seen: Evidence, packet: Packet
 ) -> Cause:
-    counted = f"; its counter moved by {packets}, once for every SYN that was sent" if packets is not None else ""
-    seen = Evidence("rule", f"{rule.place()} ({rule.backend.value}): {rule.text}{counted}", rule.as_object())
     lost = "loses the answers of" if packet.direction is Direction.IN else "stops what it sends to"
     persist = persist_commands(ctx.facts.identity.value, ctx.facts.firewall_saved.value, packet)
     return cause(

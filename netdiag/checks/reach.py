@@ -6,9 +6,10 @@ import msgspec
 
 from netdiag.causes import cause
 from netdiag.checks.context import Context, same_address
+from netdiag.checks.flows import packet_to, verdict_of
 from netdiag.checks.local_path import local_path, no_route, pinned_neighbour, refusing_route, wrongly_pinned
-from netdiag.checks.own_rules import is_own, local_rule, packet_to
-from netdiag.firewall.plain import Outcome, read_plainly
+from netdiag.checks.own_rules import is_own, local_rule
+from netdiag.firewall.plain import Outcome
 from netdiag.model.found import Found
 from netdiag.model.probes import IcmpError, ManagerProbe, TcpOutcome, TcpProbe, TlsOutcome
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step, Subject
@@ -278,7 +279,10 @@ def _silent(ctx: Context, probe: ManagerProbe, seen: Evidence) -> Cause:
     else:
         neither = f", neither to tcp/{probe.port} nor to ping" if asked else f" to tcp/{probe.port}"
         explanation = f"Nothing comes back from {probe.address}{neither}: a filter drops it, or the host is down or has another address."
-    if read_plainly(ctx.rule_sets(), packet_to(probe)).outcome is Outcome.UNKNOWN or ctx.facts.firewall.value is None:
+    verdict = verdict_of(ctx, packet_to(probe))
+    if verdict.outcome is Outcome.ACCEPT and verdict.trace is not None:
+        explanation += " This host's own filters let it out (a packet was traced)."
+    elif verdict.outcome is Outcome.UNKNOWN or ctx.facts.firewall.value is None:
         explanation += " This host's own rules could not be read to the end, so they are not ruled out."
     return cause(
         "underlay.filtered",

@@ -135,7 +135,7 @@ def _peers(ctx: Context) -> Iterator[Found]:
                 Step(
                     host=probe.given,
                     command=f"netdiag verify swarm --peer {source}",
-                    why=f"reads that host's rules for {labels} from {source}",
+                    why=f"says whether that host's filters let {labels} in from {source}",
                 )
             ],
         )

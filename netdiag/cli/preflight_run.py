@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from netdiag.checks.context import Context, Options
+from netdiag.checks.flows import packet_to, to_trace, verdict_of
 from netdiag.checks.membership import is_member_of_asked_swarm
 from netdiag.checks.registry import CHECKS, PREFLIGHT, VERIFY, run
 from netdiag.cli.manager_address import is_address, split_manager
@@ -23,6 +24,7 @@ from netdiag.facts.context import Context as FactsContext
 from netdiag.facts.firewall import gather_host_rules
 from netdiag.facts.observations import gather_bursts, gather_observations
 from netdiag.facts.probes import gather_resolve
+from netdiag.facts.traced_flows import gather_traced
 from netdiag.host import Carrier, LocalHost, Recorder, Replay, drive, drive_all
 from netdiag.host.collect import collect_bundle, local_options
 from netdiag.model.facts import Facts, SwarmState
@@ -141,7 +143,7 @@ def run_preflight(asked: Asked) -> Done:
         targets = _known_managers(facts)
         observed = _probe(asked, targets, recorder) if targets else observed
     if os.geteuid() == 0:
-        observed = drive(_with_bursts(observed, facts), recorder)
+        observed = drive(_with_verdicts(asked, targets, observed, facts), recorder)
     report = judge(asked, facts, observed, targets, started=started, duration_s=time.monotonic() - start_s)
     arguments = {
         "asked": asked.as_values(),
@@ -168,7 +170,7 @@ def repeat_preflight(bundle: Bundle) -> Report:
     facts, replay_ = replay(bundle), Replay(bundle.answers)
     observed = _probe(asked, targets, replay_)
     if root:
-        observed = drive(_with_bursts(observed, facts), replay_)
+        observed = drive(_with_verdicts(asked, targets, observed, facts), replay_)
     return judge(asked, facts, observed, targets, started=started, duration_s=facts.duration_s)
 
 
@@ -177,10 +179,26 @@ def _probe(asked: Asked, targets: Targets, carrier: Carrier) -> Observations:
     return drive_all({"probes": gather}, carrier, PROBES_DEADLINE_S)["probes"].value or Observations()
 
 
-def _with_bursts(observed: Observations, facts: Facts) -> Gather[Observations]:
-    context = FactsContext(namespaces=facts.namespaces.value or {}, kernel=facts.kernel.value)
-    moved = yield from gather_bursts(observed.managers, lambda reading: gather_host_rules(context, reading))
+def _with_verdicts(asked: Asked, targets: Targets, observed: Observations, facts: Facts) -> Gather[Observations]:
+    """With what only root finds out: the verdict of this host's own filters by traced packets, then by counters.
+
+    One after the other: a traced packet moves counters too. A connection whose trace names the rule needs no burst.
+    """
+    flows = yield from gather_traced(to_trace(_context(asked, targets, observed, facts)), facts)
+    observed = msgspec.structs.replace(observed, traced=flows)
+    ctx = _context(asked, targets, observed, facts)
+    unexplained = []
+    for probe in observed.managers:
+        verdict = verdict_of(ctx, packet_to(probe))
+        if verdict.trace is None or not verdict.stops:
+            unexplained.append(probe)
+    here = FactsContext(namespaces=facts.namespaces.value or {}, kernel=facts.kernel.value)
+    moved = yield from gather_bursts(unexplained, lambda reading: gather_host_rules(here, reading))
     return msgspec.structs.replace(observed, moved=moved, moved_known=True)
+
+
+def _context(asked: Asked, targets: Targets, observed: Observations, facts: Facts) -> Context:
+    return Context(facts=facts, options=asked.options(tuple(given for given, _, _ in targets)), observed=observed)
 
 
 def _known_managers(facts: Facts) -> Targets:
@@ -202,7 +220,7 @@ def judge(
     duration_s: float,
 ) -> Report:
     """Checks and report over what was read; the same for a live host and for a bundle."""
-    ctx = Context(facts=facts, options=asked.options(tuple(given for given, _, _ in targets)), observed=observed)
+    ctx = _context(asked, targets, observed, facts)
     found = run(PREFLIGHT, ctx, ignored=asked.ignored)
     member = is_member_of_asked_swarm(ctx) is True
     if member:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import os
 import time
 
+import msgspec
+
 from netdiag.checks.context import Context, Options
+from netdiag.checks.flows import to_trace
 from netdiag.checks.registry import VERIFY, run
 from netdiag.cli.preflight_run import check_ignored
 from netdiag.errors import UsageError
-from netdiag.host import LocalHost
+from netdiag.facts.traced_flows import gather_traced
+from netdiag.host import LocalHost, drive
 from netdiag.host.collect import collect, local_options
+from netdiag.model.probes import Observations
 from netdiag.model.report import Need, Report
 from netdiag.report.assemble import build_report
 
@@ -29,9 +35,13 @@ def run_verify(*, peers: tuple[str, ...], ignored: tuple[str, ...], docker_socke
         except ValueError as error:
             raise UsageError(f"--peer {peer!r}: no IP address; give the address from which that host sends") from error
     started, start_s = dt.datetime.now(dt.UTC), time.monotonic()
-    facts = collect(LocalHost(), now_s=started.timestamp(), options=local_options(docker_socket=docker_socket))
+    here = LocalHost()
+    facts = collect(here, now_s=started.timestamp(), options=local_options(docker_socket=docker_socket))
     # A member's question is whether containers talk; that presupposes joining and names.
     ctx = Context(facts=facts, options=Options(need=Need.TRAFFIC, peers=peers))
+    if os.geteuid() == 0:
+        traced = drive(gather_traced(to_trace(ctx), facts), here)
+        ctx = msgspec.structs.replace(ctx, observed=Observations(traced=traced))
     words = ["verify swarm", *(f"--peer {peer}" for peer in peers), *(f"--ignore {check}" for check in ignored)]
     return build_report(
         command=" ".join(words),

@@ -340,6 +340,8 @@ def _ends(packet: TracedPacket, here: _Here, rules: Rules | None) -> dict[str, A
     link = here.link(packet.out_device)
     if link is None:
         return {}
+    if link.loopback:
+        return {"loopback": True}
     crosses = link.kind == "bridge" and (rules is None or rules.watches_bridges())
     if not egress and not crosses:
         return {}

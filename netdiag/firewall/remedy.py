@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netdiag.model.facts import Backend, FirewallSaved, Identity
-from netdiag.model.firewall import Direction, FirewallRule, Packet
+from netdiag.model.firewall import Direction, FirewallRule, Owner, Packet
 from netdiag.model.report import Remedy
 
 
@@ -17,6 +17,10 @@ def accept_before(
     Args:
         both_backends: Both iptables variants hold rules here, so that plain ``iptables`` may mean the other one.
     """
+    if rule.owner is Owner.FIREWALLD and packet.direction is Direction.IN:
+        return _through_firewalld(packet, host, persist)
+    if rule.backend is Backend.NFT_NATIVE:
+        return _nft(rule, packet, host)
     tool = "iptables" if rule.family == "ip" else "ip6tables"
     if rule.backend is Backend.IPTABLES_LEGACY:
         tool += "-legacy"
@@ -31,6 +35,44 @@ def accept_before(
         commands=(f"{tool} {table}{place} {match} -j ACCEPT",),
         undo=(f"{tool} {table}-D {rule.chain} {match} -j ACCEPT",),
         persist=persist,
+    )
+
+
+def _through_firewalld(packet: Packet, host: str, persist: tuple[str, ...]) -> Remedy:
+    """Firewalld writes its chains again at every reload, so a rule among them would not last."""
+    rule = _rich_rule(packet)
+    return Remedy(
+        host=host,
+        summary="accept this flow in firewalld's zone",
+        commands=(f"firewall-cmd --add-rich-rule='{rule}'",),
+        undo=(f"firewall-cmd --remove-rich-rule='{rule}'",),
+        persist=persist or _firewalld(packet),
+    )
+
+
+def _nft(rule: FirewallRule, packet: Packet, host: str) -> Remedy:
+    """The same in a table that no iptables wrote. Its undo finds the new rule by the flow in its comment."""
+    chain = f"{rule.family} {rule.table} {rule.chain}"
+    place = f"add rule {chain}" if rule.handle is None else f"insert rule {chain} handle {rule.handle}"
+    version = "ip6" if packet.family == 6 else "ip"
+    inward = packet.direction is Direction.IN
+    other = packet.source if inward else packet.destination
+    words = [f"{version} {'saddr' if inward else 'daddr'} {other}"] if other else []
+    if packet.destination_port is not None:
+        words.append(f"{packet.protocol} dport {packet.destination_port}")
+    elif packet.source_port is not None:
+        words.append(f"{packet.protocol} sport {packet.source_port}")
+    else:
+        words.append(f"meta l4proto {packet.protocol}")
+    mark = "-".join(
+        ["netdiag", other or "any", packet.protocol, str(packet.destination_port or packet.source_port or "")]
+    )
+    find = f"nft -a list chain {chain} | sed -n 's/.*\"{mark}\" # handle //p'"
+    return Remedy(
+        host=host,
+        summary=f"accept this flow before {rule.place()}",
+        commands=(f"nft {place} {' '.join(words)} accept comment '\"{mark}\"'",),
+        undo=(f"nft delete rule {chain} handle $({find})",),
     )
 
 
@@ -60,6 +102,10 @@ def persist_commands(
 def _firewalld(packet: Packet) -> tuple[str, ...]:
     if packet.direction is not Direction.IN:
         return ()
+    return (f"firewall-cmd --permanent --add-rich-rule='{_rich_rule(packet)}'",)
+
+
+def _rich_rule(packet: Packet) -> str:
     family = "ipv6" if packet.family == 6 else "ipv4"
     words = [f'rule family="{family}"']
     if packet.source:
@@ -70,7 +116,7 @@ def _firewalld(packet: Packet) -> tuple[str, ...]:
         words.append(f'source-port port="{packet.source_port}" protocol="{packet.protocol}"')
     else:
         words.append(f'protocol value="{_name(packet)}"')
-    return (f"firewall-cmd --permanent --add-rich-rule='{' '.join(words)} accept'",)
+    return f"{' '.join(words)} accept"
 
 
 def _ufw(packet: Packet) -> tuple[str, ...]:

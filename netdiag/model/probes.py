@@ -10,7 +10,8 @@ import enum
 import msgspec
 
 from netdiag.model.facts import Absence
-from netdiag.model.firewall import FirewallRule
+from netdiag.model.firewall import FirewallRule, Packet
+from netdiag.model.trace import Trace
 
 
 class TcpOutcome(enum.Enum):
@@ -190,6 +191,22 @@ class MovedCounter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     """Destination address of the burst."""
 
 
+class TracedFlow(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What the kernel said of the first packet of one new flow at this host's own filters.
+
+    Attributes:
+        packet: As a check asks about it; what it left open is filled in the trace's own packet.
+        trace: None when no packet was sent.
+        why_not: Why none was sent; empty when one was.
+        would_load: It was not sent only because that would have loaded a kernel module.
+    """
+
+    packet: Packet
+    trace: Trace | None = None
+    why_not: str = ""
+    would_load: bool = False
+
+
 class Observations(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """All that a one-sided preflight asked the network."""
 
@@ -198,3 +215,5 @@ class Observations(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     moved: tuple[MovedCounter, ...] = ()
     moved_known: bool = False
     """Whether counters could be read before and after."""
+    traced: tuple[TracedFlow, ...] = ()
+    """Flows whose first packet was traced through this host's filters, or was to be."""

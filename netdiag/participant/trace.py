@@ -46,8 +46,8 @@ def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]
     ``sport`` (0: any that is free), ``dport``, ``icmp_type``, ``tcp_flags`` ("syn", "syn,ack" …), ``ttl``, ``length``
     (whole IP packet), ``mac`` (the frame's source), ``frame_mac`` (its destination, else the device's own),
     ``bridged`` (``in_device`` is a bridge's port, and the frame is not for the bridge itself), ``forget_mac`` (the
-    bridge should not keep that it saw ``mac``), ``egress_devices`` and ``elsewhere`` (see `trace_chains.Way`),
-    ``netns``, ``wait_ms`` (how long after the packet the kernel is listened to, default 500), ``may_load`` (nf_tables
+    bridge should not keep that it saw ``mac``), ``egress_devices``, ``elsewhere`` and ``loopback`` (see
+    `trace_chains.Way`), ``netns``, ``wait_ms`` (how long after the packet the kernel is listened to, default 500), ``may_load`` (nf_tables
     and tun may be loaded). Data: ``messages`` (bytes: the trace events of this packet), ``table`` (our table's name),
     ``egress`` (whether the egress hooks were watched), ``sport``, ``seen_us`` (from sending to the event that ended
     the trace, None when none did), ``foreign`` (events of other packets), ``lost`` (events were lost),
@@ -70,6 +70,7 @@ class _Trace:
             egress_devices=[str(device) for device in params.get("egress_devices") or ()],
             elsewhere=bool(params.get("elsewhere")),
             bridged=bool(params.get("bridged")),
+            loopback=bool(params.get("loopback")),
         )
         self._flow = packets.flow_of(params)
         self._wait_s = float(params.get("wait_ms") or 500) / 1000.0

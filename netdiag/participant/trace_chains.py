@@ -17,6 +17,7 @@ class Way(NamedTuple):
 
     ``egress_devices``: those at whose egress hook it ends. ``elsewhere``: behind POSTROUTING only what leaves by
     another device than ``out_device`` ends; else everything does. ``bridged``: ``in_device`` is a bridge's port.
+    ``loopback``: what leaves comes back by the loopback device, and goes on to INPUT.
     """
 
     path: str
@@ -25,6 +26,7 @@ class Way(NamedTuple):
     egress_devices: Sequence[str]
     elsewhere: bool
     bridged: bool
+    loopback: bool
 
 
 def chains_of(flow: packets.Flow, way: Way, watch_egress: bool) -> List[Chain]:
@@ -63,10 +65,10 @@ def _ends(flow: packets.Flow, way: Way, watch_egress: bool) -> List[Chain]:
     chains = []
     if flow.arp:
         chains.append(Chain(nftables.NFPROTO_ARP, "end-input", nftables.ARP_INPUT, nftables.LAST, "", (end,)))
-    elif way.path != "out":
+    elif way.path != "out" or way.loopback:
         chains.append(_inet("end-input", nftables.INPUT, nftables.LAST, (end,)))
     devices = list(way.egress_devices) if watch_egress else []
-    if not flow.arp:
+    if not flow.arp and not way.loopback:
         behind = end
         if devices and way.elsewhere:
             index = struct.pack("=I", socket.if_nametoindex(way.out_device))

@@ -110,6 +110,14 @@ def test_output_drop(host, pair_lab):
     assert found["elapsed_ms"] <= MS
 
 
+def test_what_a_host_sends_to_itself_passes_input_too(host):
+    words = ("--path", "out", "--dst", host.address, "--dport", "80")
+    assert trace(host, *words, expect="accept")["packet"]["out_device"] == "lo"
+    add(host, "iptables-nft -A INPUT -i lo -p tcp --dport 80 -j REJECT")
+    found = trace(host, *words, expect="reject")
+    assert (found["rule"]["chain"], found["rule"]["number"]) == ("INPUT", 1)
+
+
 def test_native_chain_with_another_priority(host):
     add(
         host,

@@ -165,7 +165,7 @@ def test_stock_stateful_input_on_the_worker_lets_it_join_and_no_more(named):
     # Gossip from this side opens its own way back through conntrack, so names may well resolve; VXLAN has no way back.
     assert (said.answers["names"], said.answers["traffic"]) == ("unknown", "no")
     cause = said.cause("firewall.rule")
-    assert cause["confidence"] == "likely"  # read, not traced
+    assert cause["confidence"] == "proven"
     assert "REJECT" in cause["object"]["text"]
     preflight(worker, manager.address, "--need", "traffic", expect=1)
     assert named.swarm_join("worker", "manager").joined

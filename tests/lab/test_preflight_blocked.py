@@ -39,6 +39,7 @@ def test_silent_drop_on_the_manager(joining):
     rule = there.cause("firewall.rule")["object"]
     assert (rule["table"], rule["chain"], rule["number"], rule["owner"]) == ("filter", "INPUT", 1, "operator")
     assert "--dport 2377" in rule["text"]
+    assert there.cause("firewall.rule")["confidence"] == "proven"
     outcome = joining.swarm_join("worker", "manager", timeout_s=40)
     assert not outcome.joined
     assert "Timeout was reached" in outcome.message
@@ -86,7 +87,7 @@ def test_stock_stateful_input_on_the_manager(joining):
     joining.swarm_leave("worker")
     there = ask(manager, "verify", "swarm", "--peer", worker.address)
     cause = there.cause("firewall.rule")
-    assert cause["object"]["chain"] == "INPUT"
+    assert (cause["object"]["chain"], cause["confidence"]) == ("INPUT", "proven")
     assert "REJECT" in cause["object"]["text"]
     for remedy in cause["remedy"]:
         for command in remedy["commands"]:

@@ -85,15 +85,22 @@ def test_the_token_is_nowhere(swarm2_lab):
     assert worker.exec(["stat", "-c", "%a", "/tmp/save"]).stdout.strip() == "600"
 
 
-@pytest.mark.parametrize("fault", ["none", "output", "manager"])
+@pytest.mark.parametrize("fault", ["none", "output", "data", "firewalld", "answers", "manager"])
 def test_a_bundle_gives_the_findings_of_the_live_host(swarm2_lab, fault):
     manager, worker = swarm2_lab.host("manager"), swarm2_lab.host("worker")
     if fault == "output":
         swarm2_lab.break_("drop", host="worker", chain="OUTPUT", proto="tcp", dport=2377)
+    elif fault == "data":
+        swarm2_lab.break_("drop", host="worker", chain="OUTPUT", proto="udp", dport=4789)
+    elif fault == "firewalld":
+        swarm2_lab.break_("firewalld", host="worker")
+    elif fault == "answers":
+        swarm2_lab.break_("drop", host="worker", chain="INPUT", proto="tcp", sport=2377)
     elif fault == "manager":
         swarm2_lab.break_("reject", host="manager", proto="tcp", dport=2377, **{"with": "icmp-host-prohibited"})
     token = swarm2_lab.worker_token("manager")
     live = preflight(worker, manager.address, "--save", "/tmp/saved", token=token)
+    assert {one["kind"] for one in live.findings("firewall.inbound")[0]["evidence"]} >= {"trace"}
     # The other host has neither that engine nor that network; it has the file.
     bundle = worker.path("tmp/saved").read_bytes()
     manager.path("tmp/saved").write_bytes(bundle)

@@ -90,13 +90,25 @@ def test_services(services, state, word):
     assert word in one.summary
 
 
-def test_outbound_is_read_only_where_no_connection_came_about():
-    assert found("firewall.outbound", joining()) == ()
-    assert only("firewall.outbound", context(blocked())).state is State.OK
-    odd = filter_table("-A OUTPUT -m set --match-set x dst -j DROP")
-    one = only("firewall.outbound", with_rules(odd, probes=(blocked(),)))
-    assert (one.state, one.answers) == (State.UNKNOWN, {})
-    assert "match-set" in one.reason
+def test_outbound():
+    one = only("firewall.outbound", joining())
+    assert (one.state, one.evidence) == (State.OK, ())
+    assert "tcp/2377" not in one.summary  # that connection came about
+    assert [one.state for one in found("firewall.outbound", context(blocked()))] == [State.OK, State.OK]
+    odd = filter_table("-A OUTPUT -p tcp -m set --match-set x dst -j DROP")
+    join, gossip, data = found("firewall.outbound", with_rules(odd, probes=(blocked(),)))
+    assert (join.state, join.answers) == (State.UNKNOWN, {})
+    assert "match-set" in join.reason
+    assert (gossip.state, gossip.answers) == (State.UNKNOWN, {N: OPEN, T: OPEN})
+    assert data.state is State.OK
+
+
+def test_what_a_rule_does_not_let_out_breaks_what_needs_it():
+    text = filter_table("-A OUTPUT -p udp -m udp --dport 4789 -j DROP")
+    stopped = next(one for one in found("firewall.outbound", with_rules(text)) if one.cause)
+    assert (stopped.state, stopped.answers) == (State.WARN, {T: NO})
+    assert (stopped.cause.confidence, stopped.cause.object["chain"]) == (Confidence.LIKELY, "OUTPUT")
+    assert stopped.cause.remedy[0].commands == (f"iptables -I OUTPUT 1 -d {MANAGER} -p udp --dport 4789 -j ACCEPT",)
 
 
 def test_open_rules():

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from netdiag.checks.own_rules import packet_to
+from netdiag.checks.flows import packet_to
 from netdiag.firewall.plain import read_plainly
 from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, FirewallSaved, FirewallService, Link, Route
 from netdiag.model.firewall import FirewallRule

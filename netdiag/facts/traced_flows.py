@@ -1,0 +1,155 @@
+"""Tracing the first packets of several new flows through this host's own filters, all in one round.
+
+The packets never reach anybody, and tuples that conntrack knows are left alone: the participant sees to both. No two
+requests are alike and none holds anything random, so that a bundle gives each its own answer again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from netdiag.errors import UsageError
+from netdiag.facts.context import Context
+from netdiag.facts.level import Level, judge
+from netdiag.facts.nft_dump import gather_listing
+from netdiag.facts.rounds import together
+from netdiag.facts.route_lookup import gather_lookup, gather_neighbour_unanswered
+from netdiag.facts.trace_events import decode_trace
+from netdiag.facts.trace_plan import gather_packet, namespace_of, request_of
+from netdiag.facts.trace_surroundings import gather_suspects
+from netdiag.facts.trace_wanted import PORTS, Wanted, named
+from netdiag.firewall.trace import Rules, resolve, with_names
+from netdiag.model.facts import HOST, Absence, Backend, Facts
+from netdiag.model.firewall import Direction, Packet
+from netdiag.model.probes import TracedFlow
+from netdiag.model.report import Confidence
+from netdiag.model.trace import Trace, TracedPacket, TracePath, TraceVerdict
+from netdiag.model.wire import Answer, Gather
+
+WAIT_MS = 500
+"""How long the kernel is listened to for a packet that ends nowhere; all others end within a few milliseconds."""
+_NEEDS = {Direction.IN: ("nf_tables", "tun"), Direction.OUT: ("nf_tables",)}
+
+
+def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[TracedFlow, ...]]:
+    """Trace each packet, side by side; the answer has one flow for each, in order.
+
+    Args:
+        packets: New flows' first packets; a packet that arrives must say from whom, one that leaves to whom.
+        facts: Of this host; rules are resolved against the listing in them.
+    """
+    refused = [_refused(packet, facts) for packet in packets]
+    asked = [packet for packet, reason in zip(packets, refused, strict=True) if reason is None]
+    planned: list[TracedPacket | str] = yield from together([_planned(packet, facts) for packet in asked])
+    sent = [plan for plan in planned if isinstance(plan, TracedPacket)]
+    rules = (yield from _rules(facts)) if sent else Rules((), HOST)
+    suspects: list[tuple[str, ...]] = yield from together([gather_suspects(plan, facts) for plan in sent])
+    requests = [request_of(plan, facts, wait_ms=WAIT_MS, rules=rules) for plan in sent]
+    answers: list[Answer] = list((yield requests)) if requests else []
+    plans = iter(planned)
+    flows: list[TracedFlow] = []
+    for packet, reason in zip(packets, refused, strict=True):
+        if reason is not None:
+            flows.append(reason)
+            continue
+        plan = next(plans)
+        if isinstance(plan, str):
+            flows.append(TracedFlow(packet=packet, why_not=plan))
+        else:
+            flows.append(_flow(packet, plan, answers.pop(0), rules, facts, suspects.pop(0)))
+    return tuple((yield from together([_unless_unsendable(flow) for flow in flows])))
+
+
+def _unless_unsendable(flow: TracedFlow) -> Gather[TracedFlow]:
+    """The flow, unless its packet never left because nobody answers ARP or ND: that says nothing of the filters."""
+    packet, trace = flow.packet, flow.trace
+    if trace is None or trace.verdict is not TraceVerdict.UNKNOWN or packet.direction is Direction.IN:
+        return flow
+    lookup = yield from gather_lookup(packet.destination)
+    next_hop = lookup.route.gateway or packet.destination
+    if not lookup.device_index or not (yield from gather_neighbour_unanswered(next_hop, lookup.device_index)):
+        return flow
+    protocol = "neighbour discovery" if packet.family == 6 else "ARP"
+    return TracedFlow(packet=packet, why_not=f"{next_hop} does not answer {protocol}, so nothing leaves for it")
+
+
+def _refused(packet: Packet, facts: Facts) -> TracedFlow | None:
+    """The flow of a packet that this host, as it is, does not trace."""
+    if packet.direction is Direction.OUT and packet.protocol not in PORTS:
+        # It has no port that a new flow could be told by: conntrack would take what the peer sends for its answer.
+        text = f"a packet of {named(packet.protocol)} that leaves would open the way in for the peer's"
+        return TracedFlow(packet=packet, why_not=text)
+    report = judge(facts)
+    if report.level is not Level.OWNED_TRACE:
+        return TracedFlow(packet=packet, why_not=report.why)
+    known = Context(kernel=facts.kernel.value)
+    missing = [name for name in _NEEDS[packet.direction] if not known.present(name)]
+    if missing:
+        why = f"that would load {' and '.join(missing)} into the kernel"
+        return TracedFlow(packet=packet, why_not=why, would_load=True)
+    return None
+
+
+def _rules(facts: Facts) -> Gather[Rules]:
+    """The host's rules as its facts list them; where it has no nft, the kernel tells the order of the handles."""
+    rule_sets = (facts.firewall.value or {}).get(HOST, ())
+    if any(rules.backend is Backend.NFT_NATIVE for rules in rule_sets):
+        return Rules(rule_sets, HOST)
+    listing = yield from gather_listing(namespace_of(facts, HOST))
+    return Rules(rule_sets, HOST, None if isinstance(listing, Absence) else listing)
+
+
+def _planned(packet: Packet, facts: Facts) -> Gather[TracedPacket | str]:
+    """The packet in full, or why it cannot be made here."""
+    inward = packet.direction is Direction.IN
+    wanted = Wanted(
+        path=TracePath.IN if inward else TracePath.OUT,
+        in_device=packet.device if inward else "",
+        out_device="" if inward else packet.device,
+        source=packet.source,
+        destination=packet.destination,
+        protocol=named(packet.protocol),
+        source_port=packet.source_port,
+        destination_port=packet.destination_port,
+    )
+    try:
+        return (yield from gather_packet(wanted, facts))
+    except UsageError as error:
+        return str(error)
+
+
+def _flow(
+    packet: Packet, sent: TracedPacket, answer: Answer, rules: Rules, facts: Facts, suspects: tuple[str, ...]
+) -> TracedFlow:
+    if answer.data is None:
+        return TracedFlow(packet=packet, why_not=answer.error.text if answer.error is not None else "no answer")
+    data = answer.data
+    events = decode_trace(data["messages"])
+    resolved = resolve(
+        events.rows,
+        rules,
+        path=sent.path,
+        own_table=data["table"],
+        lost=data["lost"] or bool(events.error),
+        bridges=[link.index for link in (facts.links.value or {}).get(HOST, ()) if link.kind == "bridge"],
+        suspects=suspects,
+    )
+    resolved = with_names(resolved, rules, facts)
+    decided = resolved.decided.rule if resolved.decided is not None else None
+    known = resolved.verdict is not TraceVerdict.UNKNOWN
+    seen_us = data["seen_us"]
+    trace = Trace(
+        verdict=resolved.verdict,
+        rule=decided if decided is not None and decided.policy is None else None,
+        policy=decided if decided is not None and decided.policy is not None else None,
+        confidence=Confidence.PROVEN if known else Confidence.POSSIBLE,
+        path=resolved.path,
+        nat=resolved.nat,
+        level=Level.OWNED_TRACE.value,
+        elapsed_ms=None if seen_us is None else round(seen_us / 1000, 2),
+        reason=resolved.reason,
+        packet=msgspec.structs.replace(sent, source_port=data["sport"] if sent.protocol in PORTS else None),
+    )
+    return TracedFlow(packet=packet, trace=trace)
