@@ -52,11 +52,17 @@ def request_of(
     wait_ms: int,
     rules: Rules | None = None,
     level: Level = Level.OWNED_TRACE,
+    legacy: bool = False,
 ) -> Request:
     """The participant's part. It must have been made sure before that it loads no module that may not be loaded.
 
-    Without ``rules`` the packet is followed as far as anybody could have a chain. Legacy chains are listened to where
-    the rules have any.
+    Args:
+        packet: What is sent.
+        facts: Of this host.
+        wait_ms: How long the kernel is listened to.
+        rules: Without them the packet is followed as far as anybody could have a chain.
+        level: Whose table it makes.
+        legacy: Listen to legacy chains where the rules have any. One trace in a namespace can do so at a time.
     """
     here = _Here(facts, packet.namespace)
     params: dict[str, Any] = {
@@ -66,7 +72,7 @@ def request_of(
         "proto": packet.protocol,
         "wait_ms": wait_ms,
         "level": level.value,
-        "legacy": rules is not None and bool(rules.legacy_tables),
+        "legacy": legacy and rules is not None and bool(rules.legacy_tables),
         "may_load": True,
     }
     optional = {

@@ -10,16 +10,13 @@ import msgspec
 from netdiag.errors import UsageError
 from netdiag.facts.context import Context, Options
 from netdiag.facts.firewall import gather_firewall
-from netdiag.facts.legacy_events import decode_legacy
 from netdiag.facts.level import Level, judge
 from netdiag.facts.namespace_names import of_container, of_namespace
 from netdiag.facts.nft_dump import gather_listing
-from netdiag.facts.trace_events import decode_trace
+from netdiag.facts.trace_answer import read_answer
 from netdiag.facts.trace_plan import Wanted, gather_packet, namespace_of, request_of, watch_request
 from netdiag.facts.trace_surroundings import gather_surroundings, gather_suspects
-from netdiag.firewall.legacy_trace import follow
-from netdiag.firewall.trace import Resolved, Rules, resolve, with_names
-from netdiag.firewall.trace_variants import join
+from netdiag.firewall.trace import Resolved, Rules, with_names
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
 from netdiag.host.trace_levels import by_counters, by_reading
@@ -110,7 +107,7 @@ class _Tracer:
         rules, hidden = self._rules()
         suspects = drive(gather_suspects(packet, self._facts), self._carrier)
         (answer,) = self._carrier.ask(
-            [request_of(packet, self._facts, wait_ms=wait_ms, rules=rules, level=self._level)]
+            [request_of(packet, self._facts, wait_ms=wait_ms, rules=rules, level=self._level, legacy=True)]
         )
         if answer.data is None:
             return _untraced(answer, packet, self._level)
@@ -155,12 +152,6 @@ class _Tracer:
         facts = collect(self._carrier, sections, now_s=self._now_s, options=self._options, deadline_s=_NAMES_DEADLINE_S)
         return with_names(resolved, rules, facts)
 
-    def _with_legacy(self, found: Resolved, data: dict[str, Any], rules: Rules, packet: TracedPacket) -> Resolved:
-        reports = decode_legacy(data["legacy"])
-        path = follow(reports.rows, rules, packet.namespace)
-        lost = data["legacy_lost"] or bool(reports.error)
-        return join(found, path, rules, path=packet.path, lost=lost)
-
     def _answered(
         self,
         data: dict[str, Any],
@@ -172,28 +163,13 @@ class _Tracer:
         suspects: tuple[str, ...],
     ) -> Trace:
         start_s = time.monotonic()
-        events = decode_trace(data["messages"])
         links = (self._facts.links.value or {}).get(packet.namespace, ())
-        resolved = resolve(
-            events.rows,
-            rules,
-            path=packet.path,
-            own_table=data["table"],
-            lost=data["lost"] or bool(events.error),
-            bridges=[link.index for link in links if link.kind == "bridge"],
-            waited=waited,
-            suspects=suspects,
-            legacy_reports=data.get("legacy") is not None,
-        )
-        if data.get("legacy") is not None:
-            resolved = self._with_legacy(resolved, data, rules, packet)
-        elif data.get("legacy_error") and resolved.verdict is TraceVerdict.UNKNOWN:
-            resolved = msgspec.structs.replace(resolved, reason=f"{resolved.reason} ({data['legacy_error']})")
+        resolved, events = read_answer(data, rules, packet, links, suspects=suspects, waited=waited)
         seen_us = data["seen_us"]
         elapsed_ms = None if seen_us is None or waited else seen_us / 1000 + (time.monotonic() - start_s) * 1000
         names = {link.index: link.name for link in links}
         if waited:
-            packet = _seen(packet, events.rows, names)
+            packet = _seen(packet, events, names)
         if resolved.out_index and not packet.out_device:
             packet = msgspec.structs.replace(packet, out_device=names.get(resolved.out_index, ""))
         if (
