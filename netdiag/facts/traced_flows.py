@@ -12,7 +12,7 @@ import msgspec
 
 from netdiag.errors import UsageError
 from netdiag.facts.context import Context
-from netdiag.facts.level import Level, judge
+from netdiag.facts.level import Level, features_needed, judge
 from netdiag.facts.nft_dump import gather_listing
 from netdiag.facts.rounds import together
 from netdiag.facts.route_lookup import gather_lookup, gather_neighbour_unanswered
@@ -31,7 +31,6 @@ from netdiag.model.wire import Answer, Gather
 WAIT_MS = 500
 """How long the kernel is listened to for a packet that ends nowhere; all others end within a few milliseconds."""
 _LEGACY_WAIT_MS = 150
-_NEEDS = {Direction.IN: ("nf_tables", "tun"), Direction.OUT: ("nf_tables",)}
 
 
 def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[TracedFlow, ...]]:
@@ -50,7 +49,7 @@ def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[Trace
     level = judge(facts).level
     requests = [request_of(plan, facts, wait_ms=WAIT_MS, rules=rules, level=level) for plan in sent]
     answers: list[Answer] = list((yield requests)) if requests else []
-    if rules.legacy_tables:
+    if rules.legacy_tables and Context(kernel=facts.kernel.value).present("nfnetlink_log"):
         answers = yield from _with_legacy(sent, answers, rules, facts, level)
     plans = iter(planned)
     flows: list[TracedFlow] = []
@@ -107,7 +106,8 @@ def _refused(packet: Packet, facts: Facts) -> TracedFlow | None:
     if report.level not in (Level.OWNED_TRACE, Level.SWEPT_TRACE):
         return TracedFlow(packet=packet, why_not=report.why)
     known = Context(kernel=facts.kernel.value)
-    missing = [name for name in _NEEDS[packet.direction] if not known.present(name)]
+    needed = features_needed(facts, report.level, arrives=packet.direction is Direction.IN)
+    missing = [name for name in needed if not known.present(name)]
     if missing:
         why = f"that would load {' and '.join(missing)} into the kernel"
         return TracedFlow(packet=packet, why_not=why, would_load=True)

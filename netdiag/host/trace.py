@@ -10,7 +10,7 @@ import msgspec
 from netdiag.errors import UsageError
 from netdiag.facts.context import Context, Options
 from netdiag.facts.firewall import gather_firewall
-from netdiag.facts.level import Level, judge
+from netdiag.facts.level import Level, features_needed, judge
 from netdiag.facts.namespace_names import of_container, of_namespace
 from netdiag.facts.nft_dump import gather_listing
 from netdiag.facts.trace_answer import read_answer
@@ -107,7 +107,11 @@ class _Tracer:
         rules, hidden = self._rules()
         suspects = drive(gather_suspects(packet, self._facts), self._carrier)
         (answer,) = self._carrier.ask(
-            [request_of(packet, self._facts, wait_ms=wait_ms, rules=rules, level=self._level, legacy=True)]
+            [
+                request_of(
+                    packet, self._facts, wait_ms=wait_ms, rules=rules, level=self._level, legacy=self._may_hear_legacy()
+                )
+            ]
         )
         if answer.data is None:
             return _untraced(answer, packet, self._level)
@@ -128,6 +132,10 @@ class _Tracer:
             nothing = Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=(), reason=reason)
             return _made(nothing, packet, None, self._level)
         return self._answered(answer.data, packet, rules, hidden, waited=True, suspects=())
+
+    def _may_hear_legacy(self) -> bool:
+        """Whether legacy chains can be listened to without loading a module that may not be loaded."""
+        return Context(kernel=self._facts.kernel.value).present("nfnetlink_log") or self._options.load_modules
 
     def _rules(self) -> tuple[Rules, Absence | None]:
         name = self._wanted.namespace
@@ -165,6 +173,9 @@ class _Tracer:
         start_s = time.monotonic()
         links = (self._facts.links.value or {}).get(packet.namespace, ())
         resolved, events = read_answer(data, rules, packet, links, suspects=suspects, waited=waited)
+        if resolved.verdict is TraceVerdict.UNKNOWN and rules.legacy_tables and not self._may_hear_legacy():
+            hint = "--load-modules lets netdiag listen to legacy iptables, through nfnetlink_log"
+            resolved = msgspec.structs.replace(resolved, reason=f"{resolved.reason} ({hint})")
         seen_us = data["seen_us"]
         elapsed_ms = None if seen_us is None or waited else seen_us / 1000 + (time.monotonic() - start_s) * 1000
         names = {link.index: link.name for link in links}
@@ -193,10 +204,8 @@ def _level(facts: Facts, forced: Level | None) -> Level:
 
 def _require(facts: Facts, options: Options, level: Level, *, arrives: bool) -> None:
     """Raise UsageError where the level would load a module that may not be loaded."""
-    needed = [] if level in (Level.COUNTERS, Level.FACTS) else ["nf_tables"]
-    needed += ["tun"] if arrives and level is not Level.FACTS else []
     context = Context(kernel=facts.kernel.value)
-    missing = [name for name in needed if not context.present(name)]
+    missing = [name for name in features_needed(facts, level, arrives=arrives) if not context.present(name)]
     if missing and not options.load_modules:
         raise UsageError(f"a trace would load {' and '.join(missing)} into the kernel: --load-modules allows it")
 

@@ -24,7 +24,7 @@ class Nobody:
         (True, "6.8.0", FeatureState.MISSING, Level.SWEPT_TRACE, "this host allows counters at most .nf_tables"),
         (True, "5.4.0", FeatureState.BUILTIN, Level.OWNED_TRACE, "allows swept-trace at most .*older than 5.12"),
         (True, "6.8.0", FeatureState.LOADABLE, None, "would load nf_tables into the kernel: --load-modules"),
-        (True, "5.4.0", FeatureState.LOADABLE, None, "would load nf_tables into the kernel: --load-modules"),
+        (True, "5.4.0", FeatureState.LOADABLE, None, "would load nf_tables and clsact into the kernel: --load-modules"),
     ],
 )
 def test_one_line_says_why_not(monkeypatch, root, release, nf_tables, forced, said):
