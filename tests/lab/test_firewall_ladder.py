@@ -462,3 +462,57 @@ def test_clean(host):
     assert host.exec(argv).stdout == plan.replace("would be removed", "removed")
     assert logger(host) == before
     assert tables(host) == ""
+
+
+def test_every_level_in_another_namespace(host):
+    add(
+        host,
+        "ip netns add inside",
+        "ip link add v0 type veth peer name v1 netns inside",
+        "ip addr add 10.9.0.1/24 dev v0",
+        "ip link set v0 up",
+        "ip -n inside addr add 10.9.0.2/24 dev v1",
+        "ip -n inside link set v1 up",
+        "ip netns exec inside iptables-legacy -A INPUT -p tcp --dport 5432 -j DROP",
+    )
+    inside = ["ip", "netns", "exec", "inside"]
+    try:
+        before = host.exec([*inside, "cat", LOGGER]).stdout
+        for level, confidence in (
+            ("owned-trace", "proven"),
+            ("swept-trace", "proven"),
+            ("counters", "proven"),
+            ("facts", "likely"),
+        ):
+            words = ("--netns", "inside", "--src", "10.9.0.1", "--dst", "10.9.0.2", "--dport", "5432")
+            found = trace(host, *words, expect="drop", level=level)
+            assert (found["rule"]["namespace"], found["rule"]["number"]) == ("netns:inside", 1)
+            assert found["confidence"] == confidence
+            assert host.exec([*inside, "cat", LOGGER]).stdout == before
+            assert host.exec([*inside, "nft", "list", "tables"]).stdout == ""
+    finally:
+        host.exec(["ip", "netns", "del", "inside"])
+
+
+@pytest.mark.parametrize("level", ["owned-trace", "swept-trace", "counters"])
+def test_a_packet_that_is_forwarded(host, level):
+    add(host, "sysctl -qw net.ipv4.ip_forward=1", "iptables-legacy -A FORWARD -p tcp --dport 8080 -j DROP")
+    words = ("--path", "forward", "--in", "eth0", "--src", "10.71.0.2", "--dst", "10.71.0.77", "--dport", "8080")
+    try:
+        rule = trace(host, *words, expect="drop", level=level)["rule"]
+    finally:
+        add(host, "sysctl -qw net.ipv4.ip_forward=0", "iptables-legacy -F FORWARD")
+    assert (rule["chain"], rule["number"], rule["backend"]) == ("FORWARD", 1, "iptables-legacy")
+
+
+def test_waiting_with_a_swept_table(host, pair_lab):
+    add(host, "nft add table ip guard", "nft add chain ip guard in { type filter hook input priority 0 ; }")
+    add(host, "nft add rule ip guard in udp dport 4000 drop")
+    argv = ["--wait", "20", "--src", pair_lab.host("two").address, "--proto", "udp", "--dport", "4000"]
+    with host.popen(["netdiag", "firewall", "trace", *argv, "--level", "swept-trace", "-o", "json"]) as process:
+        until(lambda: "netdiag-" in tables(host) or process.poll() is not None, 10, "the trace's table")
+        send = f"import socket; socket.socket(2, 2).sendto(b'x', ('{host.address}', 4000))"
+        pair_lab.host("two").exec(["python3", "-c", send])
+        found = json.loads(process.communicate(timeout=30)[0])
+    assert (found["verdict"], found["level"], found["rule"]["table"]) == ("drop", "swept-trace", "guard")
+    assert "netdiag-" not in tables(host)
