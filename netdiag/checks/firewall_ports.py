@@ -9,8 +9,9 @@ import msgspec
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
 from netdiag.checks.flows import MOST_TRACED, Verdict, inbound, outbound, packet_to, verdict_of
+from netdiag.checks.heal import remedy_for
 from netdiag.firewall.plain import Outcome
-from netdiag.firewall.remedy import accept_before, persist_commands
+from netdiag.firewall.saved_state import saved_state
 from netdiag.model.facts import HOST
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.found import Found
@@ -176,20 +177,10 @@ def _stopped(ctx: Context, check: str, losses: Sequence[_Judged]) -> Found:
     touched, breaks = _needs(ctx, losses)
     traced = [one for one in losses if one.verdict.trace is not None]
     seen = Evidence("rule", f"{rule.place()} ({rule.backend.value}): {rule.text}", rule.as_object())
-    evidence = (seen, _traced(traced)) if traced else (seen,)
-    identity, saved = ctx.facts.identity.value, ctx.facts.firewall_saved.value
+    because, kept = _unless_saved(ctx, rule)
+    evidence = (seen, *([_traced(traced)] if traced else []), *kept)
     remedies = {
-        remedy.commands: remedy
-        for one in losses
-        for remedy in (
-            accept_before(
-                rule,
-                one.packet,
-                host=ctx.host,
-                persist=persist_commands(identity, saved, one.packet),
-                both_backends=ctx.both_backends(),
-            ),
-        )
+        remedy.commands: remedy for one in losses for remedy in remedy_for(ctx, rule, one.packet, one.verdict.trace)
     }
     if losses[0].packet.direction is Direction.IN:
         summary = f"this host's {rule.place()} keeps {_labels(losses)} out (from {_others(losses)})"
@@ -207,11 +198,24 @@ def _stopped(ctx: Context, check: str, losses: Sequence[_Judged]) -> Found:
             object=rule.as_object(),
             confidence=Confidence.PROVEN if traced else Confidence.LIKELY,
             explanation=_explained(rule, losses, traced),
+            because=because,
             evidence=evidence,
             affects=tuple(text for need, text in _AFFECTED.items() if need in touched),
             remedy=tuple(remedies.values()),
         ),
     )
+
+
+def _unless_saved(ctx: Context, rule: FirewallRule) -> tuple[tuple[str, ...], tuple[Evidence, ...]]:
+    """The attached reason that the rule is gone after the next boot, where a service loads others and not this one."""
+    saved = ctx.facts.firewall_saved.value
+    if saved is None or not any(boot.enabled for boot in saved.boot):
+        return (), ()
+    state = saved_state(rule, saved)
+    if state.saved is not False:
+        return (), ()
+    data = {"file": state.file} if state.file else {}
+    return ("firewall.not-persistent",), (Evidence("file", f"{rule.place()}: {state.why}", data),)
 
 
 def _explained(rule: FirewallRule, losses: Sequence[_Judged], traced: Sequence[_Judged]) -> str:

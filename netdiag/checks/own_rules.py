@@ -5,8 +5,8 @@ from __future__ import annotations
 from netdiag.causes import cause
 from netdiag.checks.context import Context, same_address
 from netdiag.checks.flows import packet_to
+from netdiag.checks.heal import remedy_for
 from netdiag.firewall.plain import Outcome, could_stop, read_plainly
-from netdiag.firewall.remedy import accept_before, persist_commands
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.probes import ManagerProbe, TcpOutcome
 from netdiag.model.report import Cause, Confidence, Evidence
@@ -26,7 +26,7 @@ def local_rule(ctx: Context, probe: ManagerProbe) -> Cause | None:
     named = (trace.rule or trace.policy) if trace is not None else None
     taken = (TraceVerdict.REJECT,) if rejected else (TraceVerdict.REJECT, TraceVerdict.DROP)
     if trace is not None and trace.verdict in taken and named is not None and named.text:
-        return _local_cause(ctx, probe, named, Confidence.PROVEN, _traced(named, trace), packet)
+        return _local_cause(ctx, probe, named, Confidence.PROVEN, _traced(named, trace), packet, trace)
     for moved in ctx.observed.moved if ctx.observed is not None else ():
         if (moved.address, moved.port) != (probe.address, probe.port):
             continue
@@ -73,10 +73,15 @@ def _traced(rule: FirewallRule, trace: Trace) -> Evidence:
 
 
 def _local_cause(
-    ctx: Context, probe: ManagerProbe, rule: FirewallRule, confidence: Confidence, seen: Evidence, packet: Packet
+    ctx: Context,
+    probe: ManagerProbe,
+    rule: FirewallRule,
+    confidence: Confidence,
+    seen: Evidence,
+    packet: Packet,
+    trace: Trace | None = None,
 ) -> Cause:
     lost = "loses the answers of" if packet.direction is Direction.IN else "stops what it sends to"
-    persist = persist_commands(ctx.facts.identity.value, ctx.facts.firewall_saved.value, packet)
     return cause(
         "firewall.policy" if rule.number is None else "firewall.rule",
         host=ctx.host,
@@ -85,7 +90,7 @@ def _local_cause(
         explanation=f"This host's own {rule.place()} {lost} the manager on tcp/{probe.port}.",
         evidence=(seen,),
         affects=("swarm join",),
-        remedy=(accept_before(rule, packet, host=ctx.host, persist=persist, both_backends=ctx.both_backends()),),
+        remedy=remedy_for(ctx, rule, packet, trace),
     )
 
 

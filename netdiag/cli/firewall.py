@@ -9,6 +9,8 @@ from typing import Any
 import click
 import msgspec
 
+from netdiag.cli.firewall_allow import allow, confirm
+from netdiag.cli.firewall_diff import diff
 from netdiag.cli.output import Progress, columns
 from netdiag.cli.packet_options import named_namespace, packet_options, wanted_of
 from netdiag.model.trace import TraceVerdict
@@ -26,6 +28,11 @@ _COLOURS = {
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def firewall() -> None:
     """Say which rule of this host's packet filters decides about a packet."""
+
+
+firewall.add_command(allow)
+firewall.add_command(confirm)
+firewall.add_command(diff)
 
 
 @firewall.command("trace")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from netdiag.facts.context import Context, absence, files_request, texts
-from netdiag.model.facts import FirewallSaved, FirewallService, SavedRules, Section
+from netdiag.model.facts import FirewallBoot, FirewallSaved, FirewallService, SavedRules, Section
 from netdiag.model.wire import Answer, Gather, Request
 
 _SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -20,7 +20,10 @@ _SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "/etc/firewalld/direct.xml",
         ),
     ),
-    ("iptables.service", ("/etc/sysconfig/iptables", "/etc/sysconfig/ip6tables")),
+    (
+        "iptables.service",
+        ("/etc/sysconfig/iptables", "/etc/sysconfig/ip6tables", "/etc/sysconfig/ipset", "/etc/sysconfig/ipset.d/*.set"),
+    ),
     ("netfilter-persistent", ("/etc/iptables/rules.v4", "/etc/iptables/rules.v6", "/etc/iptables/ipsets")),
     (
         "nftables.service",
@@ -31,6 +34,11 @@ _SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
 _ROLES = ("firewalld", "ufw", "nftables", "iptables", "netfilter-persistent", "fail2ban", "csf", "shorewall")
 _LOADERS = frozenset({"nftables", "iptables", "netfilter-persistent"})
 """They load saved rules at boot and end; without systemd nothing tells whether they did, and nothing of them runs."""
+_BOOT = ("firewalld", "ufw", "nftables", "iptables", "ip6tables", "netfilter-persistent")
+"""The services of which it matters whether they start at boot."""
+_BOOT_LINKS = ("/etc/systemd/system/*.wants/{}.service", "/etc/rc[2345S].d/S[0-9][0-9]{}", "/etc/runlevels/*/{}")
+"""How an init system is told to start a service, for hosts that have no systemctl."""
+_STARTS = frozenset({"enabled", "enabled-runtime", "alias", "static", "generated", "indirect"})
 _PID_FILES = {"firewalld": "/run/firewalld.pid", "fail2ban": "/run/fail2ban/fail2ban.pid"}
 _INSTALLED = {
     "firewalld": "/usr/lib/firewalld/zones/public.xml",
@@ -43,14 +51,18 @@ _INSTALLED = {
 
 
 def gather_firewall_saved(_context: Context) -> Gather[Section[FirewallSaved]]:
-    """Saved rules by the mechanism that would install them, and what is installed or active now."""
+    """Saved rules by the mechanism that would install them, and what is installed, active, and starts at boot."""
     globs = [_tolerant(path) for _, paths in _SOURCES for path in paths]
     existence = [_tolerant(path) for path in (*_PID_FILES.values(), *_INSTALLED.values())]
-    saved, there, active = yield [
+    links = [pattern.format(name) for name in _BOOT for pattern in _BOOT_LINKS]
+    saved, there, active, linked, *enabled = yield [
         files_request(globs, timeout_s=3.0),
         # Only whether they exist: a limit of one byte reads next to nothing.
         files_request(existence, limit_bytes=1),
         Request("command", {"argv": ["systemctl", "is-active", *_ROLES]}, 2.0),
+        files_request(links, limit_bytes=1),
+        # One by one: for a unit that there is not, systemctl says nothing on its standard output.
+        *(Request("command", {"argv": ["systemctl", "is-enabled", name]}, 2.0) for name in _BOOT),
     ]
     if saved.data is None:
         return Section(absent=absence(saved))
@@ -62,7 +74,26 @@ def gather_firewall_saved(_context: Context) -> Gather[Section[FirewallSaved]]:
         if any(_belongs(path, pattern) for pattern in patterns)
     ]
     services = _services(texts(there), _states(active), found)
-    return Section(value=FirewallSaved(rules=tuple(rules), services=services))
+    boot = tuple(_at_boot(name, answer, linked) for name, answer in zip(_BOOT, enabled, strict=True))
+    return Section(value=FirewallSaved(rules=tuple(rules), services=services, boot=boot))
+
+
+def _at_boot(name: str, answer: Answer, linked: Answer) -> FirewallBoot:
+    """Whether a service starts at boot, and what says so: systemctl, or the links that init systems follow."""
+    if answer.data is not None:
+        word = answer.data["stdout"].strip()
+        said = (answer.data["stderr"].strip().splitlines() or [""])[0]
+        if word or "No such file" in said:
+            return FirewallBoot(
+                name=name, enabled=word in _STARTS, evidence=f"systemctl is-enabled {name}: {word or said}"
+            )
+    # A link to a unit that cannot be opened is a link all the same.
+    broken = linked.data.get("errors", {}) if linked.data is not None else {}
+    for path in sorted((*texts(linked), *broken)):
+        if path.endswith((f"/{name}.service", f"/{name}")) or path.rpartition("/")[2][3:] == name:
+            return FirewallBoot(name=name, enabled=True, evidence=f"{path} is there")
+    text = f"neither systemctl nor a link of init says whether {name} starts at boot"
+    return FirewallBoot(name=name, enabled=None, evidence=text)
 
 
 def _tolerant(path: str) -> str:

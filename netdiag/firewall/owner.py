@@ -45,7 +45,6 @@ _TABLES = {
     "docker-overlay": Owner.SWARM,
     "kube-proxy": Owner.KUBE,
     "calico": Owner.CALICO,
-    "f2b-table": Owner.FAIL2BAN,
     "netavark": Owner.PODMAN,
     "libvirt_network": Owner.LIBVIRT,
 }
@@ -116,7 +115,9 @@ def attribute(
 
 
 def _owner_of_table(nft_table: str) -> Owner | None:
-    return Owner.NETDIAG if nft_table.startswith("netdiag-") else _TABLES.get(nft_table)
+    by_beginning = {"netdiag-": Owner.NETDIAG, "f2b-": Owner.FAIL2BAN}
+    found = next((owner for start, owner in by_beginning.items() if nft_table.startswith(start)), None)
+    return found or _TABLES.get(nft_table)
 
 
 def _owner_at(

@@ -306,11 +306,20 @@ class FirewallService(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     evidence: str
 
 
+class FirewallBoot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Whether a service that loads rules starts at boot; None where nothing tells."""
+
+    name: str
+    enabled: bool | None
+    evidence: str
+
+
 class FirewallSaved(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What is saved on disk, and which programs would act on it."""
+    """What is saved on disk, which programs would act on it, and which services load rules at boot."""
 
     rules: tuple[SavedRules, ...] = ()
     services: tuple[FirewallService, ...] = ()
+    boot: tuple[FirewallBoot, ...] = ()
 
 
 class Socket(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

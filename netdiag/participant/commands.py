@@ -49,7 +49,10 @@ READ_ONLY_COMMANDS = (
     (("firewall-cmd", "--get-active-zones"), EXACT, ""),
     (("firewall-cmd", "--list-all-zones"), EXACT, ""),
     (("firewall-cmd", "--permanent", "--list-all-zones"), EXACT, ""),
+    (("firewall-cmd", "--list-all-policies"), EXACT, ""),
+    (("firewall-cmd", "--permanent", "--list-all-policies"), EXACT, ""),
     (("firewall-cmd", "--direct", "--get-all-rules"), EXACT, ""),
+    (("firewall-cmd", "--permanent", "--direct", "--get-all-rules"), EXACT, ""),
 )
 """Every command that a participant runs, and nothing else.
 
@@ -125,24 +128,28 @@ def find_program(name: str) -> Optional[str]:
     return shutil.which(name) or shutil.which(name, path=os.pathsep.join(_SYSTEM_DIRECTORIES))
 
 
-def run_bounded(argv: List[str], deadline: Deadline) -> Dict[str, Any]:
-    """Run a program to its end or to the deadline; then it and all that it started are killed."""
+def run_bounded(
+    argv: List[str], deadline: Deadline, text: str = "", environment: Optional[Dict[str, str]] = None
+) -> Dict[str, Any]:
+    """Run a program to its end or to the deadline; then it and all that it started are killed.
+
+    ``text`` is what it reads from its standard input; ``environment`` is added to ours.
+    """
     tried = "run " + " ".join(argv)
     deadline.require(tried)
-    environment = dict(os.environ, LC_ALL="C", LANG="C")
     try:
         process = subprocess.Popen(
             argv,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if text else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=dict(os.environ, LC_ALL="C", LANG="C", **(environment or {})),
             start_new_session=True,  # a process group of its own, so that killing reaches its children
         )
     except OSError as error:
         raise from_os_error(error, tried)
     try:
-        stdout, stderr = process.communicate(timeout=deadline.left())
+        stdout, stderr = process.communicate(text.encode("utf-8") if text else None, timeout=deadline.left())
     except subprocess.TimeoutExpired:
         deadline.require(tried)
         raise
@@ -164,6 +171,6 @@ def _kill_group(process: "subprocess.Popen[bytes]") -> None:
     except OSError:
         process.kill()
     process.wait()
-    for stream in (process.stdout, process.stderr):
+    for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             stream.close()

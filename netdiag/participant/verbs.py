@@ -12,6 +12,7 @@ from netdiag.participant import (
     files,
     http,
     netlink,
+    scratch_rules,
     sweep,
     system,
     tcp,
@@ -50,6 +51,7 @@ VERBS: Dict[str, Verb] = {
     "firewall-burst": burst.firewall_burst,
     "firewall-sweep": sweep.firewall_sweep,
     "firewall-watch": watch.firewall_watch,
+    "scratch-rules": scratch_rules.scratch_rules,
 }
 """Every verb by its name. A verb's docstring documents its parameters, its data and its errors."""
 

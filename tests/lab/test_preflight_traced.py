@@ -70,6 +70,14 @@ def heal(host, cause, part="commands"):
             id="a table of nft's own",
         ),
         pytest.param(
+            "drop",
+            {"proto": "udp", "dport": 4789, "backend": "iptables-legacy"},
+            ("iptables-legacy", "filter", "INPUT", 1),
+            "operator",
+            EVERY_PORT[3:],
+            id="legacy iptables",
+        ),
+        pytest.param(
             "firewalld",
             {"ports": "2377/tcp"},
             ("nft-native", "firewalld", "filter_IN_public", 9),

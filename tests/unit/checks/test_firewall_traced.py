@@ -8,9 +8,11 @@ from netdiag.model.facts import (
     HOST,
     Backend,
     Cluster,
+    FirewallBoot,
     FirewallSaved,
     FirewallService,
     Network,
+    SavedRules,
 )
 from netdiag.model.firewall import Direction, FirewallRule, Owner
 from netdiag.model.probes import TcpOutcome, TracedFlow
@@ -175,8 +177,39 @@ def test_a_zone_of_firewalld_is_named_and_asked_through_firewalld():
     assert [one.kind for one in cause.evidence] == ["rule", "trace"]
     assert {packet["elapsed_ms"] for packet in cause.evidence[1].data["packets"]} == {0.4}
     rule = f'rule family="ipv4" source address="{MANAGER}" port port="4789" protocol="udp" accept'
-    assert cause.remedy[2].commands == (f"firewall-cmd --add-rich-rule='{rule}'",)
-    assert cause.remedy[2].persist == (f"firewall-cmd --permanent --add-rich-rule='{rule}'",)
+    assert cause.remedy[2].commands == (f"firewall-cmd --zone=public --add-rich-rule='{rule}'",)
+    assert cause.remedy[2].persist == (f"firewall-cmd --permanent --zone=public --add-rich-rule='{rule}'",)
+
+
+INPUT_DROP = FirewallRule(
+    backend=Backend.IPTABLES_NFT,
+    family="ip",
+    table="filter",
+    chain="INPUT",
+    number=1,
+    text="-A INPUT -p tcp -j DROP",
+)
+SAVED = "*filter\n:INPUT ACCEPT [0:0]\n{}COMMIT\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "enabled", "because"),
+    [
+        ("", True, ("firewall.not-persistent",)),
+        ("-A INPUT -p tcp -j DROP\n", True, ()),
+        ("", False, ()),  # a host that saves nothing loses every rule: that says nothing of this one
+    ],
+)
+def test_a_rule_that_the_next_boot_forgets_is_told_as_one(text, enabled, because):
+    path = "/etc/iptables/rules.v4"
+    saved = FirewallSaved(
+        rules=(SavedRules(source="netfilter-persistent", path=path, text=SAVED.format(text)),),
+        boot=(FirewallBoot(name="netfilter-persistent", enabled=enabled, evidence=""),),
+    )
+    ctx = with_rules(filter_table(), firewall_saved=saved)
+    one = only("firewall.inbound", traced(ctx, both("in", Direction.IN, DROP, INPUT_DROP)))
+    assert one.cause.because == because
+    assert ("file" in [each.kind for each in one.cause.evidence]) == bool(because)
 
 
 def test_what_leaves_is_proven_as_well():

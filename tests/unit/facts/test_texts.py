@@ -154,7 +154,7 @@ def test_saved_rules() -> None:
         "/etc/firewalld/zones/public.xml": "<zone/>",
     }
     there = files(**{"/run/firewalld.pid": "1", "/etc/ufw/ufw.conf": "E"})
-    saved = run(gather_firewall_saved(Context()), [files(**texts), there, NONE]).value
+    saved = run(gather_firewall_saved(Context()), [files(**texts), there, *[NONE] * 8]).value
     assert [(rules.source, rules.path) for rules in saved.rules] == [
         ("firewalld", "/etc/firewalld/zones/public.xml"),
         ("iptables.service", "/etc/sysconfig/iptables"),

@@ -2,7 +2,7 @@ import pytest
 
 from netdiag.firewall.remedy import accept_before, persist_commands
 from netdiag.model.facts import Backend, FirewallSaved, FirewallService, Identity, SavedRules
-from netdiag.model.firewall import FirewallRule, Owner
+from netdiag.model.firewall import FirewallRule
 from tests.unit.firewall.build import syn, vxlan
 
 
@@ -119,28 +119,3 @@ def test_what_keeps_an_accept(distribution, services, packet, expected):
 
 def test_nothing_is_known_of_an_unknown_host():
     assert persist_commands(None) == ()
-
-
-def native(**fields):
-    return rule(backend=Backend.NFT_NATIVE, family="inet", table="site", chain="in", handle=7, text="drop", **fields)
-
-
-def test_a_table_of_nfts_own_is_changed_with_nft():
-    remedy = accept_before(native(), vxlan(), host="h")
-    mark = "netdiag-192.0.2.10-udp-4789"
-    assert remedy.commands == (
-        f"nft insert rule inet site in handle 7 ip saddr 192.0.2.10 udp dport 4789 accept comment '\"{mark}\"'",
-    )
-    assert remedy.undo == (
-        f"nft delete rule inet site in handle $(nft -a list chain inet site in | sed -n 's/.*\"{mark}\" # handle //p')",
-    )
-    last = accept_before(rule(backend=Backend.NFT_NATIVE, family="ip6", number=None, policy="drop"), syn(), host="h")
-    assert last.commands[0].startswith("nft add rule ip6 filter INPUT ip daddr 192.0.2.10 tcp dport 2377 accept ")
-
-
-def test_a_zone_of_firewalld_is_opened_through_firewalld():
-    remedy = accept_before(native(owner=Owner.FIREWALLD), vxlan(), host="h")
-    flow = 'rule family="ipv4" source address="192.0.2.10" port port="4789" protocol="udp" accept'
-    assert remedy.commands == (f"firewall-cmd --add-rich-rule='{flow}'",)
-    assert remedy.undo == (f"firewall-cmd --remove-rich-rule='{flow}'",)
-    assert remedy.persist == (f"firewall-cmd --permanent --add-rich-rule='{flow}'",)

@@ -82,7 +82,7 @@ def test_the_participant_needs_the_standard_library_only() -> None:
     """Imports at any depth: standard library of Python 3.6, or the participant itself."""
     allowed = re.compile(
         r"array|base64|contextlib|ctypes|errno|fcntl|glob|http(\.client)?|json|os|platform|re|select|shutil|signal|socket|ssl|stat"
-        r"|struct|subprocess|sys|threading|time|typing|urllib\.parse|netdiag\.participant(\.\w+)?"
+        r"|struct|subprocess|sys|syslog|threading|time|typing|urllib\.parse|netdiag\.participant(\.\w+)?"
     )
     for path in sorted((PACKAGE / "participant").glob("*.py")):
         for module in re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE):

@@ -407,3 +407,33 @@ def test_resolve() -> None:
     assert ask("resolve", name="fd00::1") == {"addresses": ["fd00::1"]}
     assert refused("resolve", name="..")[0] in {"missing", "failed"}
     assert textwrap.shorten(refused("resolve", name="a b")[1], 20)
+
+
+# --- saved rules, loaded aside ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["iptables"], ""),
+        (["iptables-restore", "-c"], ""),
+        (["iptables-restore", "--modprobe=/bin/sh"], ""),
+        (["iptables-restore", "/etc/passwd"], ""),
+        (["nft", "flush", "ruleset"], ""),
+        (["nft", "-f", "relative.nft"], ""),
+        (["nft", "-f", "/etc/nftables.conf"], "a text as well"),
+        (["nft", "-f", "/etc/nftables.conf", "-D", "x=1"], ""),
+        (["ipset", "flush"], ""),
+        (["/sbin/iptables-restore"], ""),
+        ([], ""),
+    ],
+)
+def test_only_loaders_of_saved_rules_run(argv: list[str], text: str) -> None:
+    steps = [{"argv": argv, "text": text}]
+    assert refused("scratch-rules", steps=steps, list=["iptables-save"], may_load=True)[0] == "unsupported"
+
+
+def test_scratch_rules_lists_rules_only_and_loads_no_module_unless_told() -> None:
+    steps = [{"argv": ["iptables-restore"], "text": ""}]
+    assert refused("scratch-rules", steps=steps, list=["nft", "flush", "ruleset"], may_load=True)[0] == "unsupported"
+    assert refused("scratch-rules", steps=steps, list=["iptables-save"])[0] == "withheld"

@@ -1,0 +1,185 @@
+"""``netdiag firewall allow`` and ``confirm``: the least rule that lets one packet through, and taking it back."""
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
+
+from __future__ import annotations
+
+import secrets
+import select
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from netdiag.cli.output import Progress
+from netdiag.cli.packet_options import named_namespace, packet_options, wanted_of
+from netdiag.errors import NetdiagError, UsageError
+from netdiag.model.fix import Allow
+from netdiag.model.trace import Trace, TraceVerdict
+
+if TYPE_CHECKING:
+    from netdiag.facts.context import Options
+    from netdiag.facts.trace_wanted import Wanted
+    from netdiag.host.change import Change
+
+_WITHIN_S = click.IntRange(5, 600)
+
+
+@click.command("allow")
+@packet_options
+@click.option("--plan", is_flag=True, help="Say what would be changed, and change nothing  [default]")
+@click.option(
+    "--apply", "apply_", is_flag=True, help="Put the rule in, trace again, and take it back unless confirmed."
+)
+@click.option(
+    "--confirm-within",
+    type=_WITHIN_S,
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --apply: for how long it waits to be confirmed, 5 to 600.",
+)
+@click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def allow(
+    *,
+    plan: bool,
+    apply_: bool,
+    confirm_within: int,
+    load_modules: bool,
+    output: str,
+    **options: Any,
+) -> None:
+    """Propose the least rule that lets one packet through, in the right place, with its undo and how to keep it.
+
+    The packet is traced first, and nothing is sent to anybody. The rule is for the peer's address, the protocol and the
+    port. Exit code: 0 the packet is let through now, 1 it is not, 3 not known.
+
+    \b
+    With --apply the change is taken back unless you confirm it at the terminal, or with "netdiag firewall confirm" at
+    another one: also when this command is killed or its terminal is lost.
+
+    \b
+    Examples:
+      netdiag firewall allow --src 192.0.2.21 --dport 2377
+      netdiag firewall allow --src 192.0.2.21 --dport 2377 --apply --confirm-within 30
+    """
+    from netdiag.host import LocalHost
+    from netdiag.host.allow import propose
+    from netdiag.host.collect import local_options
+    from netdiag.host.trace import find_namespace
+    from netdiag.report.allow_lines import proposal_lines, result_lines
+
+    if plan and apply_:
+        raise click.UsageError("--plan changes nothing and --apply does: give one of them")
+    container, netns = named_namespace(options)
+    host, asked, now_s = LocalHost(), local_options(load_modules=load_modules), time.time()
+    change_id = secrets.token_hex(4)
+    with Progress("following a packet"):
+        namespace = find_namespace(host, container=container, netns=netns, now_s=now_s, options=asked)
+        wanted = wanted_of(options, namespace)
+        answer = propose(host, wanted, now_s=now_s, options=asked, rule_id=change_id)
+    as_json = output == "json"
+    if not as_json:
+        click.echo("\n".join(proposal_lines(answer)))
+    if apply_ and answer.fix is not None:
+        if as_json:
+            click.echo("\n".join(proposal_lines(answer)), err=True)
+        answer = _applied(answer, wanted, asked, change_id, confirm_within)
+        if not as_json:
+            click.echo("\n".join(result_lines(answer)))
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+        sys.stdout.buffer.flush()
+    sys.exit(_exit_code(answer))
+
+
+@click.command("confirm")
+@click.argument("change_id", metavar="[ID]", required=False)
+def confirm(change_id: str | None) -> None:
+    """Keep a rule that "netdiag firewall allow --apply" has put in and that waits to be confirmed.
+
+    \b
+    Example, at another terminal:
+      netdiag firewall confirm
+    """
+    from netdiag.host.change import confirm as keep
+    from netdiag.host.change import pending
+
+    waiting = pending()
+    if change_id is None and len(waiting) != 1:
+        raise UsageError(
+            f"several changes wait to be confirmed, name one: {', '.join(waiting)}"
+            if waiting
+            else "no change waits to be confirmed"
+        )
+    problems = keep(change_id or waiting[0])
+    click.echo(f"kept: {change_id or waiting[0]}")
+    for problem in problems:
+        click.echo(f"but not permanently: {problem}")
+    sys.exit(1 if problems else 0)
+
+
+def _applied(answer: Allow, wanted: Wanted, options: Options, change_id: str, within_s: int) -> Allow:
+    """Put the rule in, trace again, and have it confirmed or taken back."""
+    from netdiag.host import LocalHost
+    from netdiag.host.allow import again
+    from netdiag.host.change import Change, State
+    from netdiag.report.allow_lines import after_lines, same_place
+
+    assert answer.fix is not None  # noqa: S101 - the caller has seen it
+    after: Trace | None = None
+    applied = False
+    try:
+        with Change(answer.fix, change_id=change_id, within_s=within_s) as change:
+            change.apply()
+            applied = True
+            with Progress("following the packet again"):
+                after = again(LocalHost(), wanted, answer.before, now_s=time.time(), options=options)
+            for line in after_lines(answer.before, after):
+                click.echo(line, err=True)
+            if same_place(answer.before, after):
+                change.undo()
+            else:
+                _decide(change, change_id)
+    except NetdiagError as error:
+        # What was done before is taken back by now.
+        return msgspec.structs.replace(answer, reason=str(error), applied=applied, after=after)
+    kept = change.state is State.KEPT
+    reason = "; ".join(change.problems)
+    if not reason and after.verdict is TraceVerdict.UNKNOWN:
+        reason = after.reason
+    return msgspec.structs.replace(answer, applied=True, after=after, kept=kept, reason=reason)
+
+
+def _decide(change: Change, change_id: str) -> None:
+    """Wait for a yes or a no at the terminal, for a confirmation elsewhere, or for the time to pass."""
+    from netdiag.host.change import State
+
+    terminal = sys.stdin.isatty()
+    if not terminal:
+        text = f"taken back in {change.left_s():.0f} s, unless confirmed: netdiag firewall confirm {change_id}"
+        click.echo(text, err=True)
+        change.settled()
+        return
+    click.echo(f"(or at another terminal: netdiag firewall confirm {change_id})", err=True)
+    while change.state is State.APPLIED:
+        click.echo(f"\r\x1b[Kkeep it? [y/N] ({change.left_s():.0f} s left) ", nl=False, err=True)
+        ready, _, _ = select.select([sys.stdin, change], [], [], 1.0)
+        if change in ready:
+            change.settled()
+            click.echo("", err=True)
+        elif sys.stdin in ready:
+            if sys.stdin.readline().strip().lower() in ("y", "yes"):
+                change.keep()
+            else:
+                change.undo()
+
+
+def _exit_code(answer: Allow) -> int:
+    """0 the packet is let through now, 1 it is not, 3 not known."""
+    last = answer.after if answer.kept and answer.after is not None else answer.before
+    if last.verdict is TraceVerdict.UNKNOWN:
+        return 3
+    return 0 if last.verdict is TraceVerdict.ACCEPT else 1

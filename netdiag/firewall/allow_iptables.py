@@ -1,0 +1,144 @@
+"""An accept in iptables' chains: right before the rule that decides, or where the operator's rules belong."""
+
+from __future__ import annotations
+
+import msgspec
+
+from netdiag.firewall.around import Around, call_sites, called, is_programs_chain
+from netdiag.firewall.flow import Flow
+from netdiag.firewall.persist import keep_by_hand
+from netdiag.model.facts import Backend
+from netdiag.model.firewall import FirewallRule, Owner
+from netdiag.model.fix import Fix, Proposal
+from netdiag.model.trace import Trace
+
+DOCKER_USER = "DOCKER-USER"
+_DOCKERS = (Owner.DOCKER, Owner.SWARM)
+
+
+class Spot(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a rule goes: before number ``number`` of a chain, or behind its last rule."""
+
+    chain: str
+    number: int | None
+    notes: tuple[str, ...] = ()
+
+    def place(self, table: str) -> str:
+        """In words."""
+        if self.number is None:
+            return f"{table} {self.chain}, behind its last rule"
+        return f"{table} {self.chain}, before rule {self.number}"
+
+
+def tool_of(rule: FirewallRule, *, both: bool, plain: Backend | None = None) -> str:
+    """Which iptables writes where this rule is. The plain name is used only where it surely means that variant.
+
+    Args:
+        both: Both variants hold rules here.
+        plain: What the plain name is, where that is known.
+    """
+    tool = "ip6tables" if rule.family == "ip6" else "iptables"
+    if plain is rule.backend and not both:
+        return tool
+    if rule.backend is Backend.IPTABLES_LEGACY:
+        return f"{tool}-legacy"
+    return f"{tool}-nft" if both or plain is not None else tool
+
+
+def match_words(flow: Flow) -> list[str]:
+    """The flow in iptables' words."""
+    words = ["-s", flow.source] if flow.source else []
+    words += ["-d", flow.destination] if flow.destination else []
+    words += ["-p", flow.protocol]
+    if flow.icmp_type is not None:
+        words += [f"--{'icmpv6' if flow.protocol == 'icmpv6' else 'icmp'}-type", str(flow.icmp_type)]
+    words += ["--sport", str(flow.source_port)] if flow.source_port is not None else []
+    words += ["--dport", str(flow.destination_port)] if flow.destination_port is not None else []
+    return words
+
+
+def accept_words(tool: str, table: str, spot: Spot, flow: Flow) -> tuple[list[str], list[str]]:
+    """The command that adds an accept, and the one that deletes it again."""
+    head = [tool, *(() if table == "filter" else ("-t", table))]
+    rule = [*match_words(flow), "-j", "ACCEPT"]
+    place = ["-A", spot.chain] if spot.number is None else ["-I", spot.chain, str(spot.number)]
+    return [*head, *place, *rule], [*head, "-D", spot.chain, *rule]
+
+
+def plan_iptables(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
+    """The accept for a rule or policy that iptables wrote."""
+    spot = _spot(trace, rule, around)
+    if spot is None:
+        owner = rule.owner.value
+        return Proposal(
+            reason=f"{rule.chain} belongs to {owner}, which writes it again, and the trace does not show which rule of"
+            " a built-in chain leads there"
+        )
+    fix = fix_at(spot, rule, flow, around)
+    return Proposal(fix=msgspec.structs.replace(fix, persist=keep_by_hand(around, fix.commands[0].text)))
+
+
+def fix_at(spot: Spot, rule: FirewallRule, flow: Flow, around: Around) -> Fix:
+    """An accept at a place of the rule's own table; how it is kept is the caller's to say."""
+    tool = tool_of(rule, both=around.both_variants(), plain=around.plain)
+    accept, undo = accept_words(tool, rule.table, spot, flow)
+    return Fix(
+        host=around.host,
+        summary=f"accept this flow in {spot.place(rule.table)}",
+        place=spot.place(rule.table),
+        covers=flow.covers(),
+        commands=(around.command(accept),),
+        undo=(around.command(undo),),
+        notes=spot.notes,
+    )
+
+
+def _spot(trace: Trace, rule: FirewallRule, around: Around) -> Spot | None:
+    """Where the accept goes; None where that cannot be told."""
+    sites = call_sites(trace, rule)
+    outer = [rule, *(site.rule for site in sites)]
+    if rule.owner in _DOCKERS or is_dockers(rule.chain) or rule.policy is not None:
+        spot = _docker_user(outer, around)
+        if spot is not None:
+            return spot
+    for at in outer:
+        if is_programs_chain(at.chain):
+            continue
+        notes: tuple[str, ...] = ()
+        if at is not rule:
+            notes = (f"{rule.chain} is not touched: its owner, {rule.owner.value}, writes it again",)
+        return Spot(chain=at.chain, number=at.number, notes=notes)
+    return None
+
+
+def is_dockers(chain: str) -> bool:
+    """Whether a chain is one of the engine's own."""
+    return chain != DOCKER_USER and (chain == "DOCKER" or chain.startswith("DOCKER-"))
+
+
+def _docker_user(outer: list[FirewallRule], around: Around) -> Spot | None:
+    """The engine's chain for the operator's rules, if FORWARD goes through it before it comes to what decides."""
+    entry = outer[-1]
+    if entry.table != "filter" or entry.chain != "FORWARD":
+        return None
+    forward, user = around.saved_chain(entry, "FORWARD"), around.saved_chain(entry, DOCKER_USER)
+    if forward is None or user is None:
+        return None
+    before = any(
+        each.words == ("-j", DOCKER_USER) and (entry.number is None or each.number < entry.number)
+        for each in forward.rules
+    )
+    if not before:
+        return None
+    # Behind whatever the operator drops there himself, and before the engine's RETURN at the end.
+    number = next((each.number for each in user.rules if "RETURN" in each.words), None)
+    notes = ["the engine's own chains are not touched"]
+    if any("ISOLATION" in each.chain for each in outer):
+        notes.append(
+            "the engine keeps these two networks apart on purpose, and does so before its rule for answers: this lets one"
+            " flow's packets through, and its answers have to be let through as well; connecting both containers to one"
+            " network is simpler"
+        )
+    if called(entry) or entry.policy is not None:
+        notes.append("a container's address changes when it is created anew; the rule does not follow it")
+    return Spot(chain=DOCKER_USER, number=number, notes=tuple(notes))

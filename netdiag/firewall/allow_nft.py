@@ -1,0 +1,77 @@
+"""An accept in a chain that nft wrote."""
+
+from __future__ import annotations
+
+from netdiag.firewall.around import Around, call_sites, is_programs_chain
+from netdiag.firewall.flow import Flow
+from netdiag.firewall.persist import keep_native
+from netdiag.model.firewall import FirewallRule, Owner
+from netdiag.model.fix import HANDLE, Fix, Proposal
+from netdiag.model.trace import Trace
+
+_TABLES = {
+    Owner.DOCKER: "the engine writes its nft tables itself and has no chain for an operator's rules in them: publish"
+    " the port, or connect both containers to one network",
+    Owner.SWARM: "the engine writes its nft tables itself and has no chain for an operator's rules in them",
+    Owner.KUBE: "kube-proxy writes its nft tables again: what it refuses is a matter of the Service or of its endpoints",
+}
+
+
+def plan_nft(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
+    """The accept before a rule of nft's, or at the end of a base chain for its policy."""
+    at = rule
+    if is_programs_chain(rule.chain) or rule.owner in _TABLES:
+        sites = [site.rule for site in call_sites(trace, rule)]
+        outside = next(
+            (site for site in sites if not is_programs_chain(site.chain) and site.owner not in _TABLES), None
+        )
+        if outside is None:
+            return Proposal(reason=_TABLES.get(rule.owner, f"{rule.chain} belongs to {rule.owner.value}"))
+        at = outside
+    if at.handle is None and at.policy is None:
+        return Proposal(reason=f"the handle of {rule.place()} is not known")
+    match = match_words(flow, at.family)
+    if not match:
+        return Proposal(reason=f"family {at.family} has no match for {flow.covers()}")
+    comment = f"netdiag-{around.rule_id}"
+    chain = [at.family, at.table, at.chain]
+    where = ["add", "rule", *chain] if at.policy is not None else ["insert", "rule", *chain, "handle", str(at.handle)]
+    add = around.command(["nft", *where, *match, "accept", "comment", f'"{comment}"'])
+    place = f"{at.family} {at.table} {at.chain}, " + (
+        "behind its last rule" if at.policy is not None else f"before rule {at.number}"
+    )
+    listing = around.command(["nft", "-a", "list", "chain", *chain]).text
+    delete = ["nft", "delete", "rule", *chain, "handle"]
+    # nft deletes by handle only, and the handle is the kernel's to give.
+    pasted = f"""{around.command(delete).text} $({listing} | sed -n 's/.* comment "{comment}" # handle //p')"""
+    fix = Fix(
+        host=around.host,
+        summary=f"accept this flow in {place}",
+        place=place,
+        covers=flow.covers(),
+        commands=(add,),
+        undo=(around.command([*delete, HANDLE], comment=comment, text=pasted),),
+        persist=keep_native(around, at, " ".join([*match, "accept"])),
+        notes=() if at is rule else (f"{rule.chain} is not touched: its owner, {rule.owner.value}, writes it again",),
+    )
+    return Proposal(fix=fix)
+
+
+def match_words(flow: Flow, family: str) -> list[str]:
+    """The flow in nft's words; empty where the family cannot say it."""
+    if flow.protocol == "arp":
+        ends = [("saddr", flow.source), ("daddr", flow.destination)]
+        words = [word for end, address in ends if address for word in ("arp", end, "ip", address)]
+        return words if family in ("arp", "bridge", "netdev") and words else []
+    if family == "arp":
+        return []
+    kind = "ip6" if flow.family == 6 else "ip"
+    words = [kind, "saddr", flow.source] if flow.source else []
+    words += [kind, "daddr", flow.destination] if flow.destination else []
+    if flow.icmp_type is not None:
+        return [*words, "icmpv6" if flow.protocol == "icmpv6" else "icmp", "type", str(flow.icmp_type)]
+    if flow.source_port is None and flow.destination_port is None:
+        return [*words, "meta", "l4proto", flow.protocol]
+    words += [flow.protocol, "sport", str(flow.source_port)] if flow.source_port is not None else []
+    words += [flow.protocol, "dport", str(flow.destination_port)] if flow.destination_port is not None else []
+    return words

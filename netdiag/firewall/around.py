@@ -1,0 +1,118 @@
+"""What surrounds a rule that decided: the other rules of its namespace, and how its chain was come to."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+
+import msgspec
+
+from netdiag.firewall.counters import target_of
+from netdiag.firewall.listing import read_listing
+from netdiag.firewall.owner import owner_of
+from netdiag.firewall.save_text import SavedChain, nft_family, read_save, split_words
+from netdiag.model.facts import HOST, Backend, FirewallSaved, Identity, RuleSet
+from netdiag.model.firewall import FirewallRule, Owner
+from netdiag.model.fix import Command
+from netdiag.model.trace import Trace, TraceStep
+
+BUILT_IN = frozenset({"INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTING"})
+"""Chains of iptables that no program owns."""
+_CALL = re.compile(r"\b(?:jump|goto) (\S+)")
+_QUOTED = re.compile(r'"[^"]*"')
+
+
+class Around(msgspec.Struct, frozen=True, kw_only=True):
+    """What the planner is told beside the trace.
+
+    Attributes:
+        host: Its name, for the answer.
+        rule_sets: The rules of the namespace that the packet was traced in.
+        plain: Which variant the name ``iptables`` is here; None where that is not known.
+        netns: The file that names the namespace, where it is not the host's own.
+        rule_id: What is written into the comment of a rule of nft's, so that it is found again.
+    """
+
+    host: str
+    rule_sets: tuple[RuleSet, ...]
+    identity: Identity | None = None
+    saved: FirewallSaved | None = None
+    plain: Backend | None = None
+    namespace: str = HOST
+    netns: str = ""
+    rule_id: str
+
+    def saved_chain(self, rule: FirewallRule, chain: str) -> SavedChain | None:
+        """A chain of the rule's own table, as iptables shows it; None where it does not."""
+        for rules in self.rule_sets:
+            if rules.backend is rule.backend and nft_family(rules.family) == rule.family:
+                return read_save(rules.text).tables.get(rule.table, {}).get(chain)
+        return None
+
+    def both_variants(self) -> bool:
+        """Whether both iptables variants hold rules here."""
+        return {Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY} <= {rules.backend for rules in self.rule_sets}
+
+    def is_active(self, service: str) -> bool:
+        """Whether a program that owns rules runs on this host."""
+        services = self.saved.services if self.saved is not None else ()
+        return any(each.name == service and each.active for each in services)
+
+    def is_base(self, rule: FirewallRule) -> bool:
+        """Whether the rule's chain hangs on a hook itself."""
+        if rule.backend is not Backend.NFT_NATIVE:
+            return rule.chain in BUILT_IN
+        for rules in self.rule_sets:
+            if rules.backend is Backend.NFT_NATIVE:
+                chain = read_listing(rules.text).get((rule.family, rule.table, rule.chain))
+                if chain is not None:
+                    return bool(chain.hook)
+        return rule.policy is not None
+
+    def command(self, argv: Sequence[str], *, comment: str = "", text: str = "") -> Command:
+        """A command in the namespace that the packet was traced in."""
+        prefix = ("nsenter", f"--net={self.netns}", "--") if self.netns else ()
+        whole = (*prefix, *argv)
+        return Command(argv=whole, text=text or shell_text(whole), comment=comment)
+
+
+def shell_text(argv: Sequence[str]) -> str:
+    """A command as an operator types it: an option's value is quoted, not the option with it."""
+    words = []
+    for word in argv:
+        option, equals, value = word.partition("=")
+        if equals and option.startswith("--") and shlex.quote(option) == option:
+            words.append(f"{option}={shlex.quote(value)}")
+        else:
+            words.append(shlex.quote(word))
+    return " ".join(words)
+
+
+def called(rule: FirewallRule) -> str:
+    """The chain that a rule jumps or goes to; empty where it does neither."""
+    if rule.text.startswith("-A "):
+        return target_of(split_words(rule.text))
+    found = _CALL.search(_QUOTED.sub("", rule.text))
+    return found[1] if found is not None else ""
+
+
+def call_sites(trace: Trace, rule: FirewallRule) -> tuple[TraceStep, ...]:
+    """The rules that led the packet into the chain of ``rule``, the nearest one first."""
+    sites: list[TraceStep] = []
+    chain = rule.chain
+    for step in reversed(trace.path):
+        at = step.rule
+        if (
+            step.verdict in ("jump", "goto")
+            and (at.family, at.table) == (rule.family, rule.table)
+            and called(at) == chain
+        ):
+            sites.append(step)
+            chain = at.chain
+    return tuple(sites)
+
+
+def is_programs_chain(chain: str) -> bool:
+    """Whether a program writes this chain again whenever it likes."""
+    return chain not in BUILT_IN and owner_of(chain, "") is not Owner.OPERATOR

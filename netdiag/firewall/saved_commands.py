@@ -1,0 +1,165 @@
+"""The commands that make running and saved rules agree: save what runs, or bring back what is saved.
+
+No command flushes, and where programs have rules of their own only the one rule is written into the file: a whole save
+would write theirs as well, and they would come back beside what the programs write at their start.
+"""
+
+from __future__ import annotations
+
+import re
+
+from netdiag.firewall.save_text import split_words
+from netdiag.firewall.saved_text import canonical
+from netdiag.model.facts import Backend, Identity
+from netdiag.model.firewall import FirewallRule
+
+DEBIAN = frozenset({"debian", "ubuntu", "raspbian", "linuxmint"})
+RED_HAT = frozenset({"rhel", "centos", "fedora", "rocky", "almalinux", "ol", "amzn"})
+FILES = {
+    ("netfilter-persistent", 4): "/etc/iptables/rules.v4",
+    ("netfilter-persistent", 6): "/etc/iptables/rules.v6",
+    ("iptables.service", 4): "/etc/sysconfig/iptables",
+    ("iptables.service", 6): "/etc/sysconfig/ip6tables",
+}
+"""What the mechanisms that load whole tables read, by family."""
+_BUILTIN = frozenset({"INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTING"})
+_WAYS = {way: way for way in ("input", "output", "forward")}
+_SIMPLE = re.compile(
+    r"^(?:-s (?P<source>\S+) )?-p (?P<proto>tcp|udp) -m (?P=proto) --dport (?P<port>\d+) -j (?P<target>ACCEPT|DROP|REJECT)\b"
+)
+
+
+def bring_back(rule: FirewallRule, plain: Backend | None) -> tuple[str, ...]:
+    """Add a rule that is saved and does not run, at the place that it has in the file."""
+    if rule.backend is Backend.NFT_NATIVE:
+        where = f"{rule.family} {rule.table} {rule.chain}"
+        if rule.number is None or rule.number < 2:
+            return (f"nft {_shell(f'insert rule {where} {rule.text}')}",)
+        return (f"nft {_shell(f'add rule {where} index {rule.number - 2} {rule.text}')}",)
+    number = f" {rule.number}" if rule.number is not None else ""
+    return (f"{_tool(rule, plain)} -w{_table(rule)} -I {rule.chain}{number} {_body(rule)}",)
+
+
+def set_policy(rule: FirewallRule, policy: str, plain: Backend | None) -> tuple[str, ...]:
+    """Set a chain's policy."""
+    if rule.backend is Backend.NFT_NATIVE:
+        return (f"nft {_shell(f'chain {rule.family} {rule.table} {rule.chain} {{ policy {policy}; }}')}",)
+    return (f"{_tool(rule, plain)} -w{_table(rule)} -P {rule.chain} {policy}",)
+
+
+def save_into(rule: FirewallRule, path: str, raw: str, anchor: str) -> tuple[str, ...]:
+    """Write one rule of iptables into a rules file whose text is ``raw``.
+
+    ``anchor`` is the line in front of which it belongs; empty for the end of its chain.
+    """
+    table, chain = rule.table, rule.chain
+    start = re.escape(f"*{table}")
+    commands: list[str] = []
+    if not re.search(rf"^\*{re.escape(table)}\s*$", raw, re.MULTILINE):
+        commands.append(f"grep -qs '^{start}' {path} || printf '%s\\n' '*{table}' COMMIT >> {path}")
+    if chain not in _BUILTIN and not re.search(rf"^:{re.escape(chain)}\s", raw, re.MULTILINE):
+        commands.append(f"grep -q '^:{chain} ' {path} || sed -i '/^{start}/a :{chain} - [0:0]' {path}")
+    place = f"^{_sed_pattern(anchor)}$" if anchor else "^COMMIT"
+    commands.append(f"sed -i -e '/^{start}/,/^COMMIT/{{/{place}/i {_sed_text(rule.text)}' -e '}}' {path}")
+    return tuple(commands)
+
+
+def delete_line(line: str, path: str) -> tuple[str, ...]:
+    """Take one rule out of a rules file."""
+    return (f"sed -i '/^{_sed_pattern(line)}$/d' {path}",)
+
+
+def save_nft(rule: FirewallRule, path: str) -> tuple[str, ...]:
+    """Write one rule of nft behind the tables of a file, at the place that it has now."""
+    where = f"{rule.family} {rule.table} {rule.chain}"
+    number = rule.number or 1
+    line = f"insert rule {where} {rule.text}" if number < 2 else f"add rule {where} index {number - 2} {rule.text}"
+    return (f"printf '%s\\n' {_shell(line)} >> {path}",)
+
+
+def save_nft_table(family: str, table: str, path: str, *, enable: bool) -> tuple[str, ...]:
+    """Write a whole table of nft behind what a file has."""
+    save = f"nft -s list table {family} {table} >> {path}"
+    return (save, "systemctl enable nftables") if enable else (save,)
+
+
+def load_file(path: str) -> tuple[str, ...]:
+    """Load a file of nft without what it says of throwing everything away."""
+    return (f"sed '/^ *flush ruleset/d' {path} | nft -f -",)
+
+
+def save_ufw(rule: FirewallRule) -> tuple[str, ...]:
+    """Give a rule of iptables to ufw: as a rule of its own words, else in its file; none where it has no chain for it.
+
+    user.rules is not for hands: ufw writes it again from what it was told.
+    """
+    six = "6" if rule.family == "ip6" else ""
+    way = _WAYS.get(rule.chain.removeprefix(f"ufw{six}-user-")) or _WAYS.get(rule.chain.lower(), "")
+    if rule.table != "filter" or not way:
+        return ()
+    told = _as_ufw(rule) if way == "input" else ""
+    if told:
+        return (told,)
+    text = re.sub(r"^-A \S+", f"-A ufw{six}-before-{way}", rule.text)
+    return (f"sed -i -e '/^\\*filter/,/^COMMIT/{{/^COMMIT/i {_sed_text(text)}' -e '}}' /etc/ufw/before{six}.rules",)
+
+
+def _as_ufw(rule: FirewallRule) -> str:
+    """The rule as a command of ufw; empty where its words do not say all of it."""
+    found = _SIMPLE.match(canonical(split_words(rule.text)[2:], 6 if rule.family == "ip6" else 4))
+    if not found:
+        return ""
+    verb = {"ACCEPT": "allow", "DROP": "deny", "REJECT": "reject"}[found["target"]]
+    return f"ufw {verb} proto {found['proto']} from {found['source'] or 'any'} to any port {found['port']}"
+
+
+def save_direct(rule: FirewallRule) -> tuple[str, ...]:
+    """Keep a rule of iptables in firewalld's permanent direct rules."""
+    family = "ipv6" if rule.family == "ip6" else "ipv4"
+    return (f"firewall-cmd --permanent --direct --add-rule {family} {rule.table} {rule.chain} 0 {_body(rule)}",)
+
+
+def install_keeper(identity: Identity | None, rule: FirewallRule) -> tuple[tuple[str, ...], str]:
+    """What this distribution keeps iptables rules with: the commands that install it, and its file."""
+    family = 6 if rule.family == "ip6" else 4
+    distribution = identity.distribution_id if identity is not None else ""
+    if distribution in DEBIAN:
+        return ("apt-get install iptables-persistent",), FILES["netfilter-persistent", family]
+    if distribution in RED_HAT:
+        enable = f"systemctl enable {'ip6tables' if family == 6 else 'iptables'}"
+        return ("dnf install iptables-services", enable), FILES["iptables.service", family]
+    return (), ""
+
+
+def save_all(mechanism: str, family: str) -> tuple[str, ...]:
+    """Save everything that runs; only right where no program has rules of its own."""
+    if mechanism == "iptables.service":
+        return (f"service {'ip6tables' if family == 'ip6' else 'iptables'} save",)
+    return ("netfilter-persistent save",)
+
+
+def _tool(rule: FirewallRule, plain: Backend | None) -> str:
+    tool = "ip6tables" if rule.family == "ip6" else "iptables"
+    if rule.backend is plain:
+        return tool
+    return tool + ("-legacy" if rule.backend is Backend.IPTABLES_LEGACY else "-nft")
+
+
+def _table(rule: FirewallRule) -> str:
+    return "" if rule.table == "filter" else f" -t {rule.table}"
+
+
+def _body(rule: FirewallRule) -> str:
+    return re.sub(r"^-[AI] \S+ ?", "", rule.text)
+
+
+def _shell(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _sed_text(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "'\\''")
+
+
+def _sed_pattern(text: str) -> str:
+    return re.sub(r"([][\\/.*^$])", r"\\\1", text).replace("'", "'\\''")

@@ -1,0 +1,89 @@
+"""From a traced packet on this machine to the rule that lets it through, and the packet traced again."""
+
+from __future__ import annotations
+
+import msgspec
+
+from netdiag.errors import UsageError
+from netdiag.facts.context import Context, Options
+from netdiag.facts.firewall import gather_firewall
+from netdiag.facts.trace_wanted import Wanted
+from netdiag.firewall.allow import plan
+from netdiag.firewall.around import Around
+from netdiag.host.collect import collect
+from netdiag.host.drive import Carrier, drive
+from netdiag.host.trace import trace
+from netdiag.model.facts import HOST, Backend, Namespace
+from netdiag.model.fix import Allow
+from netdiag.model.trace import Trace, TracePath, TraceVerdict
+from netdiag.model.wire import Request
+
+
+def propose(carrier: Carrier, wanted: Wanted, *, now_s: float, options: Options, rule_id: str) -> Allow:
+    """Trace a packet and plan the least rule that lets it through; nothing is changed.
+
+    Args:
+        carrier: Whom to ask.
+        wanted: The packet.
+        now_s: Unix time.
+        options: What the operator chose.
+        rule_id: Letters and digits that no other rule's comment has.
+
+    Raises UsageError when this host cannot trace, or the packet says too little to make a rule of.
+    """
+    if wanted.path is not TracePath.OUT and not wanted.source:
+        raise UsageError("--src says from whom the packet comes: a rule is made for one peer")
+    before = trace(carrier, wanted, now_s=now_s, options=options)
+    if before.verdict not in (TraceVerdict.DROP, TraceVerdict.REJECT):
+        reason = before.reason if before.verdict is TraceVerdict.UNKNOWN else ""
+        return Allow(packet=before.packet, before=before, fix=None, reason=reason)
+    found = plan(before, _around(carrier, before, now_s=now_s, options=options, rule_id=rule_id))
+    return Allow(packet=before.packet, before=before, fix=found.fix, reason=found.reason)
+
+
+def again(carrier: Carrier, wanted: Wanted, before: Trace, *, now_s: float, options: Options) -> Trace:
+    """Trace the same packet once more; its source port is another one unless the operator gave it."""
+    packet = before.packet
+    same = msgspec.structs.replace(
+        wanted,
+        source=packet.source,
+        destination=packet.destination,
+        in_device=packet.in_device if wanted.path is not TracePath.OUT else "",
+        out_device=packet.out_device if wanted.path is TracePath.OUT else wanted.out_device,
+    )
+    return trace(carrier, same, now_s=now_s, options=options)
+
+
+def _around(carrier: Carrier, before: Trace, *, now_s: float, options: Options, rule_id: str) -> Around:
+    names = ["identity", "kernel", "firewall_saved"]
+    place = before.packet.namespace
+    if place != HOST:
+        names.append("namespaces")
+    facts = collect(carrier, names, now_s=now_s, options=options)
+    here = Namespace(id=HOST, path="", inode=0)
+    if place != HOST:
+        found = (facts.namespaces.value or {}).get(place)
+        if found is None:
+            raise UsageError(f"the namespace {place} is not there any more")
+        here = found
+    context = Context(options=options, namespaces={place: here}, kernel=facts.kernel.value)
+    rules = drive(gather_firewall(context), carrier)
+    (version,) = carrier.ask([Request("command", {"argv": ["iptables", "--version"]}, 2.0)])
+    identity = facts.identity.value
+    return Around(
+        host=identity.hostname if identity is not None else "",
+        rule_sets=(rules.value or {}).get(place, ()),
+        identity=identity,
+        saved=facts.firewall_saved.value,
+        plain=_variant(version.data["stdout"] if version.data is not None else ""),
+        namespace=place,
+        netns=here.path,
+        rule_id=rule_id,
+    )
+
+
+def _variant(version: str) -> Backend | None:
+    """What ``iptables --version`` says it is; the variants were told apart since 1.8.0."""
+    if "nf_tables" in version:
+        return Backend.IPTABLES_NFT
+    return Backend.IPTABLES_LEGACY if version.startswith("iptables v") else None

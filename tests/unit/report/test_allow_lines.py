@@ -1,0 +1,107 @@
+"""What people read of an allow."""
+
+import msgspec
+
+from netdiag.model.facts import Backend
+from netdiag.model.firewall import FirewallRule
+from netdiag.model.fix import Allow, Command, Fix
+from netdiag.model.report import Confidence
+from netdiag.model.trace import Trace, TracedPacket, TracePath, TraceVerdict
+from netdiag.report.allow_lines import after_lines, proposal_lines, result_lines, same_place
+
+PACKET = TracedPacket(
+    path=TracePath.IN,
+    in_device="eth0",
+    source="192.0.2.21",
+    destination="192.0.2.10",
+    protocol="tcp",
+    destination_port=2377,
+)
+
+
+def trace(text="-A INPUT -j DROP", number=2, verdict=TraceVerdict.DROP, reason=""):
+    rule = FirewallRule(
+        backend=Backend.IPTABLES_NFT, family="ip", table="filter", chain="INPUT", number=number, text=text
+    )
+    return Trace(
+        verdict=verdict,
+        rule=rule if text else None,
+        policy=None,
+        confidence=Confidence.PROVEN,
+        path=(),
+        level="owned-trace",
+        elapsed_ms=None,
+        reason=reason,
+        packet=PACKET,
+    )
+
+
+def command(text):
+    return Command(argv=tuple(text.split()), text=text)
+
+
+FIX = Fix(
+    host="b",
+    summary="",
+    place="filter INPUT, before rule 2",
+    covers="tcp from 192.0.2.21 to port 2377",
+    commands=(command("one"), command("two")),
+    undo=(command("undo one"), command("undo two")),
+    persist=("save",),
+    notes=("a note",),
+)
+
+
+def answer(before, **fields):
+    return Allow(packet=PACKET, before=before, **{"fix": None, **fields})
+
+
+def test_a_proposal():
+    text = proposal_lines(answer(trace(), fix=FIX))
+    assert text[0] == "DROP: tcp from 192.0.2.21 to 192.0.2.10 port 2377, arriving on eth0"
+    assert text[text.index("To let it through (filter INPUT, before rule 2):") :] == [
+        "To let it through (filter INPUT, before rule 2):",
+        "  one",
+        "  two",
+        "",
+        "Undo:",
+        "  undo two",
+        "  undo one",
+        "",
+        "To keep it:",
+        "  save",
+        "",
+        "It lets through: tcp from 192.0.2.21 to port 2377 (risk: low)",
+        "  a note",
+    ]
+
+
+def test_no_proposal():
+    assert proposal_lines(answer(trace(), reason="because"))[-1] == "No rule is proposed: because"
+    said = proposal_lines(answer(trace(verdict=TraceVerdict.ACCEPT)))
+    assert said[-1] == "It is let through already: nothing is to be done."
+
+
+def test_what_decides_with_the_rule_in_place():
+    before = trace()
+    moved = trace(number=3)
+    assert same_place(before, moved)
+    assert not same_place(before, trace("-A INPUT -j REJECT", 3))
+    assert not same_place(before, trace(verdict=TraceVerdict.ACCEPT))
+    assert "of no use" in after_lines(before, moved)[-1]
+    other = after_lines(before, trace("-A INPUT -j REJECT", 3, TraceVerdict.REJECT))
+    assert other == [
+        "with the rule: drop -> reject",
+        "  now by iptables-nft ip filter INPUT rule 3: -A INPUT -j REJECT",
+    ]
+    lost = trace("", verdict=TraceVerdict.UNKNOWN, reason="it was lost")
+    assert after_lines(before, lost) == ["with the rule: drop -> unknown", "  it was lost"]
+
+
+def test_what_became_of_it():
+    before, after = trace(), trace(verdict=TraceVerdict.ACCEPT)
+    assert result_lines(answer(before, fix=FIX, reason="no tool"))[-1] == "Nothing is changed: no tool"
+    done = answer(before, fix=FIX, applied=True, after=after)
+    assert result_lines(done)[-1] == "Taken back. With the rule the packet's verdict was: accept."
+    kept = msgspec.structs.replace(done, kept=True, reason="not permanently")
+    assert result_lines(kept)[-2:] == ["Kept. The packet's verdict is now: accept.", "  not permanently"]
