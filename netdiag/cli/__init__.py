@@ -28,6 +28,7 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "analyze": Entry("netdiag.cli.analyze:analyze", "Give the findings of bundles, with no host and no network."),
     "ask": Entry("netdiag.cli.ask:ask", "Write the message for the admin of the other host."),
+    "clean": Entry("netdiag.cli.clean:clean", "Remove what a killed netdiag left on this host."),
     "collect": Entry("netdiag.cli.bundle:collect", "Write this host's facts into a bundle."),
     "explain": Entry("netdiag.cli.explain:explain", "Say what a cause or a check means and how it is healed."),
     "facts": Entry("netdiag.cli.facts:facts", "Show what is known of this host."),

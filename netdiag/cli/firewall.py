@@ -44,9 +44,15 @@ firewall.add_command(diff)
     metavar="SECONDS",
     help="Send nothing: follow the first such packet that comes by itself.",
 )
+@click.option(
+    "--level",
+    "level",
+    type=click.Choice(["owned-trace", "swept-trace", "counters", "facts"]),
+    help="A level below the one that this host allows (netdiag facts level).",
+)
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def trace(wait_s: float | None, load_modules: bool, output: str, **options: Any) -> None:
+def trace(wait_s: float | None, level: str | None, load_modules: bool, output: str, **options: Any) -> None:
     r"""Send one packet through this host's rules and say which of them decides, as the kernel tells it.
 
     The packet reaches nobody: it is taken away behind the last rule, and nothing is answered to it. No rule is changed.
@@ -60,21 +66,23 @@ def trace(wait_s: float | None, load_modules: bool, output: str, **options: Any)
       netdiag firewall trace --container web --dport 80
       netdiag firewall trace --wait 30 --src 192.0.2.21 --proto tcp --dport 2377
     """
+    from netdiag.facts.level import Level
     from netdiag.host import LocalHost
     from netdiag.host.collect import local_options
     from netdiag.host.trace import find_namespace, watch
     from netdiag.host.trace import trace as run
     from netdiag.report.trace_lines import lines
 
+    forced = Level(level) if level is not None else None
     container, netns = named_namespace(options)
     asked, host, now_s = local_options(load_modules=load_modules), LocalHost(), time.time()
     with Progress("following a packet" if wait_s is None else f"waiting for a packet, at most {wait_s:g} s"):
         namespace = find_namespace(host, container=container, netns=netns, now_s=now_s, options=asked)
         wanted = wanted_of(options, namespace)
         if wait_s is None:
-            found = run(host, wanted, now_s=now_s, options=asked)
+            found = run(host, wanted, now_s=now_s, options=asked, forced=forced)
         else:
-            found = watch(host, wanted, now_s=now_s, options=asked, wait_s=wait_s)
+            found = watch(host, wanted, now_s=now_s, options=asked, wait_s=wait_s, forced=forced)
     if output == "json":
         sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
         sys.stdout.buffer.flush()

@@ -92,6 +92,12 @@ FEATURES: tuple[FeatureSpec, ...] = (
     _one("xfrm_user", "the engine programs encrypted overlays through it", "XFRM_USER"),
     _one("ipip", "Calico's IP-in-IP pools", "NET_IPIP", kind="ipip"),
     _one("tun", "probes that must arrive without a peer's help", "TUN"),
+    FeatureSpec(
+        "clsact",
+        "packets that must arrive without a peer's help, before kernel 6.6",
+        (Part(("NET_SCH_INGRESS",), ("sch_ingress",)), Part(("NET_CLS_BPF",), ("cls_bpf",))),
+    ),
+    _one("nfnetlink_log", "what legacy iptables chains report of a packet", "NETFILTER_NETLINK_LOG"),
     _one("macvlan", "macvlan networks", "MACVLAN", kind="macvlan"),
     _one("dummy", "interfaces for service addresses", "DUMMY", kind="dummy"),
 )

@@ -6,6 +6,7 @@ import ipaddress
 from typing import Any
 
 from netdiag.errors import UsageError
+from netdiag.facts.level import Level
 from netdiag.facts.route_lookup import gather_lookup
 from netdiag.facts.trace_wanted import PORTS, Wanted, checked
 from netdiag.firewall.trace import Rules
@@ -44,10 +45,24 @@ def gather_packet(wanted: Wanted, facts: Facts) -> Gather[TracedPacket]:
     return _packet(wanted, in_device or own.device, "", source, destination or _bare(own))
 
 
-def request_of(packet: TracedPacket, facts: Facts, *, wait_ms: int, rules: Rules | None = None) -> Request:
+def request_of(
+    packet: TracedPacket,
+    facts: Facts,
+    *,
+    wait_ms: int,
+    rules: Rules | None = None,
+    level: Level = Level.OWNED_TRACE,
+    legacy: bool = False,
+) -> Request:
     """The participant's part. It must have been made sure before that it loads no module that may not be loaded.
 
-    Without ``rules`` the packet is followed as far as anybody could have a chain.
+    Args:
+        packet: What is sent.
+        facts: Of this host.
+        wait_ms: How long the kernel is listened to.
+        rules: Without them the packet is followed as far as anybody could have a chain.
+        level: Whose table it makes.
+        legacy: Listen to legacy chains where the rules have any. One trace in a namespace can do so at a time.
     """
     here = _Here(facts, packet.namespace)
     params: dict[str, Any] = {
@@ -56,6 +71,8 @@ def request_of(packet: TracedPacket, facts: Facts, *, wait_ms: int, rules: Rules
         "dst": packet.destination,
         "proto": packet.protocol,
         "wait_ms": wait_ms,
+        "level": level.value,
+        "legacy": legacy and rules is not None and bool(rules.legacy_tables),
         "may_load": True,
     }
     optional = {
@@ -76,7 +93,7 @@ def request_of(packet: TracedPacket, facts: Facts, *, wait_ms: int, rules: Rules
     return Request("firewall-trace", params, timeout_s=wait_ms / 1000 + 3.0)
 
 
-def watch_request(wanted: Wanted, facts: Facts, *, wait_s: float) -> Request:
+def watch_request(wanted: Wanted, facts: Facts, *, wait_s: float, level: Level = Level.OWNED_TRACE) -> Request:
     """The request that waits for somebody else's packet. Raises UsageError where it says too little or too much."""
     here = _Here(facts, wanted.namespace)
     here.require(wanted.in_device, "--in")
@@ -98,6 +115,7 @@ def watch_request(wanted: Wanted, facts: Facts, *, wait_s: float) -> Request:
         "devices": [link.name for link in up if wanted.in_device in ("", link.name)] if arrives else [],
         "bridges": arrives and any(link.kind == "bridge" for link in here.links),
         "wait_ms": int(wait_s * 1000),
+        "level": level.value,
         "may_load": True,
     }
     optional = {

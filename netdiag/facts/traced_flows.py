@@ -12,15 +12,15 @@ import msgspec
 
 from netdiag.errors import UsageError
 from netdiag.facts.context import Context
-from netdiag.facts.level import Level, judge
+from netdiag.facts.level import Level, features_needed, judge
 from netdiag.facts.nft_dump import gather_listing
 from netdiag.facts.rounds import together
 from netdiag.facts.route_lookup import gather_lookup, gather_neighbour_unanswered
-from netdiag.facts.trace_events import decode_trace
+from netdiag.facts.trace_answer import read_answer
 from netdiag.facts.trace_plan import gather_packet, namespace_of, request_of
 from netdiag.facts.trace_surroundings import gather_suspects
 from netdiag.facts.trace_wanted import PORTS, Wanted, named
-from netdiag.firewall.trace import Rules, resolve, with_names
+from netdiag.firewall.trace import Rules, with_names
 from netdiag.model.facts import HOST, Absence, Backend, Facts
 from netdiag.model.firewall import Direction, Packet
 from netdiag.model.probes import TracedFlow
@@ -30,7 +30,7 @@ from netdiag.model.wire import Answer, Gather
 
 WAIT_MS = 500
 """How long the kernel is listened to for a packet that ends nowhere; all others end within a few milliseconds."""
-_NEEDS = {Direction.IN: ("nf_tables", "tun"), Direction.OUT: ("nf_tables",)}
+_LEGACY_WAIT_MS = 150
 
 
 def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[TracedFlow, ...]]:
@@ -46,8 +46,11 @@ def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[Trace
     sent = [plan for plan in planned if isinstance(plan, TracedPacket)]
     rules = (yield from _rules(facts)) if sent else Rules((), HOST)
     suspects: list[tuple[str, ...]] = yield from together([gather_suspects(plan, facts) for plan in sent])
-    requests = [request_of(plan, facts, wait_ms=WAIT_MS, rules=rules) for plan in sent]
+    level = judge(facts).level
+    requests = [request_of(plan, facts, wait_ms=WAIT_MS, rules=rules, level=level) for plan in sent]
     answers: list[Answer] = list((yield requests)) if requests else []
+    if rules.legacy_tables and Context(kernel=facts.kernel.value).present("nfnetlink_log"):
+        answers = yield from _with_legacy(sent, answers, rules, facts, level)
     plans = iter(planned)
     flows: list[TracedFlow] = []
     for packet, reason in zip(packets, refused, strict=True):
@@ -60,6 +63,24 @@ def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[Trace
         else:
             flows.append(_flow(packet, plan, answers.pop(0), rules, facts, suspects.pop(0)))
     return tuple((yield from together([_unless_unsendable(flow) for flow in flows])))
+
+
+def _with_legacy(
+    sent: Sequence[TracedPacket], answers: Sequence[Answer], rules: Rules, facts: Facts, level: Level
+) -> Gather[list[Answer]]:
+    """The answers, asked once more for each packet that ended nowhere: a legacy rule may have taken it.
+
+    One at a time, because a namespace has one logger.
+    """
+    heard: list[Answer] = []
+    for plan, answer in zip(sent, answers, strict=True):
+        if answer.data is None or answer.data["seen_us"] is not None:
+            heard.append(answer)
+            continue
+        request = request_of(plan, facts, wait_ms=_LEGACY_WAIT_MS, rules=rules, level=level, legacy=True)
+        (again,) = yield [request]
+        heard.append(again if again.data is not None else answer)
+    return heard
 
 
 def _unless_unsendable(flow: TracedFlow) -> Gather[TracedFlow]:
@@ -82,10 +103,11 @@ def _refused(packet: Packet, facts: Facts) -> TracedFlow | None:
         text = f"a packet of {named(packet.protocol)} that leaves would open the way in for the peer's"
         return TracedFlow(packet=packet, why_not=text)
     report = judge(facts)
-    if report.level is not Level.OWNED_TRACE:
+    if report.level not in (Level.OWNED_TRACE, Level.SWEPT_TRACE):
         return TracedFlow(packet=packet, why_not=report.why)
     known = Context(kernel=facts.kernel.value)
-    missing = [name for name in _NEEDS[packet.direction] if not known.present(name)]
+    needed = features_needed(facts, report.level, arrives=packet.direction is Direction.IN)
+    missing = [name for name in needed if not known.present(name)]
     if missing:
         why = f"that would load {' and '.join(missing)} into the kernel"
         return TracedFlow(packet=packet, why_not=why, would_load=True)
@@ -126,16 +148,8 @@ def _flow(
     if answer.data is None:
         return TracedFlow(packet=packet, why_not=answer.error.text if answer.error is not None else "no answer")
     data = answer.data
-    events = decode_trace(data["messages"])
-    resolved = resolve(
-        events.rows,
-        rules,
-        path=sent.path,
-        own_table=data["table"],
-        lost=data["lost"] or bool(events.error),
-        bridges=[link.index for link in (facts.links.value or {}).get(HOST, ()) if link.kind == "bridge"],
-        suspects=suspects,
-    )
+    links = (facts.links.value or {}).get(HOST, ())
+    resolved, _ = read_answer(data, rules, sent, links, suspects=suspects)
     resolved = with_names(resolved, rules, facts)
     decided = resolved.decided.rule if resolved.decided is not None else None
     known = resolved.verdict is not TraceVerdict.UNKNOWN
@@ -147,7 +161,7 @@ def _flow(
         confidence=Confidence.PROVEN if known else Confidence.POSSIBLE,
         path=resolved.path,
         nat=resolved.nat,
-        level=Level.OWNED_TRACE.value,
+        level=judge(facts).level.value,
         elapsed_ms=None if seen_us is None else round(seen_us / 1000, 2),
         reason=resolved.reason,
         packet=msgspec.structs.replace(sent, source_port=data["sport"] if sent.protocol in PORTS else None),

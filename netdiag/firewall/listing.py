@@ -14,6 +14,9 @@ _TABLE = re.compile(r"^table (\S+) (\S+) \{")
 _CHAIN = re.compile(r"^\tchain (\S+) \{")
 _BASE = re.compile(r"^type (\S+) hook (\S+) .*?priority ([^;]+);(?: policy (\S+);)?")
 _RULE = re.compile(r"^(.*\S)\s+# handle (\d+)$")
+_NAMED = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
+_NAMED_BRIDGE = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
+_PRIORITY = re.compile(r"^([a-z]+)?\s*([+-]?\s*\d+)?$")
 _COUNTER = re.compile(r"\bcounter packets (\d+) bytes \d+ ?")
 
 
@@ -77,3 +80,14 @@ def read_listing(text: str) -> Listing:
                     )
                 )
     return chains
+
+
+def priority_number(text: str, family: str) -> int | None:
+    """The number of a priority as nft lists it: "filter", "dstnat - 5", "-150"; None for what is none."""
+    found = _PRIORITY.match(text.strip())
+    if found is None or not (found[1] or found[2]):
+        return None
+    names = _NAMED_BRIDGE if family == "bridge" else _NAMED
+    if found[1] and found[1] not in names:
+        return None
+    return names.get(found[1] or "", 0) + int((found[2] or "0").replace(" ", ""))

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 import msgspec
 
 from netdiag.firewall.counters import target_of
-from netdiag.firewall.listing import ListedChain, Listing, read_listing
+from netdiag.firewall.listing import ListedChain, Listing, priority_number, read_listing
 from netdiag.firewall.owner import attribute
 from netdiag.firewall.save_text import SavedChain, nft_family, read_save
 from netdiag.model.facts import Backend, Facts, RuleSet
@@ -57,7 +57,8 @@ class Rules:
         self._namespace = namespace
         self._listing: Listing = _foreign(listing or {})
         self._saved: dict[tuple[str, str], dict[str, SavedChain]] = {}
-        self.legacy_tables: tuple[str, ...] = ()
+        self.legacy: dict[tuple[str, str], dict[str, SavedChain]] = {}
+        """The chains of legacy tables, by family and table."""
         for rules in rule_sets:
             if rules.backend is Backend.NFT_NATIVE:
                 self._listing = _foreign(read_listing(rules.text))
@@ -65,8 +66,13 @@ class Rules:
                 for table, chains in read_save(rules.text).tables.items():
                     self._saved[nft_family(rules.family), table] = chains
             elif rules.backend is Backend.IPTABLES_LEGACY:
-                tables = tuple(f"{nft_family(rules.family)} {table}" for table in read_save(rules.text).tables)
-                self.legacy_tables += tables
+                for table, chains in read_save(rules.text).tables.items():
+                    self.legacy[nft_family(rules.family), table] = chains
+
+    @property
+    def legacy_tables(self) -> tuple[str, ...]:
+        """The legacy tables in words, such as "ip filter"."""
+        return tuple(" ".join(each) for each in self.legacy)
 
     def watches_egress(self) -> bool:
         """Whether anybody has a chain at a device's egress hook."""
@@ -85,9 +91,15 @@ class Rules:
         """The chain of an event, as listed."""
         return self._listing.get((event.family, event.table, event.chain))
 
+    def priority(self, rule: FirewallRule) -> int | None:
+        """The priority of a rule's chain; None for a chain that is only called, or not listed."""
+        chain = self._listing.get((rule.family, rule.table, rule.chain))
+        return priority_number(chain.priority, rule.family) if chain is not None and chain.hook else None
+
     def attributed(self, rule: FirewallRule, callers: tuple[FirewallRule, ...], facts: Facts | None) -> FirewallRule:
         """The rule with its owner and what it serves, told from its form, its callers and the host's facts."""
-        return attribute(rule, callers, facts, chains=self._saved.get((rule.family, rule.table), {}))
+        saved = self.legacy if rule.backend is Backend.IPTABLES_LEGACY else self._saved
+        return attribute(rule, callers, facts, chains=saved.get((rule.family, rule.table), {}))
 
     def rule(self, event: TraceEvent, callers: tuple[FirewallRule, ...]) -> tuple[FirewallRule, int | None]:
         """The rule or policy of an event, and its counter. A rule that is not listed has an empty text.
@@ -142,6 +154,7 @@ def resolve(
     bridges: Collection[int] = (),
     waited: bool = False,
     suspects: Sequence[str] = (),
+    legacy_reports: bool = False,
 ) -> Resolved:
     """Say what became of the packet, and which rule or policy decided.
 
@@ -154,6 +167,7 @@ def resolve(
         bridges: Interface indexes of the namespace's bridges.
         waited: The packet was somebody else's, so that our last chain let it go on.
         suspects: What of this host could lose such a packet outside its filters, in words.
+        legacy_reports: Legacy chains were listened to as well (`netdiag.firewall.trace_variants.join` has the rest).
     """
     steps, callers = _steps(events, rules)
     told = [event for event in events if event.endpoints is not None]
@@ -179,7 +193,9 @@ def resolve(
             verdict = TraceVerdict.REJECT
         return _replace(found, verdict=verdict, decided=last, reason=reason)
     return _replace(
-        found, confidence=Confidence.POSSIBLE, reason=_why(events, last, rules, lost=lost, suspects=suspects)
+        found,
+        confidence=Confidence.POSSIBLE,
+        reason=_why(events, last, () if legacy_reports else rules.legacy_tables, lost=lost, suspects=suspects),
     )
 
 
@@ -318,7 +334,7 @@ def _rejects(rule: FirewallRule) -> bool:
 
 
 def _why(
-    events: Sequence[TraceEvent], last: TraceStep | None, rules: Rules, *, lost: bool, suspects: Sequence[str]
+    events: Sequence[TraceEvent], last: TraceStep | None, silent: Sequence[str], *, lost: bool, suspects: Sequence[str]
 ) -> str:
     if lost:
         return "the kernel could not deliver all trace events"
@@ -332,6 +348,6 @@ def _why(
     others = "routing, a reverse path filter, connection tracking or a BPF program"
     if suspects:
         others = f"{'; '.join(suspects)}; or {others}"
-    if rules.legacy_tables:
-        others = f"legacy iptables, whose chains do not report ({', '.join(rules.legacy_tables)}); or {others}"
+    if silent:
+        others = f"legacy iptables, whose chains do not report ({', '.join(silent)}); or {others}"
     return f"no nft rule dropped it, and it was lost {where}: {others}"

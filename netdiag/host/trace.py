@@ -10,15 +10,16 @@ import msgspec
 from netdiag.errors import UsageError
 from netdiag.facts.context import Context, Options
 from netdiag.facts.firewall import gather_firewall
-from netdiag.facts.level import Level, judge
+from netdiag.facts.level import Level, features_needed, judge
 from netdiag.facts.namespace_names import of_container, of_namespace
 from netdiag.facts.nft_dump import gather_listing
-from netdiag.facts.trace_events import decode_trace
+from netdiag.facts.trace_answer import read_answer
 from netdiag.facts.trace_plan import Wanted, gather_packet, namespace_of, request_of, watch_request
 from netdiag.facts.trace_surroundings import gather_surroundings, gather_suspects
-from netdiag.firewall.trace import Resolved, Rules, resolve, with_names
+from netdiag.firewall.trace import Resolved, Rules, with_names
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
+from netdiag.host.trace_levels import by_counters, by_reading
 from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, Facts
 from netdiag.model.firewall import Owner
 from netdiag.model.report import Confidence
@@ -26,23 +27,49 @@ from netdiag.model.trace import Trace, TracedPacket, TraceEvent, TracePath, Trac
 from netdiag.model.wire import Answer
 
 _UNUSABLE = (AbsenceKind.PERMISSION, AbsenceKind.MISSING, AbsenceKind.UNSUPPORTED)
+_WITHOUT_TABLE = {Level.COUNTERS: by_counters, Level.FACTS: by_reading}
 _NAMED_BY = {"engine": {Owner.DOCKER, Owner.SWARM}, "calico": {Owner.CALICO}}
 _NAMES_DEADLINE_S = 3.0
 """How long names are waited for: an engine that hangs costs no more, and the rule is known already."""
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 50: "esp", 51: "ah", 47: "gre", 4: "ipip"}
 
 
-def trace(carrier: Carrier, wanted: Wanted, *, now_s: float, options: Options, wait_ms: int = 500) -> Trace:
+def trace(
+    carrier: Carrier,
+    wanted: Wanted,
+    *,
+    now_s: float,
+    options: Options,
+    wait_ms: int = 500,
+    forced: Level | None = None,
+) -> Trace:
     """Send one packet through the host's packet filters and say which rule decides.
 
-    Raises UsageError when this host cannot trace (no root, no nf_tables), or the packet cannot be made.
+    Args:
+        carrier: Whom to ask.
+        wanted: The packet.
+        now_s: Unix time.
+        options: What the operator chose.
+        wait_ms: How long the kernel is listened to.
+        forced: A level below what this host allows.
+
+    Raises UsageError when the packet cannot be made, a module would have to be loaded, or the host does not allow the
+    level.
     """
-    return _Tracer(carrier, wanted, now_s, options).send(wait_ms)
+    return _Tracer(carrier, wanted, now_s, options, forced).send(wait_ms)
 
 
-def watch(carrier: Carrier, wanted: Wanted, *, now_s: float, options: Options, wait_s: float) -> Trace:
+def watch(
+    carrier: Carrier,
+    wanted: Wanted,
+    *,
+    now_s: float,
+    options: Options,
+    wait_s: float,
+    forced: Level | None = None,
+) -> Trace:
     """Wait for a packet of somebody else's, and say which rule decides about it. Raises UsageError as `trace` does."""
-    return _Tracer(carrier, wanted, now_s, options).wait(wait_s)
+    return _Tracer(carrier, wanted, now_s, options, forced).wait(wait_s)
 
 
 def find_namespace(carrier: Carrier, *, container: str, netns: str, now_s: float, options: Options) -> str:
@@ -58,7 +85,7 @@ def find_namespace(carrier: Carrier, *, container: str, netns: str, now_s: float
 class _Tracer:
     """One trace: the facts that it rests on, and the rules as they were before it."""
 
-    def __init__(self, carrier: Carrier, wanted: Wanted, now_s: float, options: Options) -> None:
+    def __init__(self, carrier: Carrier, wanted: Wanted, now_s: float, options: Options, forced: Level | None) -> None:
         self._carrier = carrier
         self._now_s = now_s
         self._wanted = wanted
@@ -66,33 +93,49 @@ class _Tracer:
         if wanted.namespace != HOST or wanted.path is TracePath.FORWARD:
             sections.append("namespaces")
         facts = collect(carrier, sections, now_s=now_s, options=options)
-        _require(facts, options, arrives=wanted.path is not TracePath.OUT)
+        self._level = _level(facts, forced)
+        _require(facts, options, self._level, arrives=wanted.path is not TracePath.OUT)
         context = Context(options=options, kernel=facts.kernel.value)
         self._facts = drive(gather_surroundings(wanted, facts, context), carrier)
         self._options = options
 
     def send(self, wait_ms: int) -> Trace:
         packet = drive(gather_packet(self._wanted, self._facts), self._carrier)
+        if self._level in _WITHOUT_TABLE:
+            found = _WITHOUT_TABLE[self._level](self._carrier, packet, self._facts, self._options)
+            return _made(found, packet, None, self._level)
         rules, hidden = self._rules()
         suspects = drive(gather_suspects(packet, self._facts), self._carrier)
-        (answer,) = self._carrier.ask([request_of(packet, self._facts, wait_ms=wait_ms, rules=rules)])
+        (answer,) = self._carrier.ask(
+            [
+                request_of(
+                    packet, self._facts, wait_ms=wait_ms, rules=rules, level=self._level, legacy=self._may_hear_legacy()
+                )
+            ]
+        )
         if answer.data is None:
-            return _untraced(answer, packet)
+            return _untraced(answer, packet, self._level)
         if packet.protocol in ("tcp", "udp"):
             packet = msgspec.structs.replace(packet, source_port=answer.data["sport"])
         return self._answered(answer.data, packet, rules, hidden, waited=False, suspects=suspects)
 
     def wait(self, wait_s: float) -> Trace:
+        if self._level in _WITHOUT_TABLE:
+            raise UsageError(f"--wait needs a trace, and this is at {self._level.value}")
         rules, hidden = self._rules()
-        (answer,) = self._carrier.ask([watch_request(self._wanted, self._facts, wait_s=wait_s)])
+        (answer,) = self._carrier.ask([watch_request(self._wanted, self._facts, wait_s=wait_s, level=self._level)])
         packet = _described(self._wanted)
         if answer.data is None:
-            return _untraced(answer, packet)
+            return _untraced(answer, packet, self._level)
         if not answer.data["messages"]:
             reason = f"no such packet was seen within {wait_s:g} s"
             nothing = Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=(), reason=reason)
-            return _made(nothing, packet, None)
+            return _made(nothing, packet, None, self._level)
         return self._answered(answer.data, packet, rules, hidden, waited=True, suspects=())
+
+    def _may_hear_legacy(self) -> bool:
+        """Whether legacy chains can be listened to without loading a module that may not be loaded."""
+        return Context(kernel=self._facts.kernel.value).present("nfnetlink_log") or self._options.load_modules
 
     def _rules(self) -> tuple[Rules, Absence | None]:
         name = self._wanted.namespace
@@ -128,23 +171,16 @@ class _Tracer:
         suspects: tuple[str, ...],
     ) -> Trace:
         start_s = time.monotonic()
-        events = decode_trace(data["messages"])
         links = (self._facts.links.value or {}).get(packet.namespace, ())
-        resolved = resolve(
-            events.rows,
-            rules,
-            path=packet.path,
-            own_table=data["table"],
-            lost=data["lost"] or bool(events.error),
-            bridges=[link.index for link in links if link.kind == "bridge"],
-            waited=waited,
-            suspects=suspects,
-        )
+        resolved, events = read_answer(data, rules, packet, links, suspects=suspects, waited=waited)
+        if resolved.verdict is TraceVerdict.UNKNOWN and rules.legacy_tables and not self._may_hear_legacy():
+            hint = "--load-modules lets netdiag listen to legacy iptables, through nfnetlink_log"
+            resolved = msgspec.structs.replace(resolved, reason=f"{resolved.reason} ({hint})")
         seen_us = data["seen_us"]
         elapsed_ms = None if seen_us is None or waited else seen_us / 1000 + (time.monotonic() - start_s) * 1000
         names = {link.index: link.name for link in links}
         if waited:
-            packet = _seen(packet, events.rows, names)
+            packet = _seen(packet, events, names)
         if resolved.out_index and not packet.out_device:
             packet = msgspec.structs.replace(packet, out_device=names.get(resolved.out_index, ""))
         if (
@@ -155,17 +191,21 @@ class _Tracer:
         ):
             resolved = msgspec.structs.replace(resolved, reason=hidden.text)
         resolved = self._named(resolved, rules)
-        return _made(resolved, packet, elapsed_ms)
+        return _made(resolved, packet, elapsed_ms, self._level)
 
 
-def _require(facts: Facts, options: Options, *, arrives: bool) -> None:
-    report = judge(facts)
-    if report.level is Level.FACTS:
-        raise UsageError("a trace needs root: it makes an nft table of its own")
-    if report.level is not Level.OWNED_TRACE:
-        raise UsageError(f"this host cannot trace a packet: {report.why}")
+def _level(facts: Facts, forced: Level | None) -> Level:
+    """The level that the host allows, or the lower one that is wished for."""
+    report = judge(facts, forced)
+    if forced is not None and report.level is not forced:
+        raise UsageError(f"--level {forced.value}: this host allows {report.level.value} at most ({report.why})")
+    return report.level
+
+
+def _require(facts: Facts, options: Options, level: Level, *, arrives: bool) -> None:
+    """Raise UsageError where the level would load a module that may not be loaded."""
     context = Context(kernel=facts.kernel.value)
-    missing = [name for name in ("nf_tables", *(["tun"] if arrives else [])) if not context.present(name)]
+    missing = [name for name in features_needed(facts, level, arrives=arrives) if not context.present(name)]
     if missing and not options.load_modules:
         raise UsageError(f"a trace would load {' and '.join(missing)} into the kernel: --load-modules allows it")
 
@@ -203,14 +243,14 @@ def _seen(packet: TracedPacket, events: tuple[TraceEvent, ...], names: dict[int,
     )
 
 
-def _untraced(answer: Answer, packet: TracedPacket) -> Trace:
+def _untraced(answer: Answer, packet: TracedPacket, level: Level) -> Trace:
     if answer.error is not None and answer.error.kind in _UNUSABLE:
         raise UsageError(answer.error.text)
     reason = answer.error.text if answer.error is not None else "no answer"
-    return _made(Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=(), reason=reason), packet, None)
+    return _made(Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=(), reason=reason), packet, None, level)
 
 
-def _made(resolved: Resolved, packet: TracedPacket, elapsed_ms: float | None) -> Trace:
+def _made(resolved: Resolved, packet: TracedPacket, elapsed_ms: float | None, level: Level) -> Trace:
     decided = resolved.decided.rule if resolved.decided is not None else None
     unknown = resolved.verdict is TraceVerdict.UNKNOWN
     return Trace(
@@ -220,7 +260,7 @@ def _made(resolved: Resolved, packet: TracedPacket, elapsed_ms: float | None) ->
         confidence=Confidence.POSSIBLE if unknown else resolved.confidence,
         path=resolved.path,
         nat=resolved.nat,
-        level=Level.OWNED_TRACE.value,
+        level=level.value,
         elapsed_ms=None if elapsed_ms is None else round(elapsed_ms, 2),
         reason=resolved.reason,
         packet=packet,

@@ -1,39 +1,53 @@
 """Putting a frame on a real interface as if it had come over the wire, without a peer.
 
 A non-persistent TAP carries a BPF program of a few instructions that redirects what is written to it into another
-device's receive path (bpf_redirect with BPF_F_INGRESS). Device and program are held by descriptors only: the kernel
-removes both with the process. TCX needs kernel 6.6. Sources: linux/if_tun.h, linux/bpf.h, net/core/filter.c.
+device's receive path (bpf_redirect with BPF_F_INGRESS). The device is held by a descriptor only, and the program hangs
+on the device: the kernel removes both with the process. From kernel 6.6 the program is attached by TCX, before that by a
+clsact qdisc (4.5) with a filter. Sources: linux/if_tun.h, linux/bpf.h, net/core/filter.c, net/sched/cls_bpf.c.
 """
 
-import ctypes
 import errno
 import fcntl
 import os
-import platform
 import socket
 import struct
 from typing import List, Optional
 
+from netdiag.participant import bpf
+from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import UNSUPPORTED, VerbError, from_errno, from_os_error
+from netdiag.participant.netlink import (
+    NETLINK_ROUTE,
+    NLA_F_NESTED,
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REQUEST,
+    attribute,
+    open_netlink,
+    request,
+)
 
 NAME = "netdiag-t%d"
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFHWADDR = 0x8913, 0x8914, 0x8927
 _IFF_UP = 1
 _ARPHRD_ETHER = 1
-_SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
-_PROG_LOAD, _LINK_CREATE = 5, 28
-_SCHED_CLS, _TCX_INGRESS = 3, 46
-_REDIRECT = 23
-
-_libc = ctypes.CDLL(None, use_errno=True)
+_NEWQDISC, _NEWTFILTER = 36, 44
+_CLSACT, _CLSACT_INGRESS = 0xFFFFFFF1, 0xFFFFFFF2
+_ETH_P_ALL = 3
+_ATTACH_S = 2.0
 
 
 class Arrival:
     """A way into one device of the calling thread's namespace; `close` it, or let the process end."""
 
-    def __init__(self, device: str) -> None:
-        """Make it. Raises VerbError: missing (no such device, no /dev/net/tun), unsupported (kernel), permission."""
+    def __init__(self, device: str, clsact: bool = False) -> None:
+        """Make it. Raises VerbError: missing (no such device, no /dev/net/tun), unsupported (kernel), permission.
+
+        ``clsact`` takes the way of kernels before 6.6 on any kernel.
+        """
+        self._clsact = clsact
         self._descriptors: List[int] = []
         self._tried = "have a packet arrive on " + device
         try:
@@ -94,36 +108,37 @@ class Arrival:
         """
         program = b"".join(
             (
-                _instruction(0xB7, 1, target),
-                _instruction(0xB7, 2, 1),  # BPF_F_INGRESS
-                _instruction(0x85, 0, _REDIRECT),  # call bpf_redirect
-                _instruction(0x95, 0, 0),  # exit
+                bpf.instruction(0xB7, 1, target),
+                bpf.instruction(0xB7, 2, 1),  # BPF_F_INGRESS
+                bpf.instruction(0x85, 0, bpf.REDIRECT),
+                bpf.instruction(0x95, 0, 0),
             )
         )
-        code = ctypes.create_string_buffer(program, len(program))
-        licence = ctypes.create_string_buffer(b"MIT")
-        attributes = struct.pack(
-            "=IIQQ", _SCHED_CLS, len(program) // 8, ctypes.addressof(code), ctypes.addressof(licence)
-        )
-        loaded = self._bpf(_PROG_LOAD, attributes + bytes(48))
-        self._bpf(_LINK_CREATE, struct.pack("=IIII", loaded, tap, _TCX_INGRESS, 0) + bytes(32))
+        loaded = bpf.load(program)
+        self._descriptors.append(loaded)
+        link = -1 if self._clsact else bpf.attach_tcx(loaded, tap, bpf.TCX_INGRESS)
+        if link < 0:
+            self._attach_clsact(loaded, tap)
+        else:
+            self._descriptors.append(link)
 
-    def _bpf(self, command: int, attributes: bytes) -> int:
-        number = _SYSCALLS.get(platform.machine())
-        if number is None:
-            raise VerbError(UNSUPPORTED, self._tried + ": bpf(2) is not known on " + platform.machine())
-        raw = ctypes.create_string_buffer(attributes, len(attributes))
-        descriptor = _libc.syscall(
-            ctypes.c_long(number), ctypes.c_int(command), ctypes.byref(raw), ctypes.c_uint(len(attributes))
-        )
-        if descriptor < 0:
-            error = ctypes.get_errno()
-            if command == _LINK_CREATE and error == errno.EINVAL:
-                raise VerbError(UNSUPPORTED, self._tried + ": the kernel has no TCX (it came with 6.6)")
-            raise from_errno(error, self._tried + ": bpf(2)")
-        self._descriptors.append(int(descriptor))
-        return int(descriptor)
+    def _attach_clsact(self, loaded: int, tap: int) -> None:
+        """Attach by a qdisc and a filter on the TAP, which go with it."""
+        kind = attribute(1, b"clsact\0")
+        self._route(_NEWQDISC, struct.pack("=BxxxiIII", 0, tap, 0xFFFF0000, _CLSACT, 0) + kind)
+        # TCA_BPF_FD 6, TCA_BPF_NAME 7, TCA_BPF_FLAGS 8 with TCA_BPF_FLAG_ACT_DIRECT
+        options = attribute(6, struct.pack("=I", loaded)) + attribute(7, b"netdiag\0")
+        options += attribute(8, struct.pack("=I", 1))
+        info = 1 << 16 | socket.htons(_ETH_P_ALL)
+        head = struct.pack("=BxxxiIII", 0, tap, 0, _CLSACT_INGRESS, info)
+        self._route(_NEWTFILTER, head + attribute(1, b"bpf\0") + attribute(2 | NLA_F_NESTED, options))
 
-
-def _instruction(code: int, register: int, immediate: int) -> bytes:
-    return struct.pack("=BBhi", code, register, 0, immediate)
+    def _route(self, kind: int, body: bytes) -> None:
+        flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
+        with open_netlink(NETLINK_ROUTE, self._tried, 1 << 16, False) as sock:
+            answer = request(sock, kind, flags, body, Deadline(_ATTACH_S), self._tried)
+        if answer["errno"] in (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL):
+            text = "{}: the kernel has neither TCX (6.6) nor clsact with cls_bpf".format(self._tried)
+            raise VerbError(UNSUPPORTED, "{} ({})".format(text, answer["text"]))
+        if answer["errno"]:
+            raise from_errno(answer["errno"], self._tried)

@@ -1,17 +1,18 @@
-"""Tables of nf_tables that live no longer than a socket: the messages that make them, and nothing that lists or deletes.
+"""Tables of nf_tables that live no longer than their process: the messages that make them, and that delete our own.
 
-Every table carries the flag "owner" (kernel 5.12): nobody else can change it, ``nft flush ruleset`` passes it by, and
-the kernel removes it when the socket closes, however its process ends. No expression here is a ``ct`` one, because that
-would switch connection tracking on. Sources: linux/netfilter/nf_tables.h, net/netfilter/nf_tables_api.c.
+`OwnedTable` carries the flag "owner" (kernel 5.12): nobody else can change it, ``nft flush ruleset`` passes it by, and
+the kernel removes it when the socket closes, however its process ends. `SweptTable` is for older kernels: a guard
+removes it, or the next start (`netdiag.participant.sweep`). No expression here is a ``ct`` one, because that would
+switch connection tracking on. Sources: linux/netfilter/nf_tables.h, net/netfilter/nf_tables_api.c.
 """
 
 import select
 import socket
 import struct
-from typing import List, NamedTuple, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from netdiag.participant.deadline import Deadline
-from netdiag.participant.errors import from_errno, from_os_error
+from netdiag.participant.errors import MISSING, VerbError, from_errno, from_os_error
 from netdiag.participant.netlink import (
     HEADER,
     NETLINK_NETFILTER,
@@ -22,6 +23,7 @@ from netdiag.participant.netlink import (
     attribute,
     open_netlink,
 )
+from netdiag.participant.undo_guard import Guard, Setting
 
 NFPROTO_INET, NFPROTO_ARP, NFPROTO_NETDEV, NFPROTO_BRIDGE = 1, 3, 5, 7
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
@@ -37,7 +39,7 @@ META_PROTOCOL, META_OIF, META_NFTRACE, META_L4PROTO = 1, 5, 12, 16
 NF_DROP = 0
 
 _SUBSYSTEM = 10
-_NEWTABLE, _NEWCHAIN, _NEWRULE = 0, 3, 6
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = 0, 2, 3, 6
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _NLM_F_APPEND = 0x800
 _TABLE_F_OWNER = 2
@@ -110,10 +112,10 @@ class OwnedTable:
     def __init__(self, name: str, chains: List[Chain], deadline: Deadline) -> None:
         """Make it in the calling thread's namespace. Raises VerbError as the kernel refuses."""
         self.name = name
-        self._tried = "make an nft table of our own"
-        self._sock = open_netlink(NETLINK_NETFILTER, self._tried, 1 << 18, False)
+        tried = "make an nft table of our own"
+        self._sock = open_netlink(NETLINK_NETFILTER, tried, 1 << 18, False)
         try:
-            self._commit(chains, deadline)
+            _commit(self._sock, _making(name, chains, (), _TABLE_F_OWNER), deadline, tried)
         except BaseException:
             self._sock.close()
             raise
@@ -122,51 +124,170 @@ class OwnedTable:
         """Let the kernel remove it."""
         self._sock.close()
 
-    def _commit(self, chains: List[Chain], deadline: Deadline) -> None:
-        parts: List[bytes] = []
-        for family in sorted({chain.family for chain in chains}):
-            table = _name(1, self.name) + _u32(2, _TABLE_F_OWNER)
-            parts.append(self._message(_SUBSYSTEM << 8 | _NEWTABLE, family, table, NLM_F_CREATE, len(parts) + 1))
-        for chain in chains:
-            hook = _u32(1, chain.hook) + _u32(2, chain.priority)
-            if chain.device:
-                hook += _name(3, chain.device)
-            body = _name(1, self.name) + _name(3, chain.name) + _nest(4, hook) + _name(7, "filter")
-            parts.append(self._message(_SUBSYSTEM << 8 | _NEWCHAIN, chain.family, body, NLM_F_CREATE, len(parts) + 1))
-            for rule in chain.rules:
-                body = _name(1, self.name) + _name(2, chain.name) + _nest(4, rule)
-                flags = NLM_F_CREATE | _NLM_F_APPEND
-                parts.append(self._message(_SUBSYSTEM << 8 | _NEWRULE, chain.family, body, flags, len(parts) + 1))
-        begin = HEADER.pack(HEADER.size + 4, _BATCH_BEGIN, NLM_F_REQUEST, 0, 0) + struct.pack(">BBH", 0, 0, _SUBSYSTEM)
-        end = HEADER.pack(HEADER.size + 4, _BATCH_END, NLM_F_REQUEST, 0, 0) + struct.pack(">BBH", 0, 0, _SUBSYSTEM)
+
+class SweptTable:
+    """The same without the flag "owner": a guard removes it after a kill, and after the guard's own the next start.
+
+    As long as the table or its guard lives, an abstract socket of the table's name is bound in its namespace.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        chains: List[Chain],
+        deadline: Deadline,
+        settings: Sequence[Setting] = (),
+        keep: Sequence[int] = (),
+    ) -> None:
+        """Make it in the calling thread's namespace. Raises VerbError as the kernel refuses.
+
+        Whoever removes the table puts ``settings`` (loggers of nf_log) back as well; the table says so to the next
+        start by chains without a hook. The guard keeps the descriptors in ``keep`` open until it is done.
+        """
+        self.name = name
+        self._settings = tuple(settings)
+        self._tried = "make an nft table that is removed at the end"
+        marks = [RESTORE + "{}-{}".format(setting.path.rpartition("/")[2], setting.before) for setting in settings]
+        families = sorted({chain.family for chain in chains} or {NFPROTO_INET})
+        self._removal = [removing(family, name) for family in families]
+        self._guard: Optional[Guard] = None
+        self._holder = hold(name, self._tried)
         try:
-            self._sock.send(begin + b"".join(parts) + end)
-            self._await(len(parts), deadline)
-        except OSError as error:
-            raise from_os_error(error, self._tried)
+            self._sock = open_netlink(NETLINK_NETFILTER, self._tried, 1 << 18, False)
+        except BaseException:
+            self._holder.close()
+            raise
+        try:
+            self._guard = Guard(self._settings, self._removal, (self._holder.fileno(), *keep), deadline)
+            _commit(self._sock, _making(name, chains, marks, 0), deadline, self._tried)
+        except BaseException:
+            self.close()
+            raise
 
-    @staticmethod
-    def _message(kind: int, family: int, body: bytes, flags: int, sequence: int) -> bytes:
-        body = struct.pack(">BBH", family, 0, 0) + body
-        return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_ACK | flags, sequence, 0) + body
+    def close(self) -> None:
+        """Put the settings back, remove the table, and send the guard home."""
+        for setting in self._settings:
+            put_back(setting)
+        for batch in self._removal:
+            self._sock.send(batch)  # the kernel does it before it returns; a table that is gone already is as good
+        if self._guard is not None:
+            self._guard.close()
+        self._holder.close()
+        self._sock.close()
 
-    def _await(self, messages: int, deadline: Deadline) -> None:
-        """Read one acknowledgement for each message; they come when the whole batch is in, or refused."""
-        poller = select.poll()
-        poller.register(self._sock, select.POLLIN)
-        acknowledged = 0
-        while acknowledged < messages:
-            if not poller.poll(int(deadline.require(self._tried) * 1000) + 1):
-                continue
-            data = self._sock.recv(1 << 16)
-            offset = 0
-            while offset + HEADER.size + 4 <= len(data):
-                length, kind, _, _, _ = HEADER.unpack_from(data, offset)
-                number = -struct.unpack_from("=i", data, offset + HEADER.size)[0] if kind == NLMSG_ERROR else 0
-                if number:
-                    raise from_errno(number, self._tried)
-                acknowledged += 1
-                offset += (length + 3) & ~3
+
+def make_table(level: str, name: str, chains: List[Chain], deadline: Deadline) -> Union[OwnedTable, SweptTable]:
+    """The table of a trace at the level "swept-trace", or else at "owned-trace"."""
+    kind = SweptTable if level == "swept-trace" else OwnedTable
+    return kind(name, chains, deadline)
+
+
+RESTORE = "restore-"
+"""How the chain of a `SweptTable` begins that says "FAMILY-LOGGER": the logger that nf_log had for the family."""
+
+
+def hold(name: str, tried: str) -> socket.socket:
+    """A socket that says in this namespace that somebody lives who has this name. Raises VerbError if one does."""
+    holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        holder.bind(b"\0" + name.encode("ascii"))
+    except OSError as error:
+        holder.close()
+        raise from_os_error(error, tried)
+    return holder
+
+
+def put_back(setting: Setting) -> None:
+    """Write a setting's earlier value unless somebody else has changed it. Never raises."""
+    try:
+        with open(setting.path) as found:
+            now = found.read().strip()
+        if now == setting.ours:
+            with open(setting.path, "w") as changed:
+                changed.write(setting.before)
+    except OSError:
+        pass
+
+
+def removing(family: int, name: str) -> bytes:
+    """The batch that deletes one table, for a socket on which no answer is awaited."""
+    message = _message(_SUBSYSTEM << 8 | _DELTABLE, family, _name(1, name), 0, 1)
+    return _batch([message])
+
+
+def remove(family: int, name: str, deadline: Deadline) -> bool:
+    """Delete one table of the calling thread's namespace; False when it was gone already."""
+    tried = "remove the nft table " + name
+    with open_netlink(NETLINK_NETFILTER, tried, 1 << 16, False) as sock:
+        message = _message(_SUBSYSTEM << 8 | _DELTABLE, family, _name(1, name), NLM_F_ACK, 1)
+        try:
+            _commit(sock, [message], deadline, tried)
+        except VerbError as error:
+            if error.kind == MISSING:
+                return False
+            raise
+    return True
+
+
+def _making(name: str, chains: Sequence[Chain], marks: Sequence[str], table_flags: int) -> List[bytes]:
+    """The messages that make a table in each family that its chains need, each to be acknowledged."""
+    parts: List[bytes] = []
+
+    def add(kind: int, family: int, body: bytes, flags: int) -> None:
+        parts.append(_message(_SUBSYSTEM << 8 | kind, family, body, NLM_F_ACK | NLM_F_CREATE | flags, len(parts) + 1))
+
+    for family in sorted({chain.family for chain in chains} or {NFPROTO_INET}):
+        add(_NEWTABLE, family, _name(1, name) + (_u32(2, table_flags) if table_flags else b""), 0)
+    for mark in marks:
+        add(_NEWCHAIN, NFPROTO_INET, _name(1, name) + _name(3, mark), 0)
+    for chain in chains:
+        hook = _u32(1, chain.hook) + _u32(2, chain.priority)
+        if chain.device:
+            hook += _name(3, chain.device)
+        body = _name(1, name) + _name(3, chain.name) + _nest(4, hook) + _name(7, "filter")
+        add(_NEWCHAIN, chain.family, body, 0)
+        for rule in chain.rules:
+            body = _name(1, name) + _name(2, chain.name) + _nest(4, rule)
+            add(_NEWRULE, chain.family, body, _NLM_F_APPEND)
+    return parts
+
+
+def _message(kind: int, family: int, body: bytes, flags: int, sequence: int) -> bytes:
+    body = struct.pack(">BBH", family, 0, 0) + body
+    return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | flags, sequence, 0) + body
+
+
+def _batch(messages: Sequence[bytes]) -> bytes:
+    begin = HEADER.pack(HEADER.size + 4, _BATCH_BEGIN, NLM_F_REQUEST, 0, 0) + struct.pack(">BBH", 0, 0, _SUBSYSTEM)
+    end = HEADER.pack(HEADER.size + 4, _BATCH_END, NLM_F_REQUEST, 0, 0) + struct.pack(">BBH", 0, 0, _SUBSYSTEM)
+    return begin + b"".join(messages) + end
+
+
+def _commit(sock: socket.socket, messages: Sequence[bytes], deadline: Deadline, tried: str) -> None:
+    """Send a batch and read one acknowledgement for each message; they come when all of it is in, or refused."""
+    try:
+        sock.send(_batch(messages))
+        _await(sock, len(messages), deadline, tried)
+    except OSError as error:
+        raise from_os_error(error, tried)
+
+
+def _await(sock: socket.socket, messages: int, deadline: Deadline, tried: str) -> None:
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    acknowledged = 0
+    while acknowledged < messages:
+        if not poller.poll(int(deadline.require(tried) * 1000) + 1):
+            continue
+        data = sock.recv(1 << 16)
+        offset = 0
+        while offset + HEADER.size + 4 <= len(data):
+            length, kind, _, _, _ = HEADER.unpack_from(data, offset)
+            number = -struct.unpack_from("=i", data, offset + HEADER.size)[0] if kind == NLMSG_ERROR else 0
+            if number:
+                raise from_errno(number, tried)
+            acknowledged += 1
+            offset += (length + 3) & ~3
 
 
 def open_traces(tried: str) -> socket.socket:

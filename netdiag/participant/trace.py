@@ -12,10 +12,11 @@ import struct
 import time
 from typing import Any, Dict, Optional
 
-from netdiag.participant import nftables, packets, trace_chains
+from netdiag.participant import nftables, packets, sweep, trace_chains
 from netdiag.participant.arrive import Arrival
 from netdiag.participant.deadline import Deadline
-from netdiag.participant.errors import FAILED, UNSUPPORTED, WITHHELD, VerbError, from_os_error
+from netdiag.participant.errors import FAILED, TIMEOUT, UNSUPPORTED, WITHHELD, VerbError, from_os_error
+from netdiag.participant.legacy_trace import LegacyTrace
 from netdiag.participant.netlink import (
     NETLINK_NETFILTER,
     NETLINK_ROUTE,
@@ -38,8 +39,9 @@ _TOLD_TO_THE_SENDER = (errno.EPERM, errno.EINPROGRESS, errno.ECONNREFUSED, errno
 def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """Send one packet through the filters, with a trace of exactly that packet.
 
-    The tables that it needs are owned by a socket: nothing outlives this process. Parameters: ``path``: "in" or
-    "forward" (it arrives on ``in_device`` as from the wire) or "out" (a socket of this host sends it); ``out_device``
+    Nothing that it makes outlives this process, and what an earlier one left in the namespace is removed first.
+    Parameters: ``level`` ("swept-trace": tables without an owner); ``legacy`` (listen to legacy iptables too, which
+    changes the namespace's logger meanwhile); ``path``: "in" or "forward" (it arrives on ``in_device`` as from the wire) or "out" (a socket of this host sends it); ``out_device``
     (by which it should leave); ``src``, ``dst``, ``proto`` (tcp, udp, icmp, icmpv6, arp, or as `packets.PROTOCOLS`),
     ``sport`` (0: any that is free), ``dport``, ``icmp_type``, ``tcp_flags`` ("syn", "syn,ack" …), ``ttl``, ``length``
     (whole IP packet), ``mac`` (the frame's source), ``frame_mac`` (its destination, else the device's own),
@@ -49,7 +51,8 @@ def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]
     and tun may be loaded). Data: ``messages`` (bytes: the trace events of this packet), ``table`` (our table's name),
     ``egress`` (whether the egress hooks were watched), ``sport``, ``seen_us`` (from sending to the event that ended
     the trace, None when none did), ``foreign`` (events of other packets), ``lost`` (events were lost),
-    ``send_error``. Errors: withheld, permission, missing, unsupported, timeout, failed.
+    ``send_error``, ``legacy`` (bytes: what legacy chains reported of it, None when they were not listened to),
+    ``legacy_lost``, ``legacy_error`` (why they were not). Errors: withheld, permission, missing, unsupported, timeout, failed.
     """
     if not params.get("may_load"):
         raise VerbError(WITHHELD, "trace a packet: it could load nf_tables or tun")
@@ -73,8 +76,10 @@ class _Trace:
         self._wait_s = float(params.get("wait_ms") or 500) / 1000.0
         self._table = new_table_name()
         self._send_error = ""
+        self._legacy_error = ""
 
     def run(self) -> Dict[str, Any]:
+        sweep.sweep(self._deadline)
         with contextlib.ExitStack() as stack:
             if self._way.path == "out":
                 sender = Sender(self._flow)
@@ -86,6 +91,8 @@ class _Trace:
                 arrival = Arrival(self._way.in_device)
                 stack.callback(arrival.close)
                 send = self._prepare_arrival(arrival)
+            # What takes long comes first: from here on events of others fill the reader's room.
+            legacy = self._listen_to_legacy(stack)
             reader = Reader(self.claims)
             stack.callback(reader.close)
             egress = self._make_table(stack)
@@ -96,7 +103,10 @@ class _Trace:
                 self._send_error = os.strerror(error.errno or 0)
                 if error.errno not in _TOLD_TO_THE_SENDER:
                     raise from_os_error(error, "send the packet")
-            reader.listen(start_s, self._wait_s, self._deadline)
+            if legacy is None:
+                reader.listen(start_s, self._wait_s, self._deadline)
+            else:
+                legacy.listen(reader, start_s, self._wait_s, self._deadline)
             if self._params.get("forget_mac"):
                 _forget(self._way.in_device, self._flow.mac, self._deadline)
         return {
@@ -104,10 +114,13 @@ class _Trace:
             "table": self._table,
             "egress": egress,
             "sport": self._flow.sport,
-            "seen_us": reader.seen_us,
+            "seen_us": reader.seen_us if legacy is None or reader.seen_us is not None else legacy.seen_us,
             "foreign": reader.foreign,
             "lost": reader.lost,
             "send_error": self._send_error,
+            "legacy": None if legacy is None else legacy.messages,
+            "legacy_lost": legacy is not None and legacy.lost,
+            "legacy_error": self._legacy_error,
         }
 
     def claims(self, found: Dict[int, bytes]) -> Optional[bool]:
@@ -124,12 +137,26 @@ class _Trace:
         target = b"\xff" * 6 if self._flow.arp and not given else bytes.fromhex(given) or None
         return lambda: arrival.send(self._flow.mac, self._flow.ethertype, raw, target)
 
+    def _listen_to_legacy(self, stack: contextlib.ExitStack) -> Optional[LegacyTrace]:
+        """Legacy chains' reports, where they are wanted and can be had: what nft says is worth telling without them."""
+        if not self._params.get("legacy") or self._flow.arp:
+            return None
+        try:
+            legacy = LegacyTrace(self._flow, self._deadline)
+        except VerbError as error:
+            if error.kind == TIMEOUT and not self._deadline.left():
+                raise
+            self._legacy_error = error.text
+            return None
+        stack.callback(legacy.close)
+        return legacy
+
     def _make_table(self, stack: contextlib.ExitStack) -> bool:
         """Make our table, with egress hooks where the kernel has them (5.16). Says whether it has."""
         for egress in (True, False):
             try:
                 chains = trace_chains.chains_of(self._flow, self._way, egress)
-                table = nftables.OwnedTable(self._table, chains, self._deadline)
+                table = nftables.make_table(str(self._params.get("level") or ""), self._table, chains, self._deadline)
             except OSError as error:
                 raise from_os_error(error, "trace a packet")
             except VerbError as error:
@@ -143,7 +170,7 @@ class _Trace:
     def _check_free(self) -> None:
         """Raise unless the packet's tuple belongs to nobody: it must not touch a connection that is in use."""
         flow = self._flow
-        if self._way.path == "in" and not _is_local(flow):
+        if self._way.path == "in" and not is_local(flow):
             raise VerbError(
                 UNSUPPORTED, "have a packet arrive for {}: not an address of this host".format(flow.destination)
             )
@@ -153,7 +180,7 @@ class _Trace:
         for _ in range(8):
             if not given:
                 self._flow = flow = flow._replace(sport=32768 + struct.unpack("=H", os.urandom(2))[0] % 28232)
-            if not _tracked(flow, self._deadline):
+            if not tracked(flow, self._deadline):
                 return
             if given:
                 break
@@ -161,7 +188,8 @@ class _Trace:
         raise VerbError(UNSUPPORTED, text.format(flow.source, flow.sport, flow.destination, flow.dport))
 
 
-def _is_local(flow: packets.Flow) -> bool:
+def is_local(flow: packets.Flow) -> bool:
+    """Whether the destination is an address of this namespace."""
     with socket.socket(socket.AF_INET6 if flow.six else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
             sock.bind((flow.destination, 0))
@@ -170,7 +198,7 @@ def _is_local(flow: packets.Flow) -> bool:
     return True
 
 
-def _tracked(flow: packets.Flow, deadline: Deadline) -> bool:
+def tracked(flow: packets.Flow, deadline: Deadline) -> bool:
     """Whether conntrack knows the tuple; it is not asked, which would load it, where it does not run."""
     if not os.path.exists("/proc/sys/net/netfilter/nf_conntrack_count"):
         return False

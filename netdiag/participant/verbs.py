@@ -4,6 +4,7 @@ import time
 from typing import Any, Callable, Dict
 
 from netdiag.participant import (
+    burst,
     commands,
     control,
     echo,
@@ -12,6 +13,7 @@ from netdiag.participant import (
     http,
     netlink,
     scratch_rules,
+    sweep,
     system,
     tcp,
     tls,
@@ -46,6 +48,8 @@ VERBS: Dict[str, Verb] = {
     "tls-hello": tls.tls_hello,
     "echo-sizes": echo.echo_sizes,
     "firewall-trace": trace.firewall_trace,
+    "firewall-burst": burst.firewall_burst,
+    "firewall-sweep": sweep.firewall_sweep,
     "firewall-watch": watch.firewall_watch,
     "scratch-rules": scratch_rules.scratch_rules,
 }

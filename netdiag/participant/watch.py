@@ -10,7 +10,7 @@ import struct
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from netdiag.participant import nftables
+from netdiag.participant import nftables, sweep
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import FAILED, UNSUPPORTED, WITHHELD, VerbError
 from netdiag.participant.netns import in_netns, namespace_of
@@ -38,7 +38,7 @@ def firewall_watch(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]
 
     Parameters: ``path`` ("out": one that this host sends; else one that arrives), ``devices`` (where it may arrive),
     ``bridges`` (this namespace has bridges), and what it must be, as far as it is said: ``src``, ``dst``, ``proto``,
-    ``sport``, ``dport``, ``icmp_type``; ``netns``, ``wait_ms``, ``may_load``. Data: ``messages``, ``table``,
+    ``sport``, ``dport``, ``icmp_type``; ``netns``, ``level`` (as for ``firewall-trace``), ``wait_ms``, ``may_load``. Data: ``messages``, ``table``,
     ``seen_us`` (from the start to the event that ended the trace; None when none came), ``foreign``, ``lost``. Errors:
     withheld, permission, missing, unsupported, timeout, failed.
     """
@@ -57,6 +57,7 @@ class _Watch:
         self._signature: Optional[bytes] = None
 
     def run(self) -> Dict[str, Any]:
+        sweep.sweep(self._deadline)
         with contextlib.ExitStack() as stack:
             reader = Reader(self.claims, self.ends)
             stack.callback(reader.close)
@@ -95,7 +96,9 @@ class _Watch:
         # Without ingress hooks of devices (they are optional) a packet is met behind them.
         for ingress in (True, False):
             try:
-                table = nftables.OwnedTable(self._table, self._chains(ingress), self._deadline)
+                table = nftables.make_table(
+                    str(self._params.get("level") or ""), self._table, self._chains(ingress), self._deadline
+                )
             except VerbError as error:
                 if ingress and error.kind in ("unsupported", "missing"):
                     continue

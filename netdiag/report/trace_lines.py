@@ -30,6 +30,8 @@ def lines(found: Trace, width: int) -> list[str]:
         said += ["", "The way it took:", *_steps(found.path, width)]
     if found.elapsed_ms is not None:
         said += ["", f"{found.elapsed_ms} ms from the packet to the rule ({found.level})"]
+    elif found.level in ("counters", "facts"):
+        said += ["", f"found out at the level {found.level} (netdiag facts level says what that costs)"]
     return said
 
 

@@ -103,6 +103,22 @@ def test_what_keeps_a_peer_out_is_proven_and_healed(swarm2_lab, hosts, fault, pa
     )
 
 
+def test_a_rule_of_legacy_iptables_beside_nft(swarm2_lab, hosts):
+    manager, worker = hosts
+    swarm2_lab.break_("drop", host="manager", proto="udp", dport=4789, backend="iptables-legacy")
+    said = ask(manager, "verify", "swarm", "--peer", worker.address, expect=1)
+    (cause,) = [one for one in said.document["causes"] if one["code"] == "firewall.rule"]
+    assert (cause["confidence"], cause["object"]["backend"], cause["object"]["number"]) == (
+        "proven",
+        "iptables-legacy",
+        1,
+    )
+    assert traced(cause) == {("udp/4789", worker.address)}
+    heal(manager, cause)
+    ask(manager, "verify", "swarm", "--peer", worker.address, expect=0)
+    heal(manager, cause, "undo")
+
+
 def test_output_that_stops_the_data_path_is_found_before_joining(swarm2_lab, hosts):
     manager, worker = hosts
     swarm2_lab.break_("drop", host="worker", chain="OUTPUT", proto="udp", dport=4789)

@@ -1,6 +1,8 @@
 """The text of ``nft -a list ruleset``."""
 
-from netdiag.firewall.listing import read_listing
+import pytest
+
+from netdiag.firewall.listing import priority_number, read_listing
 from netdiag.firewall.owner import owner_of
 from netdiag.model.firewall import Owner
 
@@ -45,3 +47,19 @@ def test_chains_rules_and_handles():
 def test_the_table_of_a_program_names_its_owner():
     assert owner_of("filter_INPUT", "reject", "firewalld") is Owner.FIREWALLD
     assert owner_of("filter_INPUT", "reject", "mine") is Owner.OPERATOR
+
+
+@pytest.mark.parametrize(
+    ("text", "family", "number"),
+    [
+        ("filter", "ip", 0),
+        ("dstnat - 5", "inet", -105),
+        ("filter + 10", "bridge", -190),
+        ("-150", "ip", -150),
+        ("300", "ip", 300),
+        ("out", "ip", None),
+        ("", "ip", None),
+    ],
+)
+def test_priorities(text, family, number):
+    assert priority_number(text, family) == number

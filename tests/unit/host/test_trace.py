@@ -4,6 +4,7 @@ import pytest
 
 from netdiag.errors import UsageError
 from netdiag.facts.context import Options
+from netdiag.facts.level import Level
 from netdiag.facts.trace_plan import Wanted
 from netdiag.host import trace as module
 from netdiag.model.facts import Facts, Feature, FeatureState, Identity, Kernel, Section
@@ -17,15 +18,16 @@ class Nobody:
 
 
 @pytest.mark.parametrize(
-    ("root", "release", "nf_tables", "said"),
+    ("root", "release", "nf_tables", "forced", "said"),
     [
-        (False, "6.8.0", FeatureState.BUILTIN, "needs root"),
-        (True, "6.8.0", FeatureState.MISSING, "nf_tables"),
-        (True, "5.4.0", FeatureState.BUILTIN, "older than 5.12"),
-        (True, "6.8.0", FeatureState.LOADABLE, "would load nf_tables into the kernel: --load-modules"),
+        (False, "6.8.0", FeatureState.BUILTIN, Level.COUNTERS, "--level counters: this host allows facts at most .not"),
+        (True, "6.8.0", FeatureState.MISSING, Level.SWEPT_TRACE, "this host allows counters at most .nf_tables"),
+        (True, "5.4.0", FeatureState.BUILTIN, Level.OWNED_TRACE, "allows swept-trace at most .*older than 5.12"),
+        (True, "6.8.0", FeatureState.LOADABLE, None, "would load nf_tables into the kernel: --load-modules"),
+        (True, "5.4.0", FeatureState.LOADABLE, None, "would load nf_tables and clsact into the kernel: --load-modules"),
     ],
 )
-def test_one_line_says_why_not(monkeypatch, root, release, nf_tables, said):
+def test_one_line_says_why_not(monkeypatch, root, release, nf_tables, forced, said):
     states = {"nf_tables": nf_tables, "tun": FeatureState.BUILTIN}
     features = {name: Feature(name=name, state=state, evidence="nf_tables: said") for name, state in states.items()}
     found = Facts(
@@ -35,7 +37,7 @@ def test_one_line_says_why_not(monkeypatch, root, release, nf_tables, said):
     )
     monkeypatch.setattr(module, "collect", lambda *_, **__: found)
     with pytest.raises(UsageError, match=said):
-        module.trace(Nobody(), Wanted(path=TracePath.IN), now_s=1.0, options=Options())
+        module.trace(Nobody(), Wanted(path=TracePath.IN), now_s=1.0, options=Options(), forced=forced)
 
 
 def test_the_verb_loads_nothing_unasked():

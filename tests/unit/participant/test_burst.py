@@ -1,0 +1,69 @@
+"""What a burst builds, and what it keeps on its host."""
+
+import struct
+
+import pytest
+
+from netdiag.participant import packets
+from netdiag.participant.burst import stopped, with_signature
+
+ADDRESSES = [("192.0.2.2", "192.0.2.1"), ("2001:db8::2", "2001:db8::1")]
+
+
+def flow(source, destination, proto="tcp", **more):
+    return packets.flow_of({"proto": proto, "src": source, "dst": destination, "sport": 40000, "dport": 2377, **more})
+
+
+def drops(flow, frame, ahead):
+    """What the program would say of a frame."""
+    return any(all(frame[at : at + len(value)] == value for at, value in each) for each in stopped(flow, ahead))
+
+
+def reversed_flow(flow, **fields):
+    return flow._replace(source=flow.destination, destination=flow.source, sport=flow.dport, dport=flow.sport, **fields)
+
+
+def frame(flow, raw, ahead):
+    return (bytes(12) + struct.pack(">H", flow.ethertype))[:ahead].rjust(ahead, b"\0") + raw
+
+
+@pytest.mark.parametrize(("source", "destination"), ADDRESSES)
+def test_a_signature_keeps_the_segment_whole(source, destination):
+    made = flow(source, destination)
+    raw = with_signature(packets.packet(made), made)
+    head = 40 if made.six else 20
+    assert len(raw) == head + 40
+    assert raw[head + 4 : head + 8] == made.tag
+    assert raw[head + 12] >> 4 == 10
+    assert raw[head + 20 : head + 24] == b"\x01\x01\x13\x12"
+    if made.six:
+        assert struct.unpack(">H", raw[4:6])[0] == 40
+        pseudo = made.addresses + struct.pack(">IHBB", 40, 0, 0, 6)
+    else:
+        assert struct.unpack(">H", raw[2:4])[0] == 60
+        assert packets.checksum(raw[:20]) == 0
+        pseudo = made.addresses + struct.pack(">BBH", 0, 6, 40)
+    assert packets.checksum(pseudo + raw[head:]) == 0
+
+
+@pytest.mark.parametrize("ahead", [14, 0])
+@pytest.mark.parametrize(("source", "destination"), ADDRESSES)
+@pytest.mark.parametrize("proto", ["tcp", "udp", "icmp"])
+def test_the_packet_and_its_answers_stay_and_others_leave(source, destination, proto, ahead):
+    made = flow(source, destination, "icmpv6" if proto == "icmp" and ":" in source else proto)
+    raw = packets.packet(made)
+    assert drops(made, frame(made, raw, ahead), ahead)
+    back = reversed_flow(made, tag=packets.flow_of({"proto": proto, "src": source, "dst": destination}).tag)
+    # An error quotes the packet whole.
+    error = packets.icmp_message(back._replace(protocol=58 if made.six else 1))[:8] + raw
+    ip = packets.packet(back._replace(protocol=58 if made.six else 1))[: 40 if made.six else 20]
+    assert drops(made, frame(made, ip + error, ahead), ahead)
+    assert not drops(made, frame(made, packets.packet(back), ahead), ahead)
+    if proto == "tcp":
+        number = (struct.unpack(">I", made.tag)[0] + 1) & 0xFFFFFFFF
+        answer = bytearray(packets.packet(back))
+        at = (40 if made.six else 20) + 8
+        answer[at : at + 4] = struct.pack(">I", number)
+        assert drops(made, frame(made, bytes(answer), ahead), ahead)
+        answer[at : at + 4] = struct.pack(">I", (number + 1) & 0xFFFFFFFF)
+        assert not drops(made, frame(made, bytes(answer), ahead), ahead)
