@@ -164,9 +164,10 @@ def _run_step(host: Host, step: Step) -> None:
 
 def registry() -> dict[str, Fault]:
     """Every fault there is, by name."""
-    from netdiag.lab import faults_engine, faults_firewall, faults_path
+    from netdiag.lab import faults_engine, faults_firewall, faults_firewall_programs, faults_path
 
-    rows = (*faults_firewall.FAULTS, *faults_path.FAULTS, *faults_engine.FAULTS)
+    modules = (faults_firewall, faults_firewall_programs, faults_path, faults_engine)
+    rows = [row for module in modules for row in module.FAULTS]
     return {row.name: row for row in sorted(rows, key=lambda row: row.name)}
 
 

@@ -1,4 +1,4 @@
-"""Faults of packet filters: iptables in both variants, nft, and filters in the fabric."""
+"""Faults of packet filters: rules of iptables in both variants and of nft, and filters in the fabric."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import secrets
 import shlex
 from collections.abc import Sequence
 
-from netdiag.errors import LabError, UsageError
+from netdiag.errors import UsageError
 from netdiag.lab.faults import HOST, Fault, Kind, Parameter, Values, Work
-from netdiag.lab.process import until
-from netdiag.lab.state import Step, StepKind
 from netdiag.lab.topology import FABRIC
 
 _NFT = "nft"
@@ -29,6 +27,11 @@ _MATCH = (
     Parameter("source", Kind.PREFIX, "source addresses"),
     Parameter("destination", Kind.PREFIX, "destination addresses"),
 )
+_NETNS = Parameter("netns", Kind.TEXT, "in this network namespace of the host: container:NAME or overlay:NETWORK")
+_SET = (
+    Parameter("set", Kind.TEXT, "make a set of this name"),
+    Parameter("members", Kind.TEXT, "what is in the set: ADDRESS[/BITS],…"),
+)
 _RULE = (
     HOST,
     Parameter("chain", Kind.TEXT, "chain; it must exist", default="INPUT"),
@@ -38,12 +41,16 @@ _RULE = (
     Parameter("extra", Kind.ARGUMENTS, 'more matches in iptables\' words, such as "-m state --state NEW"'),
     Parameter("position", Kind.NUMBER, "number that the rule gets in its chain; 0: at the end", default="1"),
     Parameter("called", Kind.TEXT, "put the rule into a new chain of this name, which CHAIN jumps to"),
+    *_SET,
+    _NETNS,
     _BACKEND,
 )
 _REJECT_WITH = (
     *("icmp-port-unreachable", "icmp-host-prohibited", "icmp-admin-prohibited", "icmp-host-unreachable"),
     *("icmp-net-unreachable", "tcp-reset"),
 )
+_FAMILIES = ("inet", "ip", "ip6", "arp", "bridge", "netdev")
+_NFT_HOOKS = ("ingress", "prerouting", "input", "forward", "output", "postrouting", "egress")
 _HOOKS = {name.upper(): name for name in ("input", "output", "forward", "prerouting", "postrouting")}
 
 
@@ -73,8 +80,11 @@ def _add_rule(work: Work, values: Values, verdict: list[str], native: str) -> No
 
 def _add_iptables(work: Work, values: Values, verdict: list[str]) -> None:
     host, chain, called = values["host"], values["chain"], values.get("called")
-    tool = [values["backend"], "-w", "-t", values["table"]]
+    within = _within(work, values)
+    tool = [*within, values["backend"], "-w", "-t", values["table"]]
     rule = [*_iptables_match(values), *verdict]
+    if "set" in values:
+        rule = ["-m", "set", "--match-set", _add_ipset(work, values, within), "src", *rule]
     if called is not None:
         work.run(host, [*tool, "-N", called], undo=[*tool, "-X", called], only_if=[*tool, "-L", called, "-n"])
         _append(work, host, tool, called, rule)
@@ -84,6 +94,35 @@ def _add_iptables(work: Work, values: Values, verdict: list[str]) -> None:
         return
     where = [*tool, "-I", chain, values["position"]]
     work.run(host, [*where, *rule], undo=[*tool, "-D", chain, *rule], only_if=[*tool, "-C", chain, *rule])
+
+
+def _within(work: Work, values: Values) -> list[str]:
+    """The words that run a command in the namespace that ``netns`` names; none for the host's own."""
+    named = values.get("netns")
+    if named is None:
+        return []
+    kind, _, name = named.partition(":")
+    if kind == "container":
+        asked = ["docker", "inspect", "-f", "{{.NetworkSettings.SandboxKey}}", name]
+        path = work.run(values["host"], asked).stdout.strip()
+    elif kind == "overlay":
+        asked = ["docker", "network", "inspect", "-f", "{{.Id}}", name]
+        path = f"/run/docker/netns/1-{work.run(values['host'], asked).stdout.strip()[:10]}"
+    else:
+        raise UsageError(f"netns={named}: accepted is container:NAME or overlay:NETWORK")
+    return ["nsenter", f"--net={path}", "--"]
+
+
+def _add_ipset(work: Work, values: Values, within: Sequence[str]) -> str:
+    """Make an ipset and give its name."""
+    name, tool = values["set"], [*within, "ipset"]
+    family = "inet6" if values["backend"].startswith("ip6") else "inet"
+    create = [*tool, "create", name, "hash:net", "family", family]
+    work.run(values["host"], create, undo=[*tool, "destroy", name], only_if=[*tool, "list", "-n", name])
+    for member in values.get("members", "").split(","):
+        if member:
+            work.run(values["host"], [*tool, "add", name, member])
+    return name
 
 
 def _append(work: Work, host: str, tool: list[str], chain: str, rule: Sequence[str]) -> None:
@@ -106,7 +145,7 @@ def _iptables_match(values: Values) -> list[str]:
 
 def _add_native(work: Work, values: Values, verdict: str) -> None:
     """A table of its own, in the bridge family for the fabric: frames of a bridge pass no other."""
-    for key in ("extra", "called"):
+    for key in ("extra", "called", "set", "netns"):
         if key in values:
             raise UsageError(f"{key}={values[key]} is for iptables, and here the filter is nft")
     fabric = values["host"] == FABRIC
@@ -142,13 +181,34 @@ def native_match(values: Values, hook: str) -> list[str]:
     return match
 
 
+def _nft(work: Work, values: Values) -> None:
+    """A table with one base chain, in nft's own words."""
+    family, hook, table = values["family"], values["hook"], values["table"]
+    if (family == "netdev") != ("device" in values):
+        raise UsageError(f"family={family}: device= belongs to netdev, and netdev needs it")
+    device = f' device "{values["device"]}"' if "device" in values else ""
+    members = f"elements = {{ {values['members']} }};" if values.get("members") else ""
+    kind = "ipv6_addr" if ":" in values.get("members", "") else "ipv4_addr"
+    named = f"set {values['set']} {{ type {kind}; flags interval; {members} }}\n" if "set" in values else ""
+    base = f"type filter hook {hook}{device} priority {values['priority']}; policy {values['policy']};"
+    rules = "\n".join(rule.strip() for rule in values["rules"].split(";"))
+    # Made with "create", so that a table of the host's own is refused and never deleted by the undo.
+    text = (
+        f"create table {family} {table}\ntable {family} {table} {{\n{named}chain {hook} {{\n{base}\n{rules}\n}}\n}}\n"
+    )
+    tool = [*_within(work, values), _NFT]
+    gone, there = [*tool, "delete", "table", family, table], [*tool, "list", "table", family, table]
+    work.run(values["host"], [*tool, "-f", "-"], stdin=text, undo=gone, only_if=there)
+
+
 def _policy(work: Work, values: Values) -> None:
     host, table, chain = values["host"], values["table"], values["chain"]
-    tool = [values["backend"], "-w", "-t", table]
+    tool = [*_within(work, values), values["backend"], "-w", "-t", table]
     first = work.run(host, [*tool, "-S", chain]).stdout.splitlines()[0].split()
     if first[0] != "-P":
         raise UsageError(f"chain={chain} is no chain with a policy")
-    work.run(host, [*tool, "-P", chain, values["policy"]], undo=[*tool, "-P", chain, first[2]])
+    before = [*tool, "-P", chain, first[2]]
+    work.run(host, [*tool, "-P", chain, values["policy"]], undo=before, only_if=[*tool, "-S", chain])
 
 
 def _stateful_input(work: Work, values: Values) -> None:
@@ -177,26 +237,6 @@ def _loss(work: Work, values: Values) -> None:
     add_native_table(work, FABRIC, "bridge", "forward", rule)
 
 
-def _firewalld(work: Work, values: Values) -> None:
-    """The real one, as its package configures it, on a message bus of the host's own.
-
-    Starting it flushes iptables, the engine's rules included, on real hosts too.
-    """
-    host = values["host"]
-    if work.site.host(host).path("/run/firewalld.pid").exists():
-        raise LabError(f"firewalld runs on {host} already")
-    saved = work.run(host, ["iptables-save"]).stdout
-    work.on_undo(Step(host=host, argv=("iptables-restore", "-w"), stdin=saved))
-    bus, daemon = "/run/dbus/pid", "/run/firewalld.pid"
-    for pidfile, start in ((bus, ["dbus-daemon", "--system", "--fork"]), (daemon, ["firewalld"])):
-        work.on_undo(Step(host=host, kind=StepKind.STOP_DAEMON, argv=(pidfile,)))
-        work.run(host, start)
-    asked = ["firewall-cmd", "--state"]
-    until(lambda: work.site.host(host).exec(asked, check=False).returncode == 0, 20.0, f"firewalld of {host}")
-    for port in values["ports"].split(",") if "ports" in values else ():
-        work.run(host, ["firewall-cmd", "-q", f"--add-port={port}"])
-
-
 _WITH = Parameter("with", Kind.CHOICE, "how it is refused", default="icmp-port-unreachable", choices=_REJECT_WITH)
 _PROHIBITED = Parameter("with", Kind.CHOICE, "how it is refused", default="icmp-host-prohibited", choices=_REJECT_WITH)
 _IPTABLES = Parameter("backend", Kind.CHOICE, "which iptables", default="iptables", choices=_BACKENDS[:-1])
@@ -209,6 +249,24 @@ FAULTS = (
         (*_RULE, _WITH),
         _reject,
         "host=worker proto=udp dport=4789 with=icmp-host-prohibited",
+    ),
+    Fault(
+        "nft",
+        "A table in nft's own words: any family, hook and priority.",
+        (
+            HOST,
+            Parameter("family", Kind.CHOICE, "address family", "inet", choices=_FAMILIES),
+            Parameter("hook", Kind.CHOICE, "where it sees packets", "input", choices=_NFT_HOOKS),
+            Parameter("device", Kind.TEXT, "the device, in family netdev"),
+            Parameter("priority", Kind.TEXT, "before or after whom: a number or a name", default="0"),
+            Parameter("rules", Kind.TEXT, 'its rules, with semicolons: "tcp dport 22 accept; drop"', required=True),
+            Parameter("policy", Kind.CHOICE, "what befalls the rest", "accept", choices=("accept", "drop")),
+            Parameter("table", Kind.TEXT, "the table's name; it must be a new one", default="site"),
+            *_SET,
+            _NETNS,
+        ),
+        _nft,
+        'host=worker rules="tcp dport 9000 counter drop" priority=50',
     ),
     Fault(
         "stateful-input",
@@ -225,6 +283,7 @@ FAULTS = (
             Parameter("chain", Kind.TEXT, "a built-in chain", default="INPUT"),
             Parameter("policy", Kind.CHOICE, "what befalls the rest", default="DROP", choices=("ACCEPT", "DROP")),
             _TABLE,
+            _NETNS,
             _IPTABLES,
         ),
         _policy,
@@ -236,13 +295,6 @@ FAULTS = (
         (HOST, _TABLE, Parameter("chain", Kind.TEXT, "only this chain"), _IPTABLES),
         _flush,
         "host=manager table=nat",
-    ),
-    Fault(
-        "firewalld",
-        "A real firewalld as packaged: it lets in ssh and little else, and its start flushes iptables.",
-        (HOST, Parameter("ports", Kind.TEXT, "opened in its default zone, not permanently: 2377/tcp,4789/udp")),
-        _firewalld,
-        "host=worker ports=2377/tcp",
     ),
     Fault(
         "loss",

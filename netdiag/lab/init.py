@@ -40,6 +40,7 @@ OVERLAID = ("usr", "etc", "root", "home")
 PRIVATE = (
     *("etc/docker", "etc/containerd", "etc/netdiag", "etc/calico", "etc/cni", "etc/calicoctl.cfg"),
     *("etc/iptables", "etc/nftables.conf", "etc/nftables.d", "etc/firewalld", "etc/ufw", "etc/ipset.conf"),
+    "etc/fail2ban",
     *("etc/sysconfig", "etc/sysctl.conf", "etc/sysctl.d", "etc/bird", "etc/etcd", "etc/ssh"),
     *("root/.docker", "root/.ssh", "root/.bash_history"),
 )
@@ -53,8 +54,11 @@ ACCOUNTS = (
 )
 # Kernel modules are the machine's: an engine asks for br_netfilter, which would filter the bridges of the machine too.
 MODULE_TOOLS = ("usr/sbin/modprobe", "usr/sbin/insmod", "usr/sbin/rmmod")
-VAR = ("lib", "log", "tmp", "cache", "spool", "lib/netdiag", "lib/calico", "lib/bird", "lib/etcd", "empty")
-RUN = ("lock", "sshd", "bird", "dbus", "docker/plugins")
+VAR = (
+    *("lib", "log", "tmp", "cache", "spool", "empty"),
+    *("lib/netdiag", "lib/calico", "lib/bird", "lib/etcd", "lib/fail2ban"),
+)
+RUN = ("lock", "sshd", "bird", "dbus", "fail2ban", "docker/plugins")
 
 libc = ctypes.CDLL(None, use_errno=True)
 

@@ -20,7 +20,7 @@ from netdiag.errors import LabError, LabToolMissing
 PACKAGES = (
     *("docker.io", "iptables", "nftables", "iproute2", "busybox-static", "openssh-server", "openssh-client"),
     *("firewalld", "ufw", "ipset", "conntrack", "tcpdump", "ethtool", "dbus", "etcd-server", "etcd-client", "bird2"),
-    *("iputils-ping", "procps"),
+    *("iputils-ping", "procps", "fail2ban"),
 )
 """What a lab host needs; apt adds what these need and the machine lacks."""
 
@@ -46,7 +46,7 @@ def location() -> Path:
 
 def _complete_root() -> Path:
     """Where this version's root is once it is complete; another list of packages has another name."""
-    digest = hashlib.sha256("\n".join(("2", *sorted(PACKAGES))).encode()).hexdigest()[:12]
+    digest = hashlib.sha256("\n".join(("3", *sorted(PACKAGES))).encode()).hexdigest()[:12]
     return location() / f"root-{digest}"
 
 
@@ -135,9 +135,18 @@ def _unpack(archives: list[Path], root: Path) -> None:
     for name in ALTERNATIVES:
         if not Path("/usr/sbin", name).exists() and (root / "usr/sbin/xtables-nft-multi").exists():
             (root / "usr/sbin" / name).symlink_to("xtables-nft-multi")
+    _configure_ufw(root)
     policy = root / "usr/share/polkit-1/actions/org.fedoraproject.FirewallD1.policy"
     if policy.parent.is_dir():
         policy.symlink_to("org.fedoraproject.FirewallD1.server.policy.choice")
+
+
+def _configure_ufw(root: Path) -> None:
+    """Lay out the rules that ufw's installation script copies; it is not enabled."""
+    share = root / "usr/share/ufw"
+    for source in (share / "ufw.conf", *share.glob("*.init"), *(share / "iptables").glob("*.rules")):
+        if source.is_file():
+            shutil.copy2(source, root / "etc/ufw" / source.name)
 
 
 def _run(command: list[str]) -> None:

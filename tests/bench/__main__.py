@@ -58,6 +58,22 @@ def row(name, figures, budget, unit="s", peer=None):
     }
 
 
+def traces(host, peer):
+    """From a packet to the name of the rule that decides, as the answer says itself; beside an engine's own rules."""
+    host.exec(["iptables", "-A", "INPUT", "-p", "tcp", "--dport", "9", "-j", "DROP"])
+    host.exec(["iptables", "-A", "OUTPUT", "-p", "tcp", "--dport", "9", "-j", "DROP"])
+    ways = {
+        "in": ["--src", peer.address],
+        "out": ["--path", "out", "--dst", peer.address],
+        "forward": ["--path", "forward", "--in", "eth0", "--src", peer.address, "--dst", "172.17.0.2"],
+    }
+    for way, words in ways.items():
+        argv = ["netdiag", "firewall", "trace", *words, "--dport", "9", "--output", "json"]
+        answers = [json.loads(host.exec(argv, check=False).stdout) for _ in range(20)]
+        assert {answer["verdict"] for answer in answers} == {"drop"}, answers[0]
+        yield row(f"trace {way}, packet to rule", [answer["elapsed_ms"] for answer in answers], 5.0, "ms")
+
+
 def measure():
     yield row("netdiag --help, cold process", timed([BIN, "--help"]), 0.150)
     with Lab.up(load_topology("swarm2"), name=f"bench-{os.getpid()}") as lab:
@@ -66,6 +82,7 @@ def measure():
         wall, memory = in_host(worker, ask)
         yield row("preflight, all checks, one manager", wall, 1.0)
         yield row("preflight, peak memory", [one / 1024 for one in memory], 60, "MiB")
+        yield from traces(worker, manager)
         docker, _ = in_host(worker, ["docker", "info"])
         yield row("  peer: docker info on the same host", docker, None)
         lab.break_("drop", host="manager", chain="INPUT")

@@ -34,7 +34,12 @@ def pings(host, address, *options):
 COMMANDS = {
     "nft": "nft list ruleset",
     "iptables": "iptables-save",
+    "ipv6": "ip6tables-save",
     "legacy": "iptables-legacy-save",
+    "sets": "ipset list",
+    "ufw": "sh -c 'cat /etc/default/ufw /etc/ufw/*'",
+    "daemons": "ps -C firewalld,dbus-daemon,fail2ban-server -o args=",
+    "fail2ban": "find /etc/fail2ban /var/lib/fail2ban /run/fail2ban /var/log/fail2ban.log /var/log/lab-logins.log",
     "links": "ip -o link",
     "addresses": "ip -o -4 address",
     "routes": "ip route show table all type unicast",
@@ -42,7 +47,7 @@ COMMANDS = {
     "static": "ip neigh show nud permanent",
     "name": "hostname",
     "namefile": "cat /etc/hostname",
-    "sysctls": "sysctl -a -r ^net[.]ipv4[.](conf|ip_forward)",
+    "sysctls": "sysctl -a -r ^net[.]ipv[46][.](conf|ip_forward|icmp)",
 }
 # Names and numbers that an engine draws anew, and counters.
 PASSING = re.compile(r"packets \d+ bytes \d+|\[\d+:\d+\]|^\d+: ")
@@ -58,7 +63,7 @@ def picture(lab):
     seen = {}
     for host in [lab.fabric, *lab.hosts.values()]:
         for what, command in COMMANDS.items():
-            lines = [PASSING.sub("", line) for line in host.exec(command.split(), check=False).stdout.splitlines()]
+            lines = [PASSING.sub("", line) for line in host.exec(shlex.split(command), check=False).stdout.splitlines()]
             seen[host.name, what] = sorted(line for line in lines if not EMPTY.fullmatch(line) and "veth" not in line)
         if host is not lab.fabric:
             seen[host.name, "offloads"] = host.exec(["ethtool", "-k", "eth0"]).stdout
@@ -98,6 +103,8 @@ def test_it_changes_something_and_is_undone(name, swarm2_lab):
         ("drop chain=INPUT backend=iptables-legacy", "timed out"),
         ("drop chain=INPUT backend=nft", "timed out"),
         ("drop chain=INPUT called=site extra='-m state --state NEW'", "timed out"),
+        ("drop chain=INPUT set=blocked members=10.71.0.2,192.0.2.0/24", "timed out"),
+        ("drop chain=INPUT set=blocked members=192.0.2.0/24", "connected"),
         ("reject with=icmp-host-prohibited", "No route to host"),
         ("reject with=tcp-reset", "Connection refused"),
         ("reject with=icmp-host-prohibited backend=nft", "No route to host"),
@@ -139,6 +146,90 @@ def test_a_real_firewalld_refuses_until_the_port_is_opened(swarm2_lab):
     swarm2_lab.heal(fault)
     assert "firewalld" not in manager.exec(["nft", "list", "tables"]).stdout
     assert "dbus" not in manager.exec(["ps", "-e", "-o", "args="]).stdout
+
+
+def test_a_real_ufw_drops_until_the_port_is_allowed(pair_lab):
+    one, two = pair_lab.host("one"), pair_lab.host("two")
+    assert connect(two, one.address, 2377) == "Connection refused"
+    fault = pair_lab.break_("ufw", host="one", rules="allow 2377/tcp; deny from 10.71.0.2 to any port 7946")
+    assert connect(two, one.address, 2377) == "Connection refused"
+    assert connect(two, one.address, 7946) == "timed out"
+    assert connect(two, one.address, 9000) == "timed out"
+    one.exec(["ufw", "allow", "9000/tcp"])
+    assert connect(two, one.address, 9000) == "Connection refused"
+    with pytest.raises(LabError, match="enabled on one already"):
+        pair_lab.break_("ufw", host="one")
+    pair_lab.heal(fault)
+    assert connect(two, one.address, 7946) == "Connection refused"
+    assert "ufw" not in one.exec(["nft", "list", "ruleset"]).stdout
+    assert one.exec(["ufw", "status"]).stdout == "Status: inactive\n"
+    assert "9000" not in one.exec(["cat", "/etc/ufw/user.rules"]).stdout
+
+
+def test_a_real_fail2ban_refuses_whom_it_banned_and_nobody_else(pair_lab):
+    one, two = pair_lab.host("one"), pair_lab.host("two")
+    one.exec(["iptables", "-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "REJECT", "--reject-with", "tcp-reset"])
+    two.exec(["ip", "addr", "add", "10.71.0.12/24", "dev", "eth0"])
+    fault = pair_lab.break_("fail2ban", host="one", address="10.71.0.12", jail="lab", port="22,2377")
+    assert "-A f2b-lab -s 10.71.0.12/32 -j REJECT" in one.exec(["iptables-save"]).stdout
+    assert connect(two, one.address, 22) == "Connection refused"
+    assert pings(two, one.address, "-I", "10.71.0.12")
+    pair_lab.heal(fault)
+    assert "f2b" not in one.exec(["iptables-save"]).stdout
+    one.exec(["iptables", "-F", "INPUT"])
+    two.exec(["ip", "addr", "del", "10.71.0.12/24", "dev", "eth0"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "rules='tcp dport 2377 drop' priority=-50 table=guard",
+        "rules='ip saddr @blocked tcp dport 2377 drop' set=blocked members=10.71.0.2",
+        "family=netdev hook=ingress device=eth0 rules='tcp dport 2377 drop' priority=-300",
+        "rules='meta l4proto icmp accept; tcp dport != 2377 accept' policy=drop",
+    ],
+)
+def test_a_table_in_nfts_own_words(words, pair_lab):
+    one, two = pair_lab.host("one"), pair_lab.host("two")
+    fault = pair_lab.break_("nft", host="one", **parse_words(shlex.split(words)))
+    assert connect(two, one.address, 2377) == "timed out"
+    assert connect(two, one.address, 2378) == "Connection refused"
+    pair_lab.heal(fault)
+    assert connect(two, one.address, 2377) == "Connection refused"
+
+
+def test_a_rule_inside_a_container_and_inside_an_overlay(swarm2_lab):
+    manager = swarm2_lab.host("manager")
+    manager.exec(["docker", "network", "create", "-d", "overlay", "--attachable", "app"])
+    try:
+        run = ["docker", "run", "-d", "--name", "web", "--network", "app", "netdiag/busybox:lab"]
+        manager.exec([*run, "sh", "-c", "ip -o -4 addr show eth0; exec sleep 600"])
+        other = ["docker", "run", "-d", "--name", "other", "--network", "app", "netdiag/busybox:lab", "sleep", "600"]
+        manager.exec(other)
+        asked = ["docker", "inspect", "-f", '{{(index .NetworkSettings.Networks "app").IPAddress}}', "web"]
+        address = manager.exec(asked).stdout.strip()
+        ping = ["docker", "exec", "other", "ping", "-c", "1", "-W", "1", address]
+
+        def answers():
+            return manager.exec(ping, check=False).returncode == 0
+
+        assert answers()
+        for fault, words in (
+            ("drop", {"netns": "container:web", "proto": "icmp"}),
+            ("policy", {"netns": "container:web"}),
+            ("nft", {"netns": "overlay:app", "family": "bridge", "hook": "forward", "rules": "drop"}),
+        ):
+            active = swarm2_lab.break_(fault, host="manager", **words)
+            assert not answers(), words
+            swarm2_lab.heal(active)
+            assert answers(), words
+        # A container that has ended took its rules along.
+        active = swarm2_lab.break_("policy", host="manager", netns="container:web")
+        manager.exec(["docker", "rm", "-f", "web"])
+        swarm2_lab.heal(active)
+    finally:
+        manager.exec(["docker", "rm", "-f", "web", "other"], check=False)
+        manager.exec(["docker", "network", "rm", "app"])
 
 
 def test_the_join_times_out_and_completes_when_the_rule_goes(story1_lab):
@@ -260,6 +351,15 @@ def test_half_a_fault_is_undone(pair_lab):
         ("drop", {"host": "one", "backend": "nft", "chain": "DOCKER"}, "chain=DOCKER"),
         ("drop", {"host": "fabric", "extra": "-m state"}, "extra="),
         ("policy", {"host": "one", "chain": "site"}, "site"),
+        ("drop", {"host": "one", "netns": "web"}, "netns=web: accepted is container:NAME"),
+        ("drop", {"host": "one", "set": "blocked", "members": "nowhere"}, "nowhere"),
+        ("nft", {"host": "one", "family": "netdev", "hook": "ingress", "rules": "drop"}, "netdev needs it"),
+        ("nft", {"host": "one", "device": "eth0", "rules": "drop"}, "device= belongs to netdev"),
+        ("nft", {"host": "one", "rules": "dorp"}, "dorp"),
+        ("ufw", {"host": "one", "rules": "alow 22"}, "alow"),
+        ("ufw", {"host": "one", "incoming": "drop"}, "allow|deny|reject"),
+        ("fail2ban", {"host": "one", "address": "10.71.0.2", "jail": "no jail"}, "jail=no jail"),
+        ("fail2ban", {"host": "one", "address": "10.71.0"}, "10.71.0"),
         ("route", {"host": "one", "action": "add", "to": "192.0.2.0/24"}, "needs via="),
         ("sysctl", {"host": "one", "key": "kernel.hostname", "value": "x"}, "below net"),
         ("sysctl", {"host": "one", "key": "net.nothing", "value": "x"}, "net"),

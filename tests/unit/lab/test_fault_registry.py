@@ -42,9 +42,10 @@ def test_it_is_listed_and_documented(name):
 
 
 def test_no_name_is_lost_because_two_rows_have_it():
-    from netdiag.lab import faults_engine, faults_firewall, faults_path
+    from netdiag.lab import faults_engine, faults_firewall, faults_firewall_programs, faults_path
 
-    rows = [row for module in (faults_engine, faults_firewall, faults_path) for row in module.FAULTS]
+    modules = (faults_engine, faults_firewall, faults_firewall_programs, faults_path)
+    rows = [row for module in modules for row in module.FAULTS]
     assert len(rows) == len(FAULTS)
 
 
