@@ -106,8 +106,9 @@ def watch_request(wanted: Wanted, facts: Facts, *, wait_s: float, level: Level =
     ports = wanted.source_port is not None or wanted.destination_port is not None
     if not (wanted.source or wanted.destination or ports or wanted.protocol or wanted.icmp_type is not None):
         raise UsageError("--wait: --src, --dst, --proto or a port says for which packet")
-    if ports and wanted.protocol not in PORTS:
-        raise UsageError("--wait with a port: --proto tcp or --proto udp")
+    protocol = wanted.protocol or ("tcp" if ports else "")
+    if ports and protocol not in PORTS:
+        raise UsageError(f"--proto {protocol} has no ports")
     up = [link for link in here.links if link.up and (not link.loopback or link.name == wanted.in_device)]
     arrives = wanted.path is not TracePath.OUT
     params: dict[str, Any] = {
@@ -122,7 +123,7 @@ def watch_request(wanted: Wanted, facts: Facts, *, wait_s: float, level: Level =
         "netns": here.path or None,
         "src": wanted.source or None,
         "dst": wanted.destination or None,
-        "proto": wanted.protocol or None,
+        "proto": protocol or None,
         "sport": wanted.source_port,
         "dport": wanted.destination_port,
         "icmp_type": wanted.icmp_type,

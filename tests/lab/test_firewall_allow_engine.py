@@ -92,14 +92,18 @@ def connects(host, target, port=80, container=""):
     return host.exec([*enter, "python3", "-c", program], check=False).returncode == 0
 
 
+def both_ways(source, target, port):
+    """An accept for a connection and its answers, by the addresses that open it."""
+    return f"-p tcp -m conntrack --ctorigsrc {source} --ctorigdst {target} --ctorigdstport {port} -j ACCEPT"
+
+
 def test_a_policy_is_passed_in_the_operators_chain(swarm3_lab, worker):
     manager, target = swarm3_lab.host("manager"), address(worker, "plain")
     before, own = rules(worker), engines(worker)
     assert not connects(manager, target)
     found = heal(worker, "--path", "forward", "--src", manager.address, "--dst", target, "--dport", "80")
     assert found["before"]["policy"]["chain"] == "FORWARD"
-    flow = f"-s {manager.address} -d {target} -p tcp --dport 80 -j ACCEPT"
-    assert re.fullmatch(rf"iptables -I DOCKER-USER 1 {flow}", command_of(found))
+    assert command_of(found) == f"iptables -I DOCKER-USER 1 {both_ways(manager.address, target, 80)}"
     assert engines(worker) == own
     assert connects(manager, target)
     undo(worker, found)
@@ -109,27 +113,27 @@ def test_a_policy_is_passed_in_the_operators_chain(swarm3_lab, worker):
 def test_networks_that_the_engine_keeps_apart(worker):
     source, target = address(worker, "other", "apart"), address(worker, "plain")
     before, own = rules(worker), engines(worker)
+    assert not connects(worker, target, container="other")
     found = heal(worker, "--path", "forward", "--src", source, "--dst", target, "--dport", "80")
     assert found["before"]["rule"]["chain"].startswith("DOCKER-ISOLATION")
-    assert command_of(found).startswith("iptables -I DOCKER-USER 1 ")
-    notes = " ".join(found["fix"]["notes"])
-    assert "apart on purpose" in notes
-    # The engine's isolation comes before its rule for answers.
-    assert "its answers have to be let through as well" in notes
+    # The engine's isolation comes before its rule for answers: they need the accept as well.
+    assert command_of(found) == f"iptables -I DOCKER-USER 1 {both_ways(source, target, 80)}"
+    assert "apart on purpose" in " ".join(found["fix"]["notes"])
     assert engines(worker) == own
+    assert connects(worker, target, container="other")
     undo(worker, found)
     assert rules(worker) == before
 
 
 def test_a_published_port(swarm3_lab, worker):
-    """The rule that decides sees the container's address and port, and so does the one before it."""
-    manager, target = swarm3_lab.host("manager"), address(worker, "web")
+    """The rule that decides sees the container's address and port; the accept goes by what the peer asks for."""
+    manager = swarm3_lab.host("manager")
     worker.exec(["iptables", "-I", "DOCKER-USER", "-p", "tcp", "--dport", "80", "-j", "DROP"])
     try:
         before, own = rules(worker), engines(worker)
         assert not connects(manager, worker.address, 8080)
         found = heal(worker, "--src", manager.address, "--dport", "8080")
-        flow = f"-s {manager.address} -d {target} -p tcp --dport 80 -j ACCEPT"
+        flow = both_ways(manager.address, worker.address, 8080)
         assert command_of(found) == f"iptables -I DOCKER-USER 1 {flow}"
         assert engines(worker) == own
         assert connects(manager, worker.address, 8080)

@@ -213,7 +213,7 @@ def test_what_is_named_wrongly(manager):
         (("--proto", "nope"), "'nope': tcp, udp, icmp, icmpv6, arp, esp, ah, gre, ipip, or a number below 256"),
         (("--mac", "01:00:5e:00:00:01"), "is a group's address"),
         (("--wait", "5"), "says for which packet"),
-        (("--wait", "5", "--dport", "80"), "--proto tcp or --proto udp"),
+        (("--wait", "5", "--dport", "80", "--proto", "icmp"), "--proto icmp has no ports"),
         (("--in", "lo", "--dport", "80"), "what this host sends to itself is asked by --path out"),
     ):
         assert said in refused(manager, *words), words

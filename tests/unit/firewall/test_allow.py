@@ -316,6 +316,38 @@ def test_programs_chains_stay_as_they_are(traced, text, command):
     assert not is_programs_chain(command.split()[2])
 
 
+NAT = "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n"
+BOTH_WAYS = f"-p tcp -m conntrack --ctorigsrc {PEER} --ctorigdst {{}} --ctorigdstport {{}} -j ACCEPT"
+
+
+def with_nat(text):
+    """The same rules on a host whose kernel tracks connections."""
+    made = save(text)
+    return msgspec.structs.replace(made, text=NAT + made.text)
+
+
+def test_the_answers_of_a_forwarded_flow_pass_as_well():
+    found = plan(trace(*ISOLATED, **FORWARDED), around(with_nat(DOCKER)))
+    assert texts(found)[0] == [f"iptables -I DOCKER-USER 2 {BOTH_WAYS.format(INSIDE, 80)}"]
+    before = Endpoints(source=PEER, destination="192.0.2.10", source_port=5, destination_port=8080)
+    after = Endpoints(source=PEER, destination=INSIDE, source_port=5, destination_port=80)
+    published = trace(
+        rule("-A FORWARD -j DROP", 2),
+        destination="192.0.2.10",
+        destination_port=8080,
+        nat=(Rewrite(before=before, after=after),),
+    )
+    found = plan(published, around(with_nat("*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j DROP\nCOMMIT\n")))
+    assert texts(found)[0] == [f"iptables -I FORWARD 2 {BOTH_WAYS.format('192.0.2.10', 8080)}"]
+    assert "address changes" not in " ".join(found.fix.notes)
+
+
+def test_in_raw_nothing_is_tracked_yet():
+    traced = trace(rule("-A PREROUTING -j DROP", 2, table="raw"), **FORWARDED)
+    found = plan(traced, around(with_nat(DOCKER)))
+    assert texts(found)[0] == [f"iptables -t raw -I PREROUTING 2 {INSIDE_FLOW}"]
+
+
 def test_what_else_is_said_of_the_engines_rules():
     notes = " ".join(plan(trace(*ISOLATED, **FORWARDED), around(save(DOCKER))).fix.notes)
     assert "keeps these two networks apart on purpose" in notes
