@@ -9,9 +9,9 @@ from netdiag.errors import UsageError
 
 
 @click.command()
-@click.argument("document", metavar="report|facts")
+@click.argument("document", metavar="NAME")
 def schema(document: str) -> None:
-    """Print the JSON schema of a document that netdiag writes.
+    """Print the JSON schema of a document that netdiag writes: facts, report, trace, allow or firewall-diff.
 
     \b
     Example:

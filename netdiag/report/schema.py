@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from netdiag.model import facts, report
+from netdiag.model import facts, firewall_diff, fix, report, trace
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -25,6 +25,11 @@ DOCUMENTS: Mapping[str, Document] = MappingProxyType(
     {
         "facts": Document(facts.Facts, facts.SCHEMA, "netdiag facts: one host's state at one moment"),
         "report": Document(report.Report, report.SCHEMA, "netdiag report: the answer of one command"),
+        "trace": Document(trace.Trace, trace.SCHEMA, "netdiag trace: one packet's way through the filters"),
+        "allow": Document(fix.Allow, fix.SCHEMA, "netdiag allow: the least rule that lets one packet through"),
+        "firewall-diff": Document(
+            firewall_diff.FirewallDiff, firewall_diff.SCHEMA, "netdiag firewall diff: what a reload or a boot changes"
+        ),
     }
 )
 """The documents that have a schema, by the name that ``netdiag schema`` takes."""

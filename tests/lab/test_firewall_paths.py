@@ -3,10 +3,12 @@
 import json
 import re
 
+import jsonschema
 import pytest
 
 from netdiag.lab.host import end_group
 from netdiag.lab.process import until
+from netdiag.report.schema import schema
 
 OWNED = re.compile(r"^table \S+ netdiag-", re.MULTILINE)
 
@@ -15,7 +17,9 @@ def answer(host, *words, code):
     """The document that ``netdiag firewall trace`` prints, with its exit code as expected."""
     result = host.exec(["netdiag", "firewall", "trace", *words, "--output", "json"], check=False)
     assert result.returncode == code, result.stdout + result.stderr
-    return json.loads(result.stdout)
+    found = json.loads(result.stdout)
+    jsonschema.Draft202012Validator(json.loads(schema("trace"))).validate(found)
+    return found
 
 
 def refused(host, *words):

@@ -47,7 +47,7 @@ def test_explain_all():
         (["explain", "firewall.rul"], "did you mean firewall.rule"),
         (["explain", "--markdown"], "--markdown goes with --all"),
         (["explain", "--all", "x"], "not both"),
-        (["schema", "cause"], "there are facts, report"),
+        (["schema", "cause"], "there are facts, report, trace, allow, firewall-diff"),
         (["ask", "/nowhere/report.json"], "cannot read /nowhere/report.json: No such file"),
         (["ask", "-"], "not a report"),
     ],
@@ -72,7 +72,7 @@ def test_wrong_usage_exits_with_2():
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["report", "facts"])
+@pytest.mark.parametrize("name", ["report", "facts", "trace", "allow", "firewall-diff"])
 def test_schema(name):
     result = run("schema", name)
     assert result.exit_code == 0
