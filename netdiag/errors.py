@@ -3,10 +3,11 @@
     NetdiagError
     ├── UsageError            the caller gave something that cannot be used; exit code 2
     │   └── BundleError       a bundle that is truncated, foreign or of another version
+    ├── CarrierError          another host cannot be reached, or answers what cannot be understood
     └── LabError              the lab could not do what it was asked to
         └── LabToolMissing    a tool is not installed; says what to install
 
-Doors (``host``, ``lab``) translate what libraries and the kernel raise into these, with ``from``. What a *host* has
+Doors (``host``, ``carrier``, ``lab``) translate what libraries and the kernel raise into these, with ``from``. What a *host* has
 wrong is never an exception: it is a finding, or a section that is absent with its reason.
 """
 
@@ -21,6 +22,10 @@ class UsageError(NetdiagError):
 
 class BundleError(UsageError):
     """A bundle that cannot be read: truncated, not ours, or of a version that this netdiag does not know."""
+
+
+class CarrierError(NetdiagError):
+    """Another host's participant cannot be reached; the text names the host and says why, in one line."""
 
 
 class LabError(NetdiagError):

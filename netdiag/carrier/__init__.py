@@ -1,0 +1,1 @@
+"""Ways to reach the participant of another host. Each gives a `Carrier` (`netdiag.host.drive`) that must be closed."""
