@@ -36,7 +36,12 @@ _YES = re.compile(r"yes ([0-9a-f]{64})")
 _DENIED = {
     "key": "it says that the key is wrong: each key is good for one listener and one peer",
     "taken": "another host has used this key already: start the listener again for a new one",
-    "role": "both sides offer to answer and none asks: run netdiag diagnose on one of them",
+}
+
+
+_SAME = {
+    SERVE: "both sides offer to answer and none asks: run netdiag diagnose on one of them",
+    ASK: "both sides want to ask and none answers: run netdiag listen on one of them",
 }
 
 
@@ -134,15 +139,14 @@ def _ask_for(channel: Channel, key: Key, role: str, deadline: Deadline) -> None:
         text = "it speaks {}, this netdiag speaks {}: use the same version on both hosts"
         raise SealedError(text.format(hello.group(1), PROTOCOL))
     theirs, their_nonce = hello.group(2), hello.group(3)
-    if theirs == role:
-        raise SealedError(_DENIED["role"] if role == SERVE else "both sides want to ask: run netdiag listen on one")
     nonce = os.urandom(16).hex()
     talk = (key.fingerprint.hex(), theirs, role, their_nonce, nonce)
     channel.send("{} {} {} {}\n".format(PROTOCOL, role, nonce, _proof(key, "dialler", talk)).encode("ascii"))
     said = channel.line(deadline)
     yes = _YES.fullmatch(said)
-    if yes is None:
-        raise SealedError(_DENIED.get(said[3:] if said.startswith("no ") else "", "it does not want this peer"))
+    if yes is None or theirs == role:
+        reason = said[3:] if said.startswith("no ") else ""
+        raise SealedError(_SAME[role] if theirs == role else _DENIED.get(reason, "it does not want this peer"))
     if not hmac.compare_digest(yes.group(1), _proof(key, "listener", talk)):
         raise SealedError("whoever listens does not know the key")
 
@@ -177,7 +181,7 @@ class Claim:
             raise WrongKey("it does not know the key")
         if role == self._role:
             self.deny("role")
-            raise SealedError("both sides want to {}: run netdiag diagnose on one, listen on the other".format(role))
+            raise SealedError(_SAME[role])
 
     def grant(self) -> None:
         """Show that this side knows the key too; from then on the channel is the caller's."""

@@ -112,25 +112,22 @@ def test_one_peer_is_let_in_and_no_second(host):
         listen.connect(one.key, one.where)
 
 
-def test_of_many_with_the_key_at_once_one_is_let_in(host):
+def test_of_two_with_the_key_at_once_one_is_let_in(host):
+    """Both have their challenge before either proves anything."""
     one = host()
-    outcomes = []
-
-    def body():
-        try:
-            outcomes.append(listen.connect(one.key, one.where))
-        except CarrierError as error:
-            outcomes.append(str(error))
-
-    threads = [threading.Thread(target=body) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    let_in = [each for each in outcomes if not isinstance(each, str)]
-    assert len(let_in) == 1, outcomes
-    assert let_in[0].ask([Request("clock", {}, 2.0)])[0].data
-    let_in[0].close()
+    with one.tls() as first, one.tls() as second:
+        challenges = [stream.recv(200).decode().split()[2] for stream in (first, second)]
+        for stream, challenge in zip((first, second), challenges, strict=True):
+            claim(
+                stream,
+                ASK,
+                sealed._proof(one.key, "dialler", (one.key.fingerprint.hex(), SERVE, ASK, challenge, "ab" * 16)),
+            )
+            if stream is first:
+                assert stream.recv(4) == b"yes "
+        assert second.recv(200) == b"no taken\n"
+        assert closed(second)
+    one.heard("it comes too late")
 
 
 def test_either_side_may_dial(host):
@@ -279,7 +276,8 @@ def test_a_listener_that_only_sends_the_proof_back_is_refused(role):
         ),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is it a netdiag of the same version"),
         (b"x" * 5000, "longer than any should be"),
-        (b"netdiag/listen/1 ask " + b"cd" * 16 + b"\n", "both sides want to ask"),
+        (b"netdiag/listen/1 ask " + b"cd" * 16 + b"\nno role\n", "both sides want to ask and none answers"),
+        (b"netdiag/listen/1 ask " + b"cd" * 16 + b"\nyes " + b"cd" * 32 + b"\n", "both sides want to ask"),
         (b"", "closed the connection"),
     ],
 )
@@ -296,13 +294,14 @@ def test_odd_listeners(said, says):
         listen.connect(Key(b"s" * 16, sealed.fingerprint(der)), between.where)
     assert "\n" not in str(caught.value)
     between.join()
-    assert between.heard == b""
+    assert b"participant" not in between.heard
 
 
 def test_both_want_to_serve(host):
     one = host()
     with pytest.raises(CarrierError, match="none asks: run netdiag diagnose on one of them"):
         listen.dial_to_serve(one.key, one.where)
+    one.heard(f"refused {HOST}: both sides offer to answer and none asks")
     still_fine(one)
 
 
