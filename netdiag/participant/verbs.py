@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict
 
 from netdiag.participant import (
     burst,
+    capture,
     commands,
     control,
     echo,
@@ -47,6 +48,8 @@ VERBS: Dict[str, Verb] = {
     "tls-exchange": tls.tls_exchange,
     "tls-hello": tls.tls_hello,
     "echo-sizes": echo.echo_sizes,
+    "capture-start": capture.capture_start,
+    "capture-stop": capture.capture_stop,
     "firewall-trace": trace.firewall_trace,
     "firewall-burst": burst.firewall_burst,
     "firewall-sweep": sweep.firewall_sweep,

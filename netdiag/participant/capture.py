@@ -1,0 +1,198 @@
+"""Verbs that watch one flow at several places of this host: packet sockets with a kernel filter, and nothing else.
+
+Only the headers of the flow that was asked for are taken. The sockets close when they are stopped, when their time is
+up, and with this process.
+"""
+
+import ctypes
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from typing import Any, Dict, List, Optional
+
+from netdiag.participant import capture_filter
+from netdiag.participant.deadline import Deadline
+from netdiag.participant.errors import FAILED, MISSING, VerbError, from_os_error
+from netdiag.participant.netns import in_netns
+
+MOST_POINTS = 32
+MOST_FRAMES = 512
+"""Frames that are kept at one place; more are counted."""
+MOST_SECONDS = 120.0
+_ETH_P_ALL = 0x0003
+_SO_ATTACH_FILTER, _SO_TIMESTAMPNS, _SOL_PACKET, _PACKET_STATISTICS = 26, 35, 263, 6
+_PACKET_OUTGOING = 4
+
+_lock = threading.Lock()
+_captures: Dict[str, "_Capture"] = {}
+
+
+def capture_start(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
+    """Begin to watch a flow. Answers when every socket is ready.
+
+    Parameters: ``points`` (each with ``name``, ``device``, ``netns`` and ``flow``: see `capture_filter.program`),
+    ``seconds`` (after which it stops by itself, 120 at most). Data: ``id``, and ``points``: for each ``name`` and
+    ``error`` ("" where it watches). Errors: permission, missing, failed.
+    """
+    points = list(params["points"])
+    if not points or len(points) > MOST_POINTS:
+        raise VerbError(FAILED, "watch {} places: 1 to {}".format(len(points), MOST_POINTS))
+    seconds = min(float(params.get("seconds") or 30.0), MOST_SECONDS)
+    capture = _Capture([_Point(point, deadline) for point in points], seconds)
+    if all(point.error for point in capture.points):
+        first = capture.points[0]
+        raise VerbError(first.kind, first.error)
+    identity = os.urandom(8).hex()
+    with _lock:
+        _captures[identity] = capture
+    capture.begin(identity)
+    return {"id": identity, "points": [{"name": point.name, "error": point.error} for point in capture.points]}
+
+
+def capture_stop(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
+    """End a capture and tell what it saw.
+
+    Parameters: ``id``; ``settle_ms`` (how long it goes on for frames that are on the way; default 0). Data: ``points``:
+    for each ``name``, ``error``, ``frames`` (each ``t_us`` since the start, ``out`` (it was sent here), ``data``: its
+    first bytes), ``more`` (frames that were not kept), ``dropped`` (frames that the kernel could not keep). Errors:
+    missing.
+    """
+    with _lock:
+        capture = _captures.pop(str(params.get("id")), None)
+    if capture is None:
+        raise VerbError(MISSING, "stop a capture: there is none of this id (any more)")
+    time.sleep(min(float(params.get("settle_ms") or 0) / 1000.0, deadline.left()))
+    return {"points": capture.end()}
+
+
+class _Point:
+    """One packet socket."""
+
+    def __init__(self, params: Dict[str, Any], deadline: Deadline) -> None:
+        self.name = str(params.get("name") or params["device"])
+        self.error = ""
+        self.kind = FAILED
+        self.frames: List[Dict[str, Any]] = []
+        self.more = 0
+        self.dropped = 0
+        self.socket: Optional[socket.socket] = None
+        device = str(params["device"])
+        try:
+            program = capture_filter.program(dict(params["flow"]))
+            self.socket = in_netns(str(params.get("netns") or ""), lambda: _open(device, program), deadline)
+        except VerbError as error:
+            self.kind, self.error = error.kind, error.text
+        except OSError as error:
+            wrong = from_os_error(error, "watch " + device)
+            self.kind, self.error = wrong.kind, wrong.text
+
+    def take(self, start_s: float) -> None:
+        """Read one frame."""
+        if self.socket is None:
+            return
+        try:
+            data, ancillary, _, address = self.socket.recvmsg(capture_filter.SNAP_BYTES, 64)
+        except OSError:
+            return
+        stamp_s = time.time()
+        for level, kind, value in ancillary:
+            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(value) >= 16:
+                seconds, nanoseconds = struct.unpack_from("=qq", value)
+                stamp_s = seconds + nanoseconds / 1e9
+        if len(self.frames) >= MOST_FRAMES:
+            self.more += 1
+            return
+        out = address[2] == _PACKET_OUTGOING
+        self.frames.append({"t_us": int((stamp_s - start_s) * 1e6), "out": out, "data": data})
+
+    def close(self) -> None:
+        """Close the socket; what the kernel could not keep is counted."""
+        if self.socket is not None:
+            try:
+                _, dropped = struct.unpack("=II", self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+                self.dropped += dropped
+            except OSError:
+                pass
+            self.socket.close()
+            self.socket = None
+
+
+def _open(device: str, program: bytes) -> socket.socket:
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    try:
+        code = ctypes.create_string_buffer(program, len(program))
+        attached = struct.pack("HL", len(program) // 8, ctypes.addressof(code))
+        # The filter first: nothing of anybody else's is ever queued.
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attached)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        sock.bind((device, _ETH_P_ALL))
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class _Capture:
+    """Several points that are read by one thread."""
+
+    def __init__(self, points: List[_Point], seconds: float) -> None:
+        self.points = points
+        self._end_s = time.monotonic() + seconds
+        # Frames are stamped by the clock of the day; only differences of it leave this host.
+        self._start_s = time.time()
+        self._stop_read, self._stop_write = os.pipe()
+        self._thread: Optional[threading.Thread] = None
+
+    def begin(self, identity: str) -> None:
+        """Start reading."""
+        self._thread = threading.Thread(target=self._run, args=(identity,), name="netdiag-capture", daemon=True)
+        self._thread.start()
+
+    def end(self) -> List[Dict[str, Any]]:
+        """Stop reading, and give what was seen."""
+        os.close(self._stop_write)
+        if self._thread is not None:
+            self._thread.join(2.0)
+        return [
+            {
+                "name": point.name,
+                "error": point.error,
+                "frames": point.frames,
+                "more": point.more,
+                "dropped": point.dropped,
+            }
+            for point in self.points
+        ]
+
+    def _run(self, identity: str) -> None:
+        poller = select.poll()
+        by_descriptor = {}
+        for point in self.points:
+            if point.socket is not None:
+                poller.register(point.socket, select.POLLIN)
+                by_descriptor[point.socket.fileno()] = point
+        poller.register(self._stop_read, select.POLLIN)
+        stopped = False
+        while True:
+            left_ms = 0 if stopped else max(0, int((self._end_s - time.monotonic()) * 1000))
+            ready = [descriptor for descriptor, _ in poller.poll(left_ms)]
+            for descriptor in ready:
+                if descriptor in by_descriptor:
+                    by_descriptor[descriptor].take(self._start_s)
+            if self._stop_read in ready and not stopped:
+                stopped = True  # once more: what has arrived is read
+                poller.unregister(self._stop_read)
+            elif stopped and not ready:
+                break
+            elif not ready:
+                with _lock:
+                    if _captures.pop(identity, None) is not None:  # its time is up, and nobody will end it
+                        os.close(self._stop_write)
+                break
+        for point in self.points:
+            point.close()
+        os.close(self._stop_read)

@@ -1,0 +1,112 @@
+"""Which frames a packet socket takes: classic BPF for one flow, plain or inside VXLAN.
+
+The kernel runs it for every frame of the device, so that only headers of the flow ever come to user space. Offsets are
+those of an Ethernet frame; a VLAN tag is taken off before a packet socket sees it. Sources: linux/filter.h, RFC 7348.
+"""
+
+import socket
+import struct
+from typing import Any, Dict, List, Optional, Tuple
+
+SNAP_BYTES = 192
+_LD_W, _LD_H, _LD_B = 0x20, 0x28, 0x30  # from a fixed place
+_LD_WX, _LD_HX, _LD_BX = 0x40, 0x48, 0x50  # from a place behind X
+_LDX_IHL, _LDX_IMM = 0xB1, 0x01
+_JEQ, _RET = 0x15, 0x06
+_ETHERNET = 14
+
+Instruction = Tuple[int, int, str, str]
+"""Code, operand, and where to go when it is equal and when it is not ("" is the next one)."""
+
+
+def program(flow: Dict[str, Any]) -> bytes:
+    """The instructions for a flow.
+
+    It holds ``a`` and ``b`` (addresses, either may send), ``proto`` (a number; None is any), ``port`` (of one of the two
+    ends; None is any), ``vxlan_port`` (the flow is inside VXLAN to that UDP port), ``outer_six`` (over IPv6).
+    """
+    steps: List[Instruction] = []
+    if flow.get("vxlan_port"):
+        steps += _outer(bool(flow.get("outer_six")), int(flow["vxlan_port"]))
+        start = 8 + 8 + _ETHERNET  # UDP, VXLAN and the inner Ethernet header, behind X
+        steps += _inner(flow, start, indexed=True)
+    else:
+        steps += _inner(flow, 0, indexed=False)
+    steps += [(_RET, SNAP_BYTES, "", ""), (_RET, 0, "", "")]
+    return _assembled(steps)
+
+
+def _outer(six: bool, port: int) -> List[Instruction]:
+    """UDP to the VXLAN port; leaves the place behind the outer IP header in X."""
+    if six:
+        return [
+            (_LD_H, 12, "", ""),
+            (_JEQ, 0x86DD, "", "no"),
+            (_LD_B, _ETHERNET + 6, "", ""),
+            (_JEQ, 17, "", "no"),
+            (_LDX_IMM, 40, "", ""),
+            (_LD_HX, _ETHERNET + 2, "", ""),
+            (_JEQ, port, "", "no"),
+        ]
+    return [
+        (_LD_H, 12, "", ""),
+        (_JEQ, 0x0800, "", "no"),
+        (_LD_B, _ETHERNET + 9, "", ""),
+        (_JEQ, 17, "", "no"),
+        (_LDX_IHL, _ETHERNET, "", ""),
+        (_LD_HX, _ETHERNET + 2, "", ""),
+        (_JEQ, port, "", "no"),
+    ]
+
+
+def _inner(flow: Dict[str, Any], start: int, indexed: bool) -> List[Instruction]:
+    word, half, byte = (_LD_WX, _LD_HX, _LD_BX) if indexed else (_LD_W, _LD_H, _LD_B)
+    six = ":" in str(flow["a"])
+    family = socket.AF_INET6 if six else socket.AF_INET
+    one, other = (socket.inet_pton(family, str(flow[key])) for key in ("a", "b"))
+    network = start + _ETHERNET
+    size, source = (16, 8) if six else (4, 12)
+    steps: List[Instruction] = [(half, start + 12, "", ""), (_JEQ, 0x86DD if six else 0x0800, "", "no")]
+    proto = flow.get("proto")
+    if proto is not None:
+        steps += [(byte, network + (6 if six else 9), "", ""), (_JEQ, int(proto), "", "no")]
+    there = _addresses(word, network + source, one + other, "back")
+    back = _addresses(word, network + source, other + one, "no")
+    # Both ways end at the ports; the second is tried where the first does not fit.
+    steps += [*there, (_JEQ, 0, "ports", "ports"), (-1, 0, "back", ""), *back, (-1, 0, "ports", "")]
+    port = flow.get("port")
+    if port is not None and proto in (6, 17):
+        # As long as the flow's own packets are; one with IP options is not taken.
+        transport = network + (40 if six else 20)
+        steps += [(half, transport, "", ""), (_JEQ, int(port), "yes", "")]
+        steps += [(half, transport + 2, "", ""), (_JEQ, int(port), "yes", "no"), (-1, 0, "yes", "")]
+    return steps
+
+
+def _addresses(word: int, at: int, value: bytes, otherwise: str) -> List[Instruction]:
+    steps: List[Instruction] = []
+    for offset in range(0, len(value), 4):
+        steps += [(word, at + offset, "", ""), (_JEQ, struct.unpack_from(">I", value, offset)[0], "", otherwise)]
+    return steps
+
+
+def _assembled(steps: List[Instruction]) -> bytes:
+    """Resolve the names; "no" is the last instruction. A step of code -1 is a place that has a name."""
+    places: Dict[str, int] = {}
+    real: List[Instruction] = []
+    for step in steps:
+        if step[0] == -1:
+            places[step[2]] = len(real)
+        else:
+            real.append(step)
+    places["no"] = len(real) - 1
+    packed = []
+    for index, (code, operand, equal, otherwise) in enumerate(real):
+        jump = [_distance(places, name, index) for name in (equal, otherwise)]
+        packed.append(struct.pack("=HBBI", code, jump[0], jump[1], operand))
+    return b"".join(packed)
+
+
+def _distance(places: Dict[str, int], name: str, index: int) -> int:
+    target: Optional[int] = places[name] if name else index + 1
+    return (target or 0) - index - 1
