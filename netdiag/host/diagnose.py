@@ -23,7 +23,7 @@ from netdiag.model.path import Direction, Loss, PathKind, Place, Side, Sight, St
 from netdiag.model.report import Cause, Confidence
 from netdiag.model.trace import Trace, TraceVerdict
 from netdiag.model.wire import Request
-from netdiag.path.entries import entry_causes
+from netdiag.path.entries import entry_causes, host_behind, received_causes
 from netdiag.path.listening import listener_cause, listeners
 from netdiag.path.names import Typed, find_container, is_address, is_host, unknown_name
 from netdiag.path.questions import Question, questions, refusal_questions
@@ -36,6 +36,7 @@ from netdiag.path.verdict import (
     healthy_found,
     loss_found,
     rule_cause,
+    unnoticed_found,
 )
 from netdiag.path.ways import Host, bridge_way, host_way, overlay_way, shared_networks
 
@@ -182,7 +183,8 @@ class _Run:
                 names = (task.service, task.name, task.name.rpartition(".")[0], address)
                 if name in names and task.host_address:
                     return task.host_address, address
-        return None
+        behind = host_behind(facts, name)
+        return (behind, name) if behind else None
 
     def _hosts(self, first: Party, last: Party) -> dict[Side, Host]:
         """Each with the device and address by which it reaches the other."""
@@ -245,6 +247,7 @@ class _Run:
         found = [attempt_found(way, attempt)]
         if attempt.answered:
             found.append(healthy_found(way, sights))
+            found += self._unnoticed(way, parties, networks)
             return self._done(way, sights, (), attempt, found)
         start_s = time.monotonic()
         self._progress("finding what took it")
@@ -381,12 +384,29 @@ class _Run:
         at = loss.last
         early = at is None or (at.side is sender and at.stage in (Stage.END, Stage.PORT, Stage.TUNNEL))
         astray = at is not None and at.side is sender and at.stage is Stage.NIC and _is_astray(way, sender, sights)
+        hosts = {side: Host(name=party.name, facts=party.facts) for side, party in parties.items()}
+        theirs = networks[other]
+        if at is not None and at.side is other and at.stage is Stage.NIC and theirs is not None:
+            # A VXLAN device takes nothing from a host that its own entry puts elsewhere, and counts it nowhere.
+            return list(received_causes(way, loss, hosts[other], hosts[sender], theirs, sights))
         if network is None or not (early or astray):
             return []
+        proven = Confidence.PROVEN
+        return list(entry_causes(way, hosts[sender], sender, other=hosts[other], network=network, confidence=proven))
+
+    def _unnoticed(self, way: Way, parties: dict[Side, Party], networks: dict[Side, Network | None]) -> list[Found]:
+        """Entries that are missing or wrong although the flow works: what was learnt stands in for them for a while."""
+        found: list[Found] = []
+        if way.kind is not PathKind.OVERLAY:
+            return found
         hosts = {side: Host(name=party.name, facts=party.facts) for side, party in parties.items()}
-        return list(
-            entry_causes(way, hosts[sender], sender, other=hosts[other], network=network, confidence=Confidence.PROVEN)
-        )
+        for side, other in ((Side.SOURCE, Side.DESTINATION), (Side.DESTINATION, Side.SOURCE)):
+            network = networks[side]
+            if network is not None:
+                proven = Confidence.PROVEN
+                causes = entry_causes(way, hosts[side], side, other=hosts[other], network=network, confidence=proven)
+                found += [unnoticed_found(way, one) for one in causes]
+        return found
 
     def _refused(
         self, way: Way, sights: tuple[Sight, ...], parties: dict[Side, Party], attempt: Attempt

@@ -214,3 +214,14 @@ def healthy_found(way: Way, sights: Sequence[Sight]) -> Found:
         summary=f"requests and answers were seen at all {count} places of the way ({way.kind.value})",
         evidence=sight_evidence(way, sights),
     )
+
+
+def unnoticed_found(way: Way, one: Cause) -> Found:
+    """Something that is wrong although this flow works now."""
+    return Found(
+        check="path.entries",
+        state=State.WARN,
+        subject=Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None),
+        summary=f"it works now, by what was learnt from the other side: {one.explanation}",
+        cause=one,
+    )
