@@ -13,6 +13,8 @@ from netdiag.path.frames import read_frame
 from netdiag.path.sights import losses, read_sight
 
 A, B = "10.0.1.2", "10.0.1.4"
+# With both addresses given scapy asks nobody for one.
+FRAME = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 
 
 def place(stage, side=Side.SOURCE, **fields):
@@ -30,11 +32,11 @@ WAY = [
 
 
 def syn(source=A, target=B, sport=5000, dport=80, flags="S"):
-    return Ether() / IP(src=source, dst=target) / TCP(sport=sport, dport=dport, flags=flags)
+    return FRAME / IP(src=source, dst=target) / TCP(sport=sport, dport=dport, flags=flags)
 
 
 def in_vxlan(inner, vni=4097, port=4789, source="192.0.2.1", target="192.0.2.2"):
-    return Ether() / IP(src=source, dst=target) / UDP(sport=40000, dport=port) / VXLAN(vni=vni, flags=8) / inner
+    return FRAME / IP(src=source, dst=target) / UDP(sport=40000, dport=port) / VXLAN(vni=vni, flags=8) / inner
 
 
 def raw(*frames, **more):
@@ -59,16 +61,16 @@ def test_a_frame_inside_vxlan_tells_both_headers():
 
 def test_what_refuses():
     reset = read_frame(bytes(syn(B, A, 80, 5000, "RA")))
-    unreachable = read_frame(bytes(Ether() / IP(src=B, dst=A) / ICMP(type=3, code=3)))
+    unreachable = read_frame(bytes(FRAME / IP(src=B, dst=A) / ICMP(type=3, code=3)))
     assert reset.refuses()
     assert unreachable.refuses()
-    assert not read_frame(bytes(Ether() / IP(src=B, dst=A) / ICMP(type=0))).refuses()
+    assert not read_frame(bytes(FRAME / IP(src=B, dst=A) / ICMP(type=0))).refuses()
 
 
 def test_ipv6_and_what_is_no_ip():
-    frame = read_frame(bytes(Ether() / IPv6(src="fd00::1", dst="fd00::2") / UDP(sport=1, dport=2)))
+    frame = read_frame(bytes(FRAME / IPv6(src="fd00::1", dst="fd00::2") / UDP(sport=1, dport=2)))
     assert (frame.source, frame.destination_port, frame.length) == ("fd00::1", 2, 48)
-    assert read_frame(bytes(Ether() / ARP())) is None
+    assert read_frame(bytes(FRAME / ARP())) is None
 
 
 WHOLE = bytes(in_vxlan(syn()))
