@@ -138,7 +138,7 @@ class StreamCarrier:
                     self._fail("an answer that is no object")
                     return
                 self._take(message)
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             self._fail(f"an answer that cannot be read ({type(error).__name__})")
 
     def _take(self, message: dict[str, Any]) -> None:
