@@ -13,14 +13,13 @@ import msgspec
 
 from netdiag.firewall.counters import target_of
 from netdiag.firewall.save_text import SavedChain, SavedRule
+from netdiag.firewall.tables import TAKES, priority_of
 from netdiag.firewall.trace import Rules
 from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.trace import TraceStep, TraceVerdict
 
-_PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 _HOOK_ORDER = {"ingress": 0, "prerouting": 1, "output": 1, "input": 2, "forward": 2, "postrouting": 3, "egress": 4}
-_TAKES = {"DROP": TraceVerdict.DROP, "TARPIT": TraceVerdict.DROP, "REJECT": TraceVerdict.REJECT}
 _GIVES_AWAY = frozenset({"QUEUE", "NFQUEUE", "SYNPROXY"})
 _RETURN = "return"
 
@@ -87,12 +86,12 @@ def follow(events: Sequence[LegacyEvent], rules: Rules, namespace: str) -> Legac
             continue
         if verdict in ("jump", "goto"):
             calls[event.family, event.table, target] = rule
-        taken = _TAKES.get(target)
+        taken = TAKES.get(target)
         if target in _GIVES_AWAY:
             reason = f"{rule.place()} gave it to somebody else: {rule.text}"
         packets = saved.packets if saved is not None else chain.packets
         step = TraceStep(hook=event.hook, rule=rule, verdict=verdict, packets=packets)
-        steps.append(Placed(_priority(event), step, callers))
+        steps.append(Placed(priority_of(event.table, event.hook), step, callers))
     return LegacyPath(steps=tuple(steps), taken=taken, reason=reason)
 
 
@@ -130,12 +129,6 @@ def _before(waiting: Placed, place: tuple[int, int], *, ties: bool) -> bool:
     return own < place or (ties and own == place)
 
 
-def _priority(event: LegacyEvent) -> int:
-    if event.table == "nat":
-        return -100 if event.hook in ("prerouting", "output") else 100
-    return _PRIORITIES.get(event.table, 0)
-
-
 def _callers(event: LegacyEvent, calls: dict[tuple[str, str, str], FirewallRule]) -> tuple[FirewallRule, ...]:
     found: list[FirewallRule] = []
     chain = event.chain
@@ -170,7 +163,7 @@ def _verdict(target: str, saved: SavedRule | None, chains: dict[str, SavedChain]
     if target in chains:
         goes = saved is not None and any(word in ("-g", "--goto") for word in saved.words)
         return "goto" if goes else "jump"
-    if target in _TAKES:
+    if target in TAKES:
         return "drop"
     if target in _GIVES_AWAY:
         return "queue"

@@ -109,6 +109,12 @@ def payload(flow: Flow) -> bytes:
     return tag + b"\0" * max(0, flow.length - head - len(tag))
 
 
+def acknowledgement(flow: Flow) -> bytes:
+    """The number by which a RST (or any answer of TCP's) acknowledges the whole segment."""
+    beyond = len(payload(flow)) + bin(flow.flags & 3).count("1")
+    return struct.pack(">I", (struct.unpack(">I", flow.tag)[0] + beyond) & 0xFFFFFFFF)
+
+
 def icmp_message(flow: Flow) -> bytes:
     """An ICMP or ICMPv6 message with its checksum."""
     data = payload(flow)

@@ -5,7 +5,6 @@ its arrival in that chain is also the proof that nothing dropped it before, in w
 """
 
 import contextlib
-import errno
 import os
 import socket
 import struct
@@ -27,13 +26,11 @@ from netdiag.participant.netlink import (
     request,
 )
 from netdiag.participant.netns import in_netns, namespace_of
-from netdiag.participant.sender import Sender
+from netdiag.participant.sender import TOLD_TO_THE_SENDER, Sender
 from netdiag.participant.trace_events import NETWORK_HEADER, TRANSPORT_HEADER, Reader, new_table_name
 
 _CONNTRACK_GET = 0x0101
 _DELETE_NEIGHBOUR, _AF_BRIDGE, _NTF_MASTER, _LINK_ADDRESS = 29, 7, 4, 2
-_TOLD_TO_THE_SENDER = (errno.EPERM, errno.EINPROGRESS, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
-"""How a dropping or rejecting OUTPUT chain shows itself to who sends."""
 
 
 def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
@@ -101,7 +98,7 @@ class _Trace:
                 send()
             except OSError as error:
                 self._send_error = os.strerror(error.errno or 0)
-                if error.errno not in _TOLD_TO_THE_SENDER:
+                if error.errno not in TOLD_TO_THE_SENDER:
                     raise from_os_error(error, "send the packet")
             if legacy is None:
                 reader.listen(start_s, self._wait_s, self._deadline)

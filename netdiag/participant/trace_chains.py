@@ -118,8 +118,6 @@ def match_answers(flow: packets.Flow) -> List[bytes]:
     matches = [kind + back + icmp + quoted]
     if flow.protocol == 6:
         tcp = nftables.meta_is(nftables.META_L4PROTO, b"\x06")
-        beyond = len(packets.payload(flow)) + bin(flow.flags & 3).count("1")
-        acknowledged = struct.pack(">I", (struct.unpack(">I", flow.tag)[0] + beyond) & 0xFFFFFFFF)
-        matches.append(kind + back + tcp + nftables.payload_is(TRANSPORT, 8, acknowledged))
+        matches.append(kind + back + tcp + nftables.payload_is(TRANSPORT, 8, packets.acknowledgement(flow)))
         matches.append(kind + back + tcp + nftables.payload_is(TRANSPORT, 4, flow.tag))
     return matches
