@@ -15,7 +15,7 @@ from netdiag.model.probes import RouteChoice
 from netdiag.model.trace import TracedPacket, TracePath
 from netdiag.model.wire import Gather, Request
 
-__all__ = ["PORTS", "Wanted", "gather_packet", "namespace_of", "request_of", "watch_request"]
+__all__ = ["PORTS", "Wanted", "comes_back", "gather_packet", "namespace_of", "request_of", "watch_request"]
 
 
 def gather_packet(wanted: Wanted, facts: Facts) -> Gather[TracedPacket]:
@@ -130,6 +130,12 @@ def watch_request(wanted: Wanted, facts: Facts, *, wait_s: float, level: Level =
     }
     params.update({name: value for name, value in optional.items() if value is not None})
     return Request("firewall-watch", params, timeout_s=wait_s + 3.0)
+
+
+def comes_back(packet: TracedPacket, facts: Facts) -> bool:
+    """Whether it leaves by the loopback device, so that it comes back by it and goes on to INPUT."""
+    link = _Here(facts, packet.namespace).link(packet.out_device)
+    return link is not None and link.loopback
 
 
 def namespace_of(facts: Facts, name: str) -> Namespace:

@@ -62,6 +62,8 @@ def join(found: Resolved, legacy: LegacyPath, rules: Rules, *, path: TracePath, 
 def _accepting(legacy: LegacyPath, path: TracePath) -> TraceStep | None:
     """The last legacy rule that accepted at the hook that decides; policies are as good as nft's own."""
     hook = {TracePath.IN: "input", TracePath.FORWARD: "forward", TracePath.OUT: "output"}[path]
+    if any(step.hook == "input" for _, step, _ in legacy.steps):
+        hook = "input"  # sent by this host to itself
     accepted = [
         step
         for _, step, _ in legacy.steps

@@ -424,6 +424,46 @@ def test_facts_are_likely_at_most(host):
     assert [line for line in after.splitlines() if not line.startswith("#")] == counters
 
 
+LEVELS = ("owned-trace", "swept-trace", "counters", "facts")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_a_host_sends_to_itself_is_decided_at_its_input(host, level):
+    add(
+        host,
+        "iptables-legacy -A OUTPUT -p tcp --dport 82 -j REJECT",
+        "iptables-legacy -A OUTPUT -j ACCEPT",
+        "iptables-legacy -t mangle -A PREROUTING -p udp --dport 83 -j DROP",
+        "iptables-legacy -A INPUT -p tcp --dport 2377 -j DROP",
+        "iptables-legacy -A INPUT -p tcp --dport 81 -j ACCEPT",
+        "iptables-legacy -A INPUT -p icmp -j DROP",
+        "iptables-legacy -A INPUT -p udp -j ACCEPT",
+    )
+    own = ("--path", "out", "--dst", host.address)
+    try:
+        with python(host, LISTENERS) as listeners:
+            try:
+                assert listeners.stdout.readline() == "ready\n"
+                rule = trace(host, *own, "--dport", "2377", expect="drop", level=level)["rule"]
+                assert (rule["chain"], rule["number"]) == ("INPUT", 1)
+                assert "SYN-RECV" not in host.exec(["ss", "-tan"]).stdout
+            finally:
+                end_group(listeners)
+        accepted = trace(host, *own, "--dport", "81", expect="accept", level=level)["rule"]
+        assert (accepted["chain"], accepted["number"]) == ("INPUT", 2)
+        rejected = trace(host, *own, "--dport", "82", expect="reject", level=level)["rule"]
+        assert (rejected["chain"], rejected["number"]) == ("OUTPUT", 1)
+        dropped = trace(host, *own, "--proto", "udp", "--dport", "83", expect="drop", level=level)["rule"]
+        assert (dropped["table"], dropped["chain"]) == ("mangle", "PREROUTING")
+        dropped = trace(host, *own, "--proto", "icmp", expect="drop", level=level)["rule"]
+        assert (dropped["chain"], dropped["number"]) == ("INPUT", 3)
+        # What answers is no packet of ours: the port is closed, so the kernel says so by ICMP, which INPUT drops.
+        accepted = trace(host, *own, "--proto", "udp", "--dport", "84", expect="accept", level=level)["rule"]
+        assert (accepted["chain"], accepted["number"]) == ("INPUT", 4)
+    finally:
+        add(host, "iptables-legacy -t mangle -F")
+
+
 def test_without_root_nothing_is_known(host):
     argv = ["netdiag", "firewall", "trace", "--src", "10.71.0.2", "--dport", "2377", "-o", "json"]
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -478,12 +518,7 @@ def test_every_level_in_another_namespace(host):
     inside = ["ip", "netns", "exec", "inside"]
     try:
         before = host.exec([*inside, "cat", LOGGER]).stdout
-        for level, confidence in (
-            ("owned-trace", "proven"),
-            ("swept-trace", "proven"),
-            ("counters", "proven"),
-            ("facts", "likely"),
-        ):
+        for level, confidence in zip(LEVELS, ("proven", "proven", "proven", "likely"), strict=True):
             words = ("--netns", "inside", "--src", "10.9.0.1", "--dst", "10.9.0.2", "--dport", "5432")
             found = trace(host, *words, expect="drop", level=level)
             assert (found["rule"]["namespace"], found["rule"]["number"]) == ("netns:inside", 1)

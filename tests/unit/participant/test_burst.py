@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from netdiag.participant import packets
-from netdiag.participant.burst import stopped, with_signature
+from netdiag.participant.burst import answers, stopped, with_signature
 
 ADDRESSES = [("192.0.2.2", "192.0.2.1"), ("2001:db8::2", "2001:db8::1")]
 
@@ -67,3 +67,29 @@ def test_the_packet_and_its_answers_stay_and_others_leave(source, destination, p
         assert drops(made, frame(made, bytes(answer), ahead), ahead)
         answer[at : at + 4] = struct.pack(">I", (number + 1) & 0xFFFFFFFF)
         assert not drops(made, frame(made, bytes(answer), ahead), ahead)
+
+
+@pytest.mark.parametrize("ahead", [14, 0])
+@pytest.mark.parametrize(("source", "destination"), ADDRESSES)
+@pytest.mark.parametrize(
+    ("proto", "more"), [("tcp", {}), ("tcp", {"tcp_flags": "ack"}), ("udp", {}), ("icmp", {}), ("icmp", {"length": 60})]
+)
+def test_where_a_packet_comes_back_only_its_answers_stay(source, destination, proto, more, ahead):
+    six = ":" in source
+    made = flow(source, destination, "icmpv6" if proto == "icmp" and six else proto, **more)
+    raw = packets.packet(made)
+
+    def stays(packet):
+        whole = frame(made, packet, ahead)
+        return any(all(whole[at : at + len(value)] == value for at, value in each) for each in answers(made, ahead))
+
+    assert not stays(raw)
+    back = reversed_flow(made)
+    error = back._replace(protocol=58 if six else 1)
+    head = 40 if six else 20
+    assert stays(packets.packet(error)[:head] + packets.icmp_message(error)[:8] + raw)
+    if proto == "icmp":
+        assert stays(packets.packet(back._replace(icmp_type=129 if six else 0)))
+    if more.get("tcp_flags") == "ack":
+        # A RST takes its number from the acknowledgement, which is the tag.
+        assert stays(packets.packet(back._replace(flags=packets.TCP_FLAGS["rst"])))
