@@ -11,10 +11,10 @@ import struct
 import time
 from typing import Any, Dict, Optional
 
-from netdiag.participant import nftables, packets, sweep, trace_chains
+from netdiag.participant import life, nf_log, nftables, packets, sweep, trace_chains
 from netdiag.participant.arrive import Arrival
 from netdiag.participant.deadline import Deadline
-from netdiag.participant.errors import FAILED, TIMEOUT, UNSUPPORTED, WITHHELD, VerbError, from_os_error
+from netdiag.participant.errors import FAILED, UNSUPPORTED, WITHHELD, VerbError, from_os_error
 from netdiag.participant.legacy_trace import LegacyTrace
 from netdiag.participant.netlink import (
     NETLINK_NETFILTER,
@@ -27,7 +27,7 @@ from netdiag.participant.netlink import (
 )
 from netdiag.participant.netns import in_netns, namespace_of
 from netdiag.participant.sender import TOLD_TO_THE_SENDER, Sender
-from netdiag.participant.trace_events import NETWORK_HEADER, TRANSPORT_HEADER, Reader, new_table_name
+from netdiag.participant.trace_events import NETWORK_HEADER, TRANSPORT_HEADER, Reader
 
 _CONNTRACK_GET = 0x0101
 _DELETE_NEIGHBOUR, _AF_BRIDGE, _NTF_MASTER, _LINK_ADDRESS = 29, 7, 4, 2
@@ -71,7 +71,7 @@ class _Trace:
         )
         self._flow = packets.flow_of(params)
         self._wait_s = float(params.get("wait_ms") or 500) / 1000.0
-        self._table = new_table_name()
+        self._table = life.new_table_name()
         self._send_error = ""
         self._legacy_error = ""
 
@@ -104,6 +104,9 @@ class _Trace:
                 reader.listen(start_s, self._wait_s, self._deadline)
             else:
                 legacy.listen(reader, start_s, self._wait_s, self._deadline)
+                self._legacy_error = nf_log.changed_meanwhile()
+                if self._legacy_error:
+                    legacy = None
             if self._params.get("forget_mac"):
                 _forget(self._way.in_device, self._flow.mac, self._deadline)
         return {
@@ -141,8 +144,6 @@ class _Trace:
         try:
             legacy = LegacyTrace(self._flow, self._deadline)
         except VerbError as error:
-            if error.kind == TIMEOUT and not self._deadline.left():
-                raise
             self._legacy_error = error.text
             return None
         stack.callback(legacy.close)

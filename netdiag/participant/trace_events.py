@@ -5,7 +5,6 @@ first event of each base chain carries the packet's headers, and those tell. Sou
 """
 
 import errno
-import os
 import select
 import struct
 import time
@@ -25,11 +24,6 @@ _DROP, _STOLEN = 0, 2
 Claim = Callable[[Dict[int, bytes]], Optional[bool]]
 """Whether an event is about our packet; None when the event does not tell, as it carries no headers."""
 End = Callable[[Dict[int, bytes]], bool]
-
-
-def new_table_name() -> str:
-    """A name that no other table has."""
-    return "netdiag-" + os.urandom(4).hex()
 
 
 class Events:

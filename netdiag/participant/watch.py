@@ -10,7 +10,7 @@ import struct
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from netdiag.participant import nftables, sweep
+from netdiag.participant import life, nftables, sweep
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import FAILED, UNSUPPORTED, WITHHELD, VerbError
 from netdiag.participant.netns import in_netns, namespace_of
@@ -24,7 +24,6 @@ from netdiag.participant.trace_events import (
     TYPE,
     TYPE_POLICY,
     Reader,
-    new_table_name,
     taken_away,
     word,
 )
@@ -53,7 +52,7 @@ class _Watch:
         self._deadline = deadline
         self._outward = params["path"] == "out"
         self._wait_s = float(params["wait_ms"]) / 1000.0
-        self._table = new_table_name()
+        self._table = life.new_table_name()
         self._signature: Optional[bytes] = None
 
     def run(self) -> Dict[str, Any]:

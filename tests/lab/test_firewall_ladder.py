@@ -5,45 +5,12 @@ import json
 import random
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 from netdiag.lab.host import end_group
 from netdiag.lab.process import until
-
-REPOSITORY = str(Path(__file__).parents[2])
-LOGGER = "/proc/sys/net/netfilter/nf_log/2"
-
-TABLE = """
-import os, sys, time
-from netdiag.participant import nftables
-from netdiag.participant.deadline import Deadline
-chain = nftables.Chain(nftables.NFPROTO_INET, "end", nftables.INPUT, nftables.LAST, "", ())
-table = nftables.SweptTable("netdiag-0badcafe", [chain], Deadline(5))
-print(table._guard.pid, flush=True)
-if sys.argv[1:] == ["stay"]:
-    time.sleep(60)
-table.close()
-"""
-SWEEP = """
-import json, sys
-from netdiag.participant import run
-answer = run({"verb": "firewall-sweep", "params": {"may_load": True, "only_say": "say" in sys.argv}})
-print(json.dumps(answer["data"]))
-"""
-LEGACY = """
-import time
-from netdiag.participant import packets
-from netdiag.participant.deadline import Deadline
-from netdiag.participant.legacy_trace import LegacyTrace
-flow = packets.flow_of({"proto": "tcp", "src": "10.71.0.2", "dst": "10.71.0.1", "dport": 2377})
-print("starting", flush=True)
-trace = LegacyTrace(flow, Deadline(5))
-print("ready", flush=True)
-time.sleep(STAY_S)
-trace.close()
-"""
+from tests.lab.ladder import LEGACY, LOGGER, SWEEP, TABLE, add, clear, logger, python, said, tables, trace
 
 
 @pytest.fixture
@@ -51,25 +18,7 @@ def host(pair_lab):
     """A host without rules; whatever a test adds is gone afterwards."""
     one = pair_lab.host("one")
     yield one
-    one.exec(["nft", "flush", "ruleset"])
-    for tool in ("iptables-legacy", "ip6tables-legacy"):
-        one.exec(["sh", "-c", f"{tool} -P INPUT ACCEPT; {tool} -F; {tool} -X"])
-
-
-def python(host, script, *words):
-    return host.popen(["python3", "-c", script, *words], env={"PYTHONPATH": REPOSITORY})
-
-
-def said(host, script, *words):
-    return host.exec(["python3", "-c", script, *words], env={"PYTHONPATH": REPOSITORY}).stdout
-
-
-def tables(host):
-    return host.exec(["nft", "list", "tables"]).stdout
-
-
-def logger(host):
-    return host.exec(["cat", LOGGER]).stdout.strip()
+    clear(one)
 
 
 def test_a_swept_table_goes_with_its_owner(host):
@@ -126,7 +75,7 @@ def test_the_next_start_puts_the_logger_back_when_nobody_else_could(host):
     before = logger(host)
     with python(host, LEGACY.replace("STAY_S", "60")) as process:
         assert [process.stdout.readline(), process.stdout.readline()] == ["starting\n", "ready\n"]
-        host.exec(["pkill", "-KILL", "-f", "netfilter.send"])
+        host.exec(["kill", "-KILL", process.stdout.readline().strip()])
         end_group(process)
     assert logger(host) == "nfnetlink_log"
     assert f"net.netfilter.nf_log.2 is {before} again" in said(host, SWEEP)
@@ -139,25 +88,8 @@ def test_two_traces_of_legacy_chains_do_not_disturb_each_other(host):
     running = [python(host, LEGACY.replace("STAY_S", "0.2")) for _ in range(3)]
     for process in running:
         out, err = process.communicate(timeout=20)
-        assert out.endswith("ready\n"), err
+        assert out.startswith("starting\nready\n"), err
     assert logger(host) == before
-
-
-def add(host, *lines):
-    for line in lines:
-        host.exec(line.split())
-
-
-def trace(host, *words, expect, level="owned-trace"):
-    """The answer of ``netdiag firewall trace``."""
-    argv = ["netdiag", "firewall", "trace", *words, "--level", level, "--output", "json"]
-    result = host.exec(argv, check=False)
-    assert "Traceback" not in result.stderr
-    assert result.returncode in (0, 1, 3), result.stderr
-    found = json.loads(result.stdout)
-    assert found["verdict"] == expect, result.stdout
-    assert found["level"] == level
-    return found
 
 
 @pytest.mark.parametrize("level", ["owned-trace", "swept-trace"])
@@ -493,7 +425,7 @@ def test_clean(host):
         living = host.exec(argv)
         assert living.stdout == "nothing to clean\n"
         assert "belongs to a running trace" in living.stderr
-        host.exec(["pkill", "-KILL", "-f", "netfilter.send"])
+        host.exec(["kill", "-KILL", process.stdout.readline().strip()])
         end_group(process)
     plan = host.exec([*argv, "--plan"]).stdout
     assert f"net.netfilter.nf_log.2 is {before} again" in plan
