@@ -7,9 +7,11 @@ import subprocess
 import time
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from netdiag.lab.host import end_group
 from netdiag.lab.process import until
+from netdiag.report.schema import schema
 from tests.lab.ladder import LEGACY, LOGGER, SWEEP, TABLE, add, clear, logger, python, said, tables, trace
 
 
@@ -428,6 +430,11 @@ def test_clean(host):
         host.exec(["kill", "-KILL", process.stdout.readline().strip()])
         end_group(process)
     plan = host.exec([*argv, "--plan"]).stdout
+    document = json.loads(host.exec([*argv, "--plan", "-o", "json"]).stdout)
+    Draft202012Validator(json.loads(schema("clean"))).validate(document)
+    assert document["plan"] is True
+    listed = [line.split(": ", 1)[1] for line in plan.splitlines()[1:]]
+    assert document["namespaces"][0]["removed"] == listed
     assert f"net.netfilter.nf_log.2 is {before} again" in plan
     assert "nft table inet netdiag-" in plan
     assert logger(host) == "nfnetlink_log"

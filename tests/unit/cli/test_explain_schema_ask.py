@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from netdiag.checks.registry import CHECKS
 from netdiag.cli import COMMANDS, cli
 from netdiag.errors import UsageError
 from netdiag.report import document
+from netdiag.report.schema import DOCUMENTS
 from tests.unit.report.samples import MANAGER, clean, failing
 
 
@@ -47,7 +49,7 @@ def test_explain_all():
         (["explain", "firewall.rul"], "did you mean firewall.rule"),
         (["explain", "--markdown"], "--markdown goes with --all"),
         (["explain", "--all", "x"], "not both"),
-        (["schema", "cause"], "there are facts, report, trace, allow, firewall-diff"),
+        (["schema", "cause"], "there are facts, report, trace, allow, firewall-diff, clean"),
         (["ask", "/nowhere/report.json"], "cannot read /nowhere/report.json: No such file"),
         (["ask", "-"], "not a report"),
     ],
@@ -72,8 +74,9 @@ def test_wrong_usage_exits_with_2():
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["report", "facts", "trace", "allow", "firewall-diff"])
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_schema(name):
+    assert re.search(rf"\b{name}\b", run("schema", "--help").stdout)
     result = run("schema", name)
     assert result.exit_code == 0
     assert json.loads(result.stdout)["$id"] == f"netdiag/{name}/1"
