@@ -13,6 +13,7 @@ from netdiag.cli.firewall_allow import allow, confirm
 from netdiag.cli.firewall_diff import diff
 from netdiag.cli.output import Progress, columns
 from netdiag.cli.packet_options import named_namespace, packet_options, wanted_of
+from netdiag.model.level import Level
 from netdiag.model.trace import TraceVerdict
 
 EXIT = {TraceVerdict.ACCEPT: 0, TraceVerdict.DROP: 1, TraceVerdict.REJECT: 1, TraceVerdict.UNKNOWN: 3}
@@ -47,7 +48,7 @@ firewall.add_command(diff)
 @click.option(
     "--level",
     "level",
-    type=click.Choice(["owned-trace", "swept-trace", "counters", "facts"]),
+    type=click.Choice([step.value for step in Level]),
     help="A level below the one that this host allows (netdiag facts level).",
 )
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
@@ -66,7 +67,6 @@ def trace(wait_s: float | None, level: str | None, load_modules: bool, output: s
       netdiag firewall trace --container web --dport 80
       netdiag firewall trace --wait 30 --src 192.0.2.21 --proto tcp --dport 2377
     """
-    from netdiag.facts.level import Level
     from netdiag.host import LocalHost
     from netdiag.host.collect import local_options
     from netdiag.host.trace import find_namespace, watch

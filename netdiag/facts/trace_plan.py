@@ -6,11 +6,11 @@ import ipaddress
 from typing import Any
 
 from netdiag.errors import UsageError
-from netdiag.facts.level import Level
 from netdiag.facts.route_lookup import gather_lookup
 from netdiag.facts.trace_wanted import PORTS, Wanted, checked
 from netdiag.firewall.trace import Rules
 from netdiag.model.facts import HOST, Address, Facts, Link, Namespace
+from netdiag.model.level import Level
 from netdiag.model.probes import RouteChoice
 from netdiag.model.trace import TracedPacket, TracePath
 from netdiag.model.wire import Gather, Request

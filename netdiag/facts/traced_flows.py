@@ -12,7 +12,7 @@ import msgspec
 
 from netdiag.errors import UsageError
 from netdiag.facts.context import Context
-from netdiag.facts.level import Level, features_needed, judge
+from netdiag.facts.level import features_needed, judge
 from netdiag.facts.nft_dump import gather_listing
 from netdiag.facts.rounds import together
 from netdiag.facts.route_lookup import gather_lookup, gather_neighbour_unanswered
@@ -23,6 +23,7 @@ from netdiag.facts.trace_wanted import PORTS, Wanted, named
 from netdiag.firewall.trace import Rules, with_names
 from netdiag.model.facts import HOST, Absence, Backend, Facts
 from netdiag.model.firewall import Direction, Packet
+from netdiag.model.level import Level
 from netdiag.model.probes import TracedFlow
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Trace, TracedPacket, TracePath, TraceVerdict
@@ -103,7 +104,7 @@ def _refused(packet: Packet, facts: Facts) -> TracedFlow | None:
         text = f"a packet of {named(packet.protocol)} that leaves would open the way in for the peer's"
         return TracedFlow(packet=packet, why_not=text)
     report = judge(facts)
-    if report.level not in (Level.OWNED_TRACE, Level.SWEPT_TRACE):
+    if not report.level.traces:
         return TracedFlow(packet=packet, why_not=report.why)
     known = Context(kernel=facts.kernel.value)
     needed = features_needed(facts, report.level, arrives=packet.direction is Direction.IN)
@@ -161,7 +162,7 @@ def _flow(
         confidence=Confidence.PROVEN if known else Confidence.POSSIBLE,
         path=resolved.path,
         nat=resolved.nat,
-        level=judge(facts).level.value,
+        level=judge(facts).level,
         elapsed_ms=None if seen_us is None else round(seen_us / 1000, 2),
         reason=resolved.reason,
         packet=msgspec.structs.replace(sent, source_port=data["sport"] if sent.protocol in PORTS else None),

@@ -10,7 +10,7 @@ import msgspec
 from netdiag.errors import UsageError
 from netdiag.facts.context import Context, Options
 from netdiag.facts.firewall import gather_firewall
-from netdiag.facts.level import Level, features_needed, judge
+from netdiag.facts.level import features_needed, judge
 from netdiag.facts.namespace_names import of_container, of_namespace
 from netdiag.facts.nft_dump import gather_listing
 from netdiag.facts.trace_answer import read_answer
@@ -22,12 +22,14 @@ from netdiag.host.drive import Carrier, drive
 from netdiag.host.trace_levels import by_counters, by_reading
 from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, Facts
 from netdiag.model.firewall import Owner
+from netdiag.model.level import Level
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Trace, TracedPacket, TraceEvent, TracePath, TraceVerdict
 from netdiag.model.wire import Answer
 
 _UNUSABLE = (AbsenceKind.PERMISSION, AbsenceKind.MISSING, AbsenceKind.UNSUPPORTED)
-_WITHOUT_TABLE = {Level.COUNTERS: by_counters, Level.FACTS: by_reading}
+UNTRACED = {Level.COUNTERS: by_counters, Level.FACTS: by_reading}
+"""How each level that does not trace finds out what becomes of a packet."""
 _NAMED_BY = {"engine": {Owner.DOCKER, Owner.SWARM}, "calico": {Owner.CALICO}}
 _NAMES_DEADLINE_S = 3.0
 """How long names are waited for: an engine that hangs costs no more, and the rule is known already."""
@@ -101,8 +103,8 @@ class _Tracer:
 
     def send(self, wait_ms: int) -> Trace:
         packet = drive(gather_packet(self._wanted, self._facts), self._carrier)
-        if self._level in _WITHOUT_TABLE:
-            found = _WITHOUT_TABLE[self._level](self._carrier, packet, self._facts, self._options)
+        if not self._level.traces:
+            found = UNTRACED[self._level](self._carrier, packet, self._facts, self._options)
             return _made(found, packet, None, self._level)
         rules, hidden = self._rules()
         suspects = drive(gather_suspects(packet, self._facts), self._carrier)
@@ -120,7 +122,7 @@ class _Tracer:
         return self._answered(answer.data, packet, rules, hidden, waited=False, suspects=suspects)
 
     def wait(self, wait_s: float) -> Trace:
-        if self._level in _WITHOUT_TABLE:
+        if not self._level.traces:
             raise UsageError(f"--wait needs a trace, and this is at {self._level.value}")
         rules, hidden = self._rules()
         (answer,) = self._carrier.ask([watch_request(self._wanted, self._facts, wait_s=wait_s, level=self._level)])
@@ -260,7 +262,7 @@ def _made(resolved: Resolved, packet: TracedPacket, elapsed_ms: float | None, le
         confidence=Confidence.POSSIBLE if unknown else resolved.confidence,
         path=resolved.path,
         nat=resolved.nat,
-        level=level.value,
+        level=level,
         elapsed_ms=None if elapsed_ms is None else round(elapsed_ms, 2),
         reason=resolved.reason,
         packet=packet,

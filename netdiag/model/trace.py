@@ -8,6 +8,7 @@ import msgspec
 
 from netdiag.model.facts import HOST
 from netdiag.model.firewall import FirewallRule
+from netdiag.model.level import Level
 from netdiag.model.report import Confidence
 
 SCHEMA = "netdiag/trace/1"
@@ -132,7 +133,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         path: Every rule and policy that had a say, in the packet's order.
         nat: Every rewriting of its addresses on the way.
         reason: Why it is not known, or what the answer does not cover; empty otherwise.
-        level: How it was found out; a `netdiag.facts.level.Level`.
+        level: How it was found out; see `netdiag facts level`.
         elapsed_ms: From sending to the rule's name.
     """
 
@@ -143,7 +144,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     confidence: Confidence
     path: tuple[TraceStep, ...]
     nat: tuple[Rewrite, ...] = ()
-    level: str
+    level: Level
     elapsed_ms: float | None
     reason: str
     packet: TracedPacket

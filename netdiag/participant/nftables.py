@@ -9,10 +9,10 @@ switch connection tracking on. Sources: linux/netfilter/nf_tables.h, net/netfilt
 import select
 import socket
 import struct
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 from netdiag.participant.deadline import Deadline
-from netdiag.participant.errors import MISSING, VerbError, from_errno, from_os_error
+from netdiag.participant.errors import MISSING, UNSUPPORTED, VerbError, from_errno, from_os_error
 from netdiag.participant.life import sign_of_life
 from netdiag.participant.netlink import (
     HEADER,
@@ -178,9 +178,14 @@ class SweptTable:
 
 
 def make_table(level: str, name: str, chains: List[Chain], deadline: Deadline) -> Union[OwnedTable, SweptTable]:
-    """The table of a trace at the level "swept-trace", or else at "owned-trace"."""
-    kind = SweptTable if level == "swept-trace" else OwnedTable
+    """The table of a trace at one of the levels `TABLES`. Raises VerbError, unsupported for any other."""
+    kind = TABLES.get(level)
+    if kind is None:
+        raise VerbError(UNSUPPORTED, "trace at the level {!r}: only {}".format(level, ", ".join(sorted(TABLES))))
     return kind(name, chains, deadline)
+
+
+TABLES: Dict[str, Union[Type[OwnedTable], Type[SweptTable]]] = {"owned-trace": OwnedTable, "swept-trace": SweptTable}
 
 
 RESTORE = "restore-"

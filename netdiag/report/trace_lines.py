@@ -29,9 +29,9 @@ def lines(found: Trace, width: int) -> list[str]:
     if found.path:
         said += ["", "The way it took:", *_steps(found.path, width)]
     if found.elapsed_ms is not None:
-        said += ["", f"{found.elapsed_ms} ms from the packet to the rule ({found.level})"]
-    elif found.level in ("counters", "facts"):
-        said += ["", f"found out at the level {found.level} (netdiag facts level says what that costs)"]
+        said += ["", f"{found.elapsed_ms} ms from the packet to the rule ({found.level.value})"]
+    elif not found.level.traces:
+        said += ["", f"found out at the level {found.level.value} (netdiag facts level says what that costs)"]
     return said
 
 

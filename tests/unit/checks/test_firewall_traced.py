@@ -15,6 +15,7 @@ from netdiag.model.facts import (
     SavedRules,
 )
 from netdiag.model.firewall import Direction, FirewallRule, Owner
+from netdiag.model.level import Level
 from netdiag.model.probes import TcpOutcome, TracedFlow
 from netdiag.model.report import Answer, Confidence, Need, State
 from netdiag.model.trace import Trace, TracedPacket, TracePath, TraceVerdict
@@ -66,7 +67,7 @@ def flow(packet, verdict, rule=None, reason=""):
         policy=rule if rule is not None and rule.policy is not None else None,
         confidence=Confidence.PROVEN,
         path=(),
-        level="owned-trace",
+        level=Level.OWNED_TRACE,
         elapsed_ms=0.4,
         reason=reason,
         packet=TracedPacket(
