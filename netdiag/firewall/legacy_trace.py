@@ -14,7 +14,7 @@ import msgspec
 from netdiag.firewall.counters import target_of
 from netdiag.firewall.save_text import SavedChain, SavedRule
 from netdiag.firewall.tables import TAKES, priority_of
-from netdiag.firewall.trace import Rules
+from netdiag.firewall.trace import Rules, callers_of
 from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.trace import TraceStep, TraceVerdict
@@ -78,7 +78,7 @@ def follow(events: Sequence[LegacyEvent], rules: Rules, namespace: str) -> Legac
         # An empty chain that accepts is there only because somebody has listed the table.
         if saved is None and (chain.policy is None or (chain.policy == "ACCEPT" and not chain.rules)):
             continue
-        callers = _callers(event, calls)
+        callers = callers_of(event.family, event.table, event.chain, calls)
         rule = rules.attributed(_rule(event, chain, saved, namespace, callers), callers, None)
         target = target_of(saved.words) if saved is not None else chain.policy or ""
         verdict = _verdict(target, saved, chains)
@@ -127,15 +127,6 @@ def merge(
 def _before(waiting: Placed, place: tuple[int, int], *, ties: bool) -> bool:
     own = (_HOOK_ORDER.get(waiting.step.hook, 0), waiting.priority)
     return own < place or (ties and own == place)
-
-
-def _callers(event: LegacyEvent, calls: dict[tuple[str, str, str], FirewallRule]) -> tuple[FirewallRule, ...]:
-    found: list[FirewallRule] = []
-    chain = event.chain
-    while (caller := calls.get((event.family, event.table, chain))) is not None and caller not in found:
-        found.append(caller)
-        chain = caller.chain
-    return tuple(found)
 
 
 def _rule(

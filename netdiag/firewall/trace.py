@@ -7,7 +7,7 @@ all others: chains that do not report, of iptables-legacy or of BPF, have then l
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -272,7 +272,7 @@ def _steps(
         chain = rules.chain(event)
         if chain is not None and chain.hook:
             hook = chain.hook
-        callers = _callers(event, calls)
+        callers = callers_of(event.family, event.table, event.chain, calls)
         rule, packets = rules.rule(event, callers)
         if event.target:
             calls[event.family, event.table, event.target] = rule
@@ -281,11 +281,16 @@ def _steps(
     return tuple(steps), tuple(called)
 
 
-def _callers(event: TraceEvent, calls: dict[tuple[str, str, str], FirewallRule]) -> tuple[FirewallRule, ...]:
+def callers_of(
+    family: str, table: str, chain: str, calls: Mapping[tuple[str, str, str], FirewallRule]
+) -> tuple[FirewallRule, ...]:
+    """Through whose jumps a packet came to a chain, the innermost first.
+
+    ``calls`` holds, by family, table and chain, the rule that called the chain last.
+    """
     found: list[FirewallRule] = []
-    chain = event.chain
     # A goto back into a chain that was left would make a circle of the calls that are remembered.
-    while (caller := calls.get((event.family, event.table, chain))) is not None and caller not in found:
+    while (caller := calls.get((family, table, chain))) is not None and caller not in found:
         found.append(caller)
         chain = caller.chain
     return tuple(found)

@@ -23,6 +23,7 @@ from netdiag.host.trace_levels import by_counters, by_reading
 from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, Facts
 from netdiag.model.firewall import Owner
 from netdiag.model.level import Level
+from netdiag.model.protocols import name_of
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Trace, TracedPacket, TraceEvent, TracePath, TraceVerdict
 from netdiag.model.wire import Answer
@@ -33,7 +34,6 @@ UNTRACED = {Level.COUNTERS: by_counters, Level.FACTS: by_reading}
 _NAMED_BY = {"engine": {Owner.DOCKER, Owner.SWARM}, "calico": {Owner.CALICO}}
 _NAMES_DEADLINE_S = 3.0
 """How long names are waited for: an engine that hangs costs no more, and the rule is known already."""
-_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 50: "esp", 51: "ah", 47: "gre", 4: "ipip"}
 
 
 def trace(
@@ -241,7 +241,7 @@ def _seen(packet: TracedPacket, events: tuple[TraceEvent, ...], names: dict[int,
         destination=first.endpoints.destination,
         source_port=first.endpoints.source_port,
         destination_port=first.endpoints.destination_port,
-        protocol=packet.protocol or ("arp" if number is None else _PROTOCOLS.get(number, str(number))),
+        protocol=packet.protocol or ("arp" if number is None else name_of(number)),
     )
 
 
