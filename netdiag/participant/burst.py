@@ -28,8 +28,6 @@ _SETTLE_S = 0.03
 _SIOCGIFHWADDR = 0x8927
 _WITH_ETHERNET_HEADER = (1, 772)
 _TCP_MD5SIG = 14
-_ECHO_REPLIES = {(1, 8): 0, (58, 128): 129}
-"""Of an echo request by protocol and type: the type of its reply, which repeats it, tag included."""
 _LISTENING = "0A"
 _MOST = 64
 
@@ -173,38 +171,27 @@ class _Burst:
 
 def stopped(flow: packets.Flow, ahead: int) -> List[List[Tuple[int, bytes]]]:
     """What must not leave, as places in a frame with ``ahead`` bytes before its IP header: the packet and its answers."""
-    frame = _Frame(flow, ahead)
-    return [[*frame.kind, *frame.own], *answers(flow, ahead)]
+    kind, protocol_at, _, body = _places(flow, ahead)
+    own = [*kind, (protocol_at, bytes([flow.protocol])), (body + flow.tag_at, flow.tag)]
+    return [own, *answers(flow, ahead)]
 
 
 def answers(flow: packets.Flow, ahead: int) -> List[List[Tuple[int, bytes]]]:
-    """The answers alone, in the same form: an ICMP error that quotes the packet, an echo reply, a RST."""
-    frame = _Frame(flow, ahead)
-    back = [*frame.kind, (frame.target_at, flow.addresses[: len(flow.addresses) // 2])]
-    quoted = frame.body + 8 + (40 if flow.six else 20) + flow.tag_at
-    errors = [*back, (frame.protocol_at, bytes([58 if flow.six else 1])), (quoted, flow.tag)]
-    reply = _ECHO_REPLIES.get((flow.protocol, flow.icmp_type))
-    if reply is not None:
-        return [errors, [*back, *frame.own, (frame.body, bytes([reply]))]]
-    if flow.protocol != 6:
-        return [errors]
-    acknowledged = [*back, (frame.protocol_at, b"\x06"), (frame.body + 8, packets.acknowledgement(flow))]
-    # A RST that takes its number from our acknowledgement has the tag where our own segment has it.
-    numbered = [*back, *frame.own, (frame.body + 13, bytes([packets.TCP_FLAGS["rst"]]))]
-    return [errors, acknowledged] + ([numbered] if flow.flags != packets.TCP_FLAGS["rst"] else [])
+    """The answers alone, in the same form (`packets.replies`)."""
+    kind, protocol_at, target_at, body = _places(flow, ahead)
+    back = [*kind, (target_at, flow.addresses[: len(flow.addresses) // 2])]
+    return [
+        [*back, (protocol_at, bytes([reply.protocol])), *((body + at, value) for at, value in reply.places)]
+        for reply in packets.replies(flow)
+    ]
 
 
-class _Frame:
-    """Where things stand in a frame, and what tells the packet itself."""
-
-    def __init__(self, flow: packets.Flow, ahead: int) -> None:
-        self.protocol_at = ahead + (6 if flow.six else 9)
-        self.target_at = ahead + (24 if flow.six else 16)
-        self.body = ahead + (40 if flow.six else 20)
-        self.kind = [(ahead - 2, struct.pack(">H", flow.ethertype))] if ahead else []
-        if not flow.six:
-            self.kind.append((ahead, b"\x45"))
-        self.own = [(self.protocol_at, bytes([flow.protocol])), (self.body + flow.tag_at, flow.tag)]
+def _places(flow: packets.Flow, ahead: int) -> Tuple[List[Tuple[int, bytes]], int, int, int]:
+    """What tells the kind of a frame, and where it has the protocol, the destination and the transport header."""
+    kind = [(ahead - 2, struct.pack(">H", flow.ethertype))] if ahead else []
+    if flow.six:
+        return kind, ahead + 6, ahead + 24, ahead + 40
+    return [*kind, (ahead, b"\x45")], ahead + 9, ahead + 16, ahead + 20
 
 
 def with_signature(packet: bytes, flow: packets.Flow) -> bytes:

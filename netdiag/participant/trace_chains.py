@@ -109,15 +109,12 @@ def match_flow(flow: packets.Flow) -> bytes:
 
 
 def match_answers(flow: packets.Flow) -> List[bytes]:
-    """What this host would answer: an ICMP error that quotes the packet, or a RST with its numbers."""
+    """What this host would answer (`packets.replies`)."""
     half = len(flow.addresses) // 2
     kind = nftables.meta_is(nftables.META_PROTOCOL, struct.pack(">H", flow.ethertype))
-    back = nftables.payload_is(NETWORK, (8 if flow.six else 12) + half, flow.addresses[:half])
-    icmp = nftables.meta_is(nftables.META_L4PROTO, bytes([58 if flow.six else 1]))
-    quoted = nftables.payload_is(TRANSPORT, 8 + (40 if flow.six else 20) + flow.tag_at, flow.tag)
-    matches = [kind + back + icmp + quoted]
-    if flow.protocol == 6:
-        tcp = nftables.meta_is(nftables.META_L4PROTO, b"\x06")
-        matches.append(kind + back + tcp + nftables.payload_is(TRANSPORT, 8, packets.acknowledgement(flow)))
-        matches.append(kind + back + tcp + nftables.payload_is(TRANSPORT, 4, flow.tag))
+    back = kind + nftables.payload_is(NETWORK, (8 if flow.six else 12) + half, flow.addresses[:half])
+    matches = []
+    for reply in packets.replies(flow):
+        match = back + nftables.meta_is(nftables.META_L4PROTO, bytes([reply.protocol]))
+        matches.append(match + b"".join(nftables.payload_is(TRANSPORT, at, value) for at, value in reply.places))
     return matches
