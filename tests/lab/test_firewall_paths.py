@@ -214,7 +214,7 @@ def test_what_is_named_wrongly(manager):
         (("--path", "forward", "--in", "eth0", "--dst", "10.71.0.1"), "is an address of this host: --path in"),
         (("--proto", "arp", "--path", "out", "--dst", "10.71.0.2"), "only a request that arrives"),
         (("--proto", "arp", "--dst", "fd00::1"), "--proto arp goes with IPv4"),
-        (("--proto", "nope"), "'nope': tcp, udp, icmp, icmpv6, arp, esp, ah, gre, ipip, or a number below 256"),
+        (("--proto", "nope"), "'nope': tcp, udp, icmp, icmpv6, esp, ah, gre, ipip, arp, or a number below 256"),
         (("--mac", "01:00:5e:00:00:01"), "is a group's address"),
         (("--wait", "5"), "says for which packet"),
         (("--wait", "5", "--dport", "80", "--proto", "icmp"), "--proto icmp has no ports"),
