@@ -1,4 +1,5 @@
 """``netdiag firewall``: which rule decides about a packet."""
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
 
 from __future__ import annotations
 
@@ -28,7 +29,12 @@ _COLOURS = {
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def firewall() -> None:
-    """Say which rule of this host's packet filters decides about a packet."""
+    """Say which rule of this host's packet filters decides about a packet.
+
+    \b
+    Example:
+      netdiag firewall trace --src 192.0.2.21 --dport 2377
+    """
 
 
 firewall.add_command(allow)
@@ -54,7 +60,7 @@ firewall.add_command(diff)
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def trace(wait_s: float | None, level: str | None, load_modules: bool, output: str, **options: Any) -> None:
-    r"""Send one packet through this host's rules and say which of them decides, as the kernel tells it.
+    """Send one packet through this host's rules and say which of them decides, as the kernel tells it.
 
     The packet reaches nobody: it is taken away behind the last rule, and nothing is answered to it. No rule is changed.
     Exit code: 0 accepted, 1 dropped or rejected, 3 not known.

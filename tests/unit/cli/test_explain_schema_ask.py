@@ -1,8 +1,10 @@
+import inspect
 import json
 import re
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -109,11 +111,29 @@ def test_help_loads_neither_the_renderers_nor_the_catalogue():
     assert all(name in done.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["", "analyze", "ask", "collect", "explain", "facts", "lab", "lab up", "preflight swarm", "schema", "verify swarm"],
-)
-def test_help_shows_its_example_on_a_line_of_its_own(command):
-    lines = run(*command.split(), "--help").stdout.splitlines()
-    assert "\\b" not in "".join(lines)
-    assert any(line.startswith("  Example") and line.endswith(":") for line in lines)
+def every_command(command=cli, path=()):
+    """The words of each command, of groups too."""
+    yield " ".join(path)
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from every_command(command.get_command(context, name), (*path, name))
+
+
+@pytest.mark.parametrize("words", tuple(every_command()))
+def test_help_shows_its_examples_as_they_are_typed_on_a_terminal_of_80_columns(words):
+    command = cli
+    for word in words.split():
+        command = command.get_command(click.Context(command), word)
+    shown = CliRunner().invoke(cli, [*words.split(), "--help"], terminal_width=80).stdout.splitlines()
+    assert "\\b" not in "".join(shown)
+    written = inspect.cleandoc(command.help).replace("\b\n", "").splitlines()
+    starts = [at for at, line in enumerate(written) if line.startswith("Example")]
+    if isinstance(command, click.Group) and not starts:
+        return
+    (start,) = starts
+    # A block of its own: the heading, and each example on a line that can be copied whole.
+    block = [f"  {line}" for line in written[start:]]
+    assert all(line.startswith("    netdiag ") and len(line) <= 80 for line in block[1:])
+    at = shown.index(block[0])
+    assert shown[at : at + len(block)] == block
