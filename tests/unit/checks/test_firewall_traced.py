@@ -4,16 +4,8 @@ import msgspec
 import pytest
 
 from netdiag.checks.flows import MOST_TRACED, packet_to, to_trace
-from netdiag.model.facts import (
-    HOST,
-    Backend,
-    Cluster,
-    FirewallBoot,
-    FirewallSaved,
-    FirewallService,
-    Network,
-    SavedRules,
-)
+from netdiag.model.engine import Cluster, Network
+from netdiag.model.facts import HOST, Backend, FirewallBoot, FirewallSaved, FirewallService, SavedRules
 from netdiag.model.firewall import Direction, FirewallRule, Owner
 from netdiag.model.level import Level
 from netdiag.model.probes import TcpOutcome, TracedFlow
