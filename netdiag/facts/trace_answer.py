@@ -10,7 +10,8 @@ import msgspec
 from netdiag.facts.legacy_events import decode_legacy
 from netdiag.facts.trace_events import decode_trace
 from netdiag.firewall.legacy_trace import follow
-from netdiag.firewall.trace import Resolved, Rules, resolve
+from netdiag.firewall.trace import Resolved, resolve
+from netdiag.firewall.trace_rules import Rules
 from netdiag.firewall.trace_variants import join
 from netdiag.model.facts import Link
 from netdiag.model.trace import TracedPacket, TraceEvent, TraceVerdict

@@ -17,10 +17,13 @@ from netdiag.facts.nft_dump import gather_listing
 from netdiag.facts.rounds import together
 from netdiag.facts.route_lookup import gather_lookup, gather_neighbour_unanswered
 from netdiag.facts.trace_answer import read_answer
-from netdiag.facts.trace_plan import gather_packet, namespace_of, request_of
+from netdiag.facts.trace_here import namespace_of
+from netdiag.facts.trace_plan import gather_packet
+from netdiag.facts.trace_request import request_of
 from netdiag.facts.trace_surroundings import gather_suspects
 from netdiag.facts.trace_wanted import PORTS, Wanted, named
-from netdiag.firewall.trace import Rules, with_names
+from netdiag.firewall.trace import with_names
+from netdiag.firewall.trace_rules import Rules
 from netdiag.model.facts import HOST, Absence, Backend, Facts
 from netdiag.model.firewall import Direction, Packet
 from netdiag.model.probes import TracedFlow

@@ -13,7 +13,7 @@ import msgspec
 
 from netdiag.firewall.counters import target_of
 from netdiag.firewall.save_text import SavedChain, SavedRule
-from netdiag.firewall.trace import Rules
+from netdiag.firewall.trace_rules import Rules
 from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.trace import TraceStep, TraceVerdict

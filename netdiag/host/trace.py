@@ -14,9 +14,13 @@ from netdiag.facts.level import Level, features_needed, judge
 from netdiag.facts.namespace_names import of_container, of_namespace
 from netdiag.facts.nft_dump import gather_listing
 from netdiag.facts.trace_answer import read_answer
-from netdiag.facts.trace_plan import Wanted, gather_packet, namespace_of, request_of, watch_request
+from netdiag.facts.trace_here import namespace_of
+from netdiag.facts.trace_plan import gather_packet
+from netdiag.facts.trace_request import request_of, watch_request
 from netdiag.facts.trace_surroundings import gather_surroundings, gather_suspects
-from netdiag.firewall.trace import Resolved, Rules, with_names
+from netdiag.facts.trace_wanted import Wanted
+from netdiag.firewall.trace import Resolved, with_names
+from netdiag.firewall.trace_rules import Rules
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
 from netdiag.host.trace_levels import by_counters, by_reading

@@ -6,7 +6,8 @@ import msgspec
 
 from netdiag.facts.context import Context, Options
 from netdiag.facts.firewall import gather_firewall
-from netdiag.facts.trace_plan import namespace_of, request_of
+from netdiag.facts.trace_here import namespace_of
+from netdiag.facts.trace_request import request_of
 from netdiag.firewall.counted import Bursts, count
 from netdiag.firewall.plain import Outcome, read_plainly
 from netdiag.firewall.trace import Resolved

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from netdiag.facts.trace_events import decode_trace
-from netdiag.firewall.trace import Rules, resolve
+from netdiag.firewall.trace import resolve
+from netdiag.firewall.trace_rules import Rules
 from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.firewall import Owner
 from netdiag.model.trace import TraceEvent, TraceKind, TracePath, TraceVerdict
