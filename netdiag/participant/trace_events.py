@@ -42,6 +42,7 @@ class Events:
         self._claims = claims
         self._ends = ends or taken_away
         self._ids: Set[bytes] = set()
+        self._kept_bytes = 0
 
     def take(self, data: bytes) -> bool:
         """Keep the events of our packet in one datagram; True when one of them ends its way."""
@@ -53,8 +54,9 @@ class Events:
             if kind == TRACE_MESSAGE:
                 found = attributes(data[offset + HEADER.size + 4 : offset + length])
                 if self._is_ours(found):
-                    if sum(map(len, self.messages)) < LIMIT_BYTES:
+                    if self._kept_bytes < LIMIT_BYTES:
                         self.messages.append(data[offset : offset + ((length + 3) & ~3)])
+                        self._kept_bytes += len(self.messages[-1])
                     else:
                         self.lost = True
                     ended = ended or self._ends(found)
