@@ -6,23 +6,22 @@ all others: chains that do not report, of iptables-legacy or of BPF, have then l
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 
 import msgspec
 
 from netdiag.firewall.counters import target_of
+from netdiag.firewall.nft_statement import translates, verdict_of
+from netdiag.firewall.save_text import split_words
 from netdiag.firewall.trace_rules import OWN_TABLE, Rules
 from netdiag.model.facts import Backend, Facts
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Endpoints, Rewrite, TraceEvent, TraceKind, TracePath, TraceStep, TraceVerdict
 
-_QUOTED = re.compile(r'"[^"]*"')
-_REJECT = re.compile(r"\breject\b")
 _END = "end-"
 """How the names of our last chains begin."""
-_REWRITES = re.compile(r"\b(DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP|dnat|snat|masquerade|redirect)\b")
+_TRANSLATING_TARGETS = frozenset({"DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"})
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,7 +205,7 @@ def _rewritten(events: Sequence[TraceEvent], rules: Rules) -> tuple[Rewrite, ...
             before = event.endpoints
         if not OWN_TABLE.fullmatch(event.table) and event.kind is TraceKind.RULE and event.handle is not None:
             candidate, _ = rules.rule(event, ())
-            if _REWRITES.search(_QUOTED.sub("", candidate.text)):
+            if _translates(candidate):
                 rule = candidate
     return tuple(rewrites)
 
@@ -230,8 +229,15 @@ def _accepting(steps: Sequence[TraceStep], rules: Rules, hook: str) -> TraceStep
 
 def _rejects(rule: FirewallRule) -> bool:
     if rule.backend is Backend.IPTABLES_NFT:
-        return target_of(tuple(rule.text.split())) == "REJECT"
-    return bool(_REJECT.search(_QUOTED.sub("", rule.text)))
+        return target_of(split_words(rule.text)) == "REJECT"
+    verdict = verdict_of(rule.text)
+    return verdict is not None and verdict.word == "reject"
+
+
+def _translates(rule: FirewallRule) -> bool:
+    if rule.backend is Backend.IPTABLES_NFT:
+        return target_of(split_words(rule.text)) in _TRANSLATING_TARGETS
+    return translates(rule.text)
 
 
 def _why(

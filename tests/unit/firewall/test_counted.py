@@ -164,3 +164,13 @@ def test_nft_rules_that_count():
         6,
         "guard in rule 1: meta l4proto tcp jump called",
     )
+
+
+def test_a_comment_drops_nothing():
+    listing = LISTING.replace("reject with tcp reset", 'comment "x drop with y"')
+    taken = [
+        (RuleSet(backend=Backend.NFT_NATIVE, family=0, sha256="", text=listing.format(still=5, moved=WITH[at])),)
+        for at in range(4)
+    ]
+    found = counted(taken)
+    assert (found.verdict, found.path[-1].verdict) == (TraceVerdict.UNKNOWN, "continue")

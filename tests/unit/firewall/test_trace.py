@@ -146,6 +146,25 @@ def test_the_word_reject_in_a_comment_is_no_reject():
     assert recording.resolve().verdict is TraceVerdict.DROP
 
 
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("ip saddr @port.reject drop", TraceVerdict.DROP),
+        ("ip saddr @reject-these drop", TraceVerdict.DROP),
+        ('ip saddr 10.0.0.1 counter drop comment "reject"', TraceVerdict.DROP),
+        ("tcp dport 22 reject", TraceVerdict.REJECT),
+        ('tcp dport 22 counter reject with icmpx type admin-prohibited comment "@drop"', TraceVerdict.REJECT),
+        ("ip saddr @port.drop reject with tcp reset", TraceVerdict.REJECT),
+    ],
+)
+def test_what_a_rule_does_is_told_by_its_statement_not_by_a_name(text, verdict):
+    recording = Recording("trace_in_reject")
+    recording.saved = ""
+    recording.nft = recording.nft.replace("meta l4proto tcp  tcp dport 2377 counter packets 0 bytes 0 reject", text)
+    found = recording.resolve()
+    assert (found.decided.rule.text, found.verdict) == (text.replace("counter ", "counter "), verdict)
+
+
 def test_decoding_damaged_bytes():
     raw = Recording("trace_in_reject").answer["messages"]
     whole = decode_trace(raw).rows
