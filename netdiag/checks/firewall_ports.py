@@ -193,7 +193,7 @@ def _stopped(ctx: Context, check: str, losses: Sequence[_Judged]) -> Found:
         leaves=touched - breaks,
         evidence=evidence,
         cause=cause(
-            "firewall.policy" if rule.number is None else "firewall.rule",
+            "firewall.policy" if rule.policy is not None else "firewall.rule",
             host=ctx.host,
             object=rule.as_object(),
             confidence=Confidence.PROVEN if traced else Confidence.LIKELY,

@@ -83,7 +83,7 @@ def _local_cause(
 ) -> Cause:
     lost = "loses the answers of" if packet.direction is Direction.IN else "stops what it sends to"
     return cause(
-        "firewall.policy" if rule.number is None else "firewall.rule",
+        "firewall.policy" if rule.policy is not None else "firewall.rule",
         host=ctx.host,
         object=rule.as_object(),
         confidence=confidence,

@@ -13,18 +13,18 @@ import msgspec
 from netdiag.errors import UsageError
 from netdiag.facts.context import Context
 from netdiag.facts.level import Level, features_needed, judge
-from netdiag.facts.nft_dump import gather_listing
 from netdiag.facts.rounds import together
 from netdiag.facts.route_lookup import gather_lookup, gather_neighbour_unanswered
 from netdiag.facts.trace_answer import read_answer
 from netdiag.facts.trace_here import namespace_of
 from netdiag.facts.trace_plan import gather_packet
 from netdiag.facts.trace_request import request_of
+from netdiag.facts.trace_rules import gather_rules
 from netdiag.facts.trace_surroundings import gather_suspects
 from netdiag.facts.trace_wanted import PORTS, Wanted, named
 from netdiag.firewall.trace import with_names
 from netdiag.firewall.trace_rules import Rules
-from netdiag.model.facts import HOST, Absence, Backend, Facts
+from netdiag.model.facts import HOST, Facts
 from netdiag.model.firewall import Direction, Packet
 from netdiag.model.probes import TracedFlow
 from netdiag.model.report import Confidence
@@ -47,7 +47,8 @@ def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[Trace
     asked = [packet for packet, reason in zip(packets, refused, strict=True) if reason is None]
     planned: list[TracedPacket | str] = yield from together([_planned(packet, facts) for packet in asked])
     sent = [plan for plan in planned if isinstance(plan, TracedPacket)]
-    rules = (yield from _rules(facts)) if sent else Rules((), HOST)
+    here = namespace_of(facts, HOST)
+    rules = (yield from gather_rules((facts.firewall.value or {}).get(HOST, ()), here)) if sent else Rules((), HOST)
     suspects: list[tuple[str, ...]] = yield from together([gather_suspects(plan, facts) for plan in sent])
     level = judge(facts).level
     requests = [request_of(plan, facts, wait_ms=WAIT_MS, rules=rules, level=level) for plan in sent]
@@ -115,15 +116,6 @@ def _refused(packet: Packet, facts: Facts) -> TracedFlow | None:
         why = f"that would load {' and '.join(missing)} into the kernel"
         return TracedFlow(packet=packet, why_not=why, would_load=True)
     return None
-
-
-def _rules(facts: Facts) -> Gather[Rules]:
-    """The host's rules as its facts list them; where it has no nft, the kernel tells the order of the handles."""
-    rule_sets = (facts.firewall.value or {}).get(HOST, ())
-    if any(rules.backend is Backend.NFT_NATIVE for rules in rule_sets):
-        return Rules(rule_sets, HOST)
-    listing = yield from gather_listing(namespace_of(facts, HOST))
-    return Rules(rule_sets, HOST, None if isinstance(listing, Absence) else listing)
 
 
 def _planned(packet: Packet, facts: Facts) -> Gather[TracedPacket | str]:

@@ -180,7 +180,7 @@ def _native_chain(
         rule = attribute(rule, callers, None)
         counts = _counts([listing[key].rules[at].packets for listing in listings])
         verdict = verdict_of(listed.text)
-        called = verdict.chain if verdict is not None else ""
+        called = listed.block or (verdict.chain if verdict is not None else "")
         if counts is not None:
             target = called or (verdict.word.upper() if verdict is not None else "")
             yield Row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from netdiag.firewall.listing import ListedChain, Listing, priority_number, read_listing
+from netdiag.firewall.listing import ListedChain, Listing, named_blocks, priority_number, read_listing
 from netdiag.firewall.owner import attribute
 from netdiag.firewall.save_text import SavedChain, nft_family, read_save
 from netdiag.model.facts import Backend, Facts, RuleSet
@@ -20,7 +20,14 @@ class Rules:
     """The rule sets of one namespace, ready to be looked up by handle."""
 
     def __init__(self, rule_sets: Iterable[RuleSet], namespace: str, listing: Listing | None = None) -> None:
-        """Read them; ``listing`` stands in for nft's own where this host has no ``nft``."""
+        """Read them.
+
+        Args:
+            rule_sets: As nft and iptables show them.
+            namespace: Whose they are.
+            listing: Chains and handles as the kernel dumps them: where this host has no ``nft`` they stand in for its
+                listing, else they name its blocks.
+        """
         self._namespace = namespace
         self._listing: Listing = _foreign(listing or {})
         self._saved: dict[tuple[str, str], dict[str, SavedChain]] = {}
@@ -28,7 +35,7 @@ class Rules:
         """The chains of legacy tables, by family and table."""
         for rules in rule_sets:
             if rules.backend is Backend.NFT_NATIVE:
-                self._listing = _foreign(read_listing(rules.text))
+                self._listing = _foreign(named_blocks(read_listing(rules.text), listing or {}))
             elif rules.backend is Backend.IPTABLES_NFT:
                 for table, chains in read_save(rules.text).tables.items():
                     self._saved[nft_family(rules.family), table] = chains

@@ -12,11 +12,11 @@ from netdiag.facts.context import Context, Options
 from netdiag.facts.firewall import gather_firewall
 from netdiag.facts.level import Level, features_needed, judge
 from netdiag.facts.namespace_names import of_container, of_namespace
-from netdiag.facts.nft_dump import gather_listing
 from netdiag.facts.trace_answer import read_answer
 from netdiag.facts.trace_here import namespace_of
 from netdiag.facts.trace_plan import gather_packet
 from netdiag.facts.trace_request import request_of, watch_request
+from netdiag.facts.trace_rules import gather_rules
 from netdiag.facts.trace_surroundings import gather_surroundings, gather_suspects
 from netdiag.facts.trace_wanted import Wanted
 from netdiag.firewall.trace import Resolved, with_names
@@ -24,7 +24,7 @@ from netdiag.firewall.trace_rules import Rules
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
 from netdiag.host.trace_levels import by_counters, by_reading
-from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, Facts
+from netdiag.model.facts import HOST, Absence, AbsenceKind, Facts
 from netdiag.model.firewall import Owner
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Trace, TracedPacket, TraceEvent, TracePath, TraceVerdict
@@ -148,12 +148,7 @@ class _Tracer:
         section = drive(gather_firewall(context), self._carrier)
         rule_sets = (section.value or {}).get(name, ())
         hidden = section.partial.get(name) or section.absent
-        listing = None
-        if not any(rules.backend is Backend.NFT_NATIVE for rules in rule_sets):
-            # Without nft the kernel still tells which rule of its chain a handle is, and iptables its text.
-            found = drive(gather_listing(here), self._carrier)
-            listing = None if isinstance(found, Absence) else found
-        return Rules(rule_sets, name, listing), hidden
+        return drive(gather_rules(rule_sets, here), self._carrier), hidden
 
     def _named(self, resolved: Resolved, rules: Rules) -> Resolved:
         """With the names of networks, services and profiles; who knows them is asked only for rules of theirs."""
