@@ -11,6 +11,7 @@ from netdiag.facts.legacy_events import decode_legacy
 from netdiag.facts.trace_events import decode_trace
 from netdiag.firewall.legacy_trace import follow
 from netdiag.firewall.trace import Resolved, resolve
+from netdiag.firewall.trace_copies import resolve_copies, ways_of
 from netdiag.firewall.trace_rules import Rules
 from netdiag.firewall.trace_variants import join
 from netdiag.model.facts import Link
@@ -23,6 +24,7 @@ def read_answer(
     packet: TracedPacket,
     links: Sequence[Link],
     *,
+    port: str = "",
     suspects: Sequence[str] = (),
     waited: bool = False,
 ) -> tuple[Resolved, tuple[TraceEvent, ...]]:
@@ -33,27 +35,35 @@ def read_answer(
         rules: The namespace's rules, listed before.
         packet: What was sent.
         links: The namespace's devices.
+        port: The port of a bridge by which it should leave (`netdiag.facts.trace_request.port_of`).
         suspects: As for `netdiag.firewall.trace.resolve`.
         waited: The packet was somebody else's.
     """
     events = decode_trace(data["messages"])
-    legacy = data.get("legacy")
-    resolved = resolve(
-        events.rows,
-        rules,
-        path=packet.path,
-        own_table=data["table"],
-        lost=data["lost"] or bool(events.error),
-        bridges=[link.index for link in links if link.kind == "bridge"],
-        waited=waited,
-        suspects=suspects,
-        legacy_reports=legacy is not None,
-    )
-    if legacy is not None:
-        reports = decode_legacy(legacy)
-        path = follow(reports.rows, rules, packet.namespace)
-        lost = data["legacy_lost"] or bool(reports.error)
-        resolved = join(resolved, path, rules, path=packet.path, lost=lost)
-    elif data.get("legacy_error") and resolved.verdict is TraceVerdict.UNKNOWN:
+    raw = data.get("legacy")
+    reports = decode_legacy(raw) if raw is not None else None
+    bridges = [link.index for link in links if link.kind == "bridge"]
+    ports = {link.index: link.name for link in links if link.master in bridges}
+
+    def resolve_one(some: Sequence[TraceEvent], by: int) -> Resolved:
+        resolved = resolve(
+            some,
+            rules,
+            path=packet.path,
+            own_table=data["table"],
+            lost=data["lost"] or bool(events.error),
+            bridges=bridges,
+            waited=waited,
+            suspects=suspects,
+            legacy_reports=reports is not None,
+        )
+        if reports is None:
+            return resolved
+        path = follow([row for row in reports.rows if row.port in (0, by)], rules, packet.namespace)
+        return join(resolved, path, rules, path=packet.path, lost=data["legacy_lost"] or bool(reports.error))
+
+    wanted = next((index for index, name in ports.items() if name == port), 0)
+    resolved = resolve_copies(ways_of(events.rows, ports), resolve_one, ports, wanted)
+    if raw is None and data.get("legacy_error") and resolved.verdict is TraceVerdict.UNKNOWN:
         resolved = msgspec.structs.replace(resolved, reason=f"{resolved.reason} ({data['legacy_error']})")
     return resolved, events.rows

@@ -58,7 +58,7 @@ def request_of(
     params.update({name: value for name, value in optional.items() if value is not None})
     if packet.path is not TracePath.OUT:
         params.update(_frame(packet, here))
-    params.update(_ends(packet, here, rules))
+    params.update(_ends(packet, facts, here, rules))
     return Request("firewall-trace", params, timeout_s=wait_ms / 1000 + 3.0)
 
 
@@ -123,6 +123,17 @@ def _frame(packet: TracedPacket, here: Here) -> dict[str, Any]:
     return frame
 
 
+def port_of(packet: TracedPacket, facts: Facts) -> str:
+    """The port of a bridge by which the packet should leave; empty where it leaves by none, or by which is not known."""
+    here = Here(facts, packet.namespace)
+    if here.bridge_of(packet.out_device) is not None:
+        return packet.out_device
+    link = here.link(packet.out_device)
+    if link is None or link.kind != "bridge" or not packet.destination:
+        return ""
+    return here.behind(link, packet.destination) if here.is_next_to(link, packet.destination) else ""
+
+
 def _is_bridged(packet: TracedPacket, here: Here, bridge: Link) -> bool:
     """Whether the destination is behind the same bridge, so that the frame is for it and not for this host."""
     if packet.path is TracePath.IN:
@@ -136,7 +147,7 @@ def _is_bridged(packet: TracedPacket, here: Here, bridge: Link) -> bool:
     )
 
 
-def _ends(packet: TracedPacket, here: Here, rules: Rules | None) -> dict[str, Any]:
+def _ends(packet: TracedPacket, facts: Facts, here: Here, rules: Rules | None) -> dict[str, Any]:
     """At whose egress hook the packet ends.
 
     Behind POSTROUTING where nobody has a chain further on: nothing is then asked of the neighbours, and conntrack keeps
@@ -148,7 +159,8 @@ def _ends(packet: TracedPacket, here: Here, rules: Rules | None) -> dict[str, An
     bridge = here.bridge_of(packet.in_device) if packet.in_device else None
     if bridge is not None and (packet.protocol == "arp" or _is_bridged(packet, here, bridge)):
         ports = [port for port in here.ports(bridge) if port != packet.in_device]
-        return {"egress_devices": ports, "elsewhere": egress, "out_device": bridge.name}
+        copied = {"copied": "forward", "port": port_of(packet, facts)}
+        return {"egress_devices": ports, "elsewhere": egress, "out_device": bridge.name, **copied}
     link = here.link(packet.out_device)
     if link is None:
         return {}
@@ -157,5 +169,8 @@ def _ends(packet: TracedPacket, here: Here, rules: Rules | None) -> dict[str, An
     crosses = link.kind == "bridge" and (rules is None or rules.watches_bridges())
     if not egress and not crosses:
         return {}
-    devices = here.ports(link) if link.kind == "bridge" else [link.name]
-    return {"egress_devices": devices, "elsewhere": True}
+    if link.kind != "bridge":
+        return {"egress_devices": [link.name], "elsewhere": True}
+    port = port_of(packet, facts)
+    copied = {"copied": "output", "port": port} if crosses else {}
+    return {"egress_devices": here.ports(link), "elsewhere": True, **copied}

@@ -18,7 +18,7 @@ from netdiag.facts.route_lookup import gather_lookup, gather_neighbour_unanswere
 from netdiag.facts.trace_answer import read_answer
 from netdiag.facts.trace_here import namespace_of
 from netdiag.facts.trace_plan import gather_packet
-from netdiag.facts.trace_request import request_of
+from netdiag.facts.trace_request import port_of, request_of
 from netdiag.facts.trace_rules import gather_rules
 from netdiag.facts.trace_surroundings import gather_suspects
 from netdiag.facts.trace_wanted import PORTS, Wanted, named
@@ -144,7 +144,7 @@ def _flow(
         return TracedFlow(packet=packet, why_not=answer.error.text if answer.error is not None else "no answer")
     data = answer.data
     links = (facts.links.value or {}).get(HOST, ())
-    resolved, _ = read_answer(data, rules, sent, links, suspects=suspects)
+    resolved, _ = read_answer(data, rules, sent, links, port=port_of(sent, facts), suspects=suspects)
     resolved = with_names(resolved, rules, facts)
     decided = resolved.decided.rule if resolved.decided is not None else None
     known = resolved.verdict is not TraceVerdict.UNKNOWN

@@ -32,6 +32,7 @@ class LegacyEvent(msgspec.Struct, frozen=True, kw_only=True):
         family: ip or ip6.
         hook: As nft names it.
         number: From 1; one more than the chain has rules is the chain's end.
+        port: Interface index of the bridge's port that the packet leaves by; 0 where no bridge passes it on.
     """
 
     family: str
@@ -39,6 +40,7 @@ class LegacyEvent(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     chain: str
     number: int
+    port: int = 0
 
 
 class Placed(NamedTuple):

@@ -15,7 +15,7 @@ from netdiag.facts.namespace_names import of_container, of_namespace
 from netdiag.facts.trace_answer import read_answer
 from netdiag.facts.trace_here import namespace_of
 from netdiag.facts.trace_plan import gather_packet
-from netdiag.facts.trace_request import request_of, watch_request
+from netdiag.facts.trace_request import port_of, request_of, watch_request
 from netdiag.facts.trace_rules import gather_rules
 from netdiag.facts.trace_surroundings import gather_surroundings, gather_suspects
 from netdiag.facts.trace_wanted import Wanted
@@ -171,7 +171,9 @@ class _Tracer:
     ) -> Trace:
         start_s = time.monotonic()
         links = (self._facts.links.value or {}).get(packet.namespace, ())
-        resolved, events = read_answer(data, rules, packet, links, suspects=suspects, waited=waited)
+        resolved, events = read_answer(
+            data, rules, packet, links, port=port_of(packet, self._facts), suspects=suspects, waited=waited
+        )
         if resolved.verdict is TraceVerdict.UNKNOWN and rules.legacy_tables and not self._may_hear_legacy():
             hint = "--load-modules lets netdiag listen to legacy iptables, through nfnetlink_log"
             resolved = msgspec.structs.replace(resolved, reason=f"{resolved.reason} ({hint})")

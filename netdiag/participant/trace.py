@@ -28,7 +28,7 @@ from netdiag.participant.netlink import (
 )
 from netdiag.participant.netns import in_netns, namespace_of
 from netdiag.participant.sender import Sender
-from netdiag.participant.trace_events import NETWORK_HEADER, TRANSPORT_HEADER, Reader, new_table_name
+from netdiag.participant.trace_events import NETWORK_HEADER, TRANSPORT_HEADER, Copies, End, Reader, new_table_name
 
 _CONNTRACK_GET = 0x0101
 _DELETE_NEIGHBOUR, _AF_BRIDGE, _NTF_MASTER, _LINK_ADDRESS = 29, 7, 4, 2
@@ -42,7 +42,8 @@ def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]
     Nothing that it makes outlives this process, and what an earlier one left in the namespace is removed first.
     Parameters: ``level`` ("swept-trace": tables without an owner); ``legacy`` (listen to legacy iptables too, which
     changes the namespace's logger meanwhile); ``path``: "in" or "forward" (it arrives on ``in_device`` as from the wire) or "out" (a socket of this host sends it); ``out_device``
-    (by which it should leave); ``src``, ``dst``, ``proto`` (tcp, udp, icmp, icmpv6, arp, or as `packets.PROTOCOLS`),
+    (by which it should leave); ``copied`` (see `trace_chains.Way`) and ``port`` (the port whose copy decides; empty
+    where that is not known); ``src``, ``dst``, ``proto`` (tcp, udp, icmp, icmpv6, arp, or as `packets.PROTOCOLS`),
     ``sport`` (0: any that is free), ``dport``, ``icmp_type``, ``tcp_flags`` ("syn", "syn,ack" …), ``ttl``, ``length``
     (whole IP packet), ``mac`` (the frame's source), ``frame_mac`` (its destination, else the device's own),
     ``bridged`` (``in_device`` is a bridge's port, and the frame is not for the bridge itself), ``forget_mac`` (the
@@ -71,6 +72,7 @@ class _Trace:
             elsewhere=bool(params.get("elsewhere")),
             bridged=bool(params.get("bridged")),
             loopback=bool(params.get("loopback")),
+            copied=str(params.get("copied") or ""),
         )
         self._flow = packets.flow_of(params)
         self._wait_s = float(params.get("wait_ms") or 500) / 1000.0
@@ -93,7 +95,7 @@ class _Trace:
                 send = self._prepare_arrival(arrival)
             # What takes long comes first: from here on events of others fill the reader's room.
             legacy = self._listen_to_legacy(stack)
-            reader = Reader(self.claims)
+            reader = Reader(self.claims, self._end())
             stack.callback(reader.close)
             egress = self._make_table(stack)
             start_s = time.monotonic()
@@ -107,6 +109,8 @@ class _Trace:
                 reader.listen(start_s, self._wait_s, self._deadline)
             else:
                 legacy.listen(reader, start_s, self._wait_s, self._deadline)
+            if self._way.copied and not self._params.get("port"):
+                reader.listen_behind(self._deadline)
             if self._params.get("forget_mac"):
                 _forget(self._way.in_device, self._flow.mac, self._deadline)
         return {
@@ -122,6 +126,14 @@ class _Trace:
             "legacy_lost": legacy is not None and legacy.lost,
             "legacy_error": self._legacy_error,
         }
+
+    def _end(self) -> Optional[End]:
+        """What ends the listening, where it is not the first event that takes the packet away."""
+        port = str(self._params.get("port") or "")
+        if not (self._way.copied and port):
+            return None
+        ports = [socket.if_nametoindex(device) for device in self._way.egress_devices]
+        return Copies(ports, socket.if_nametoindex(port)).ends
 
     def claims(self, found: Dict[int, bytes]) -> Optional[bool]:
         """Whether the headers of an event carry our tag, which nobody else's do."""

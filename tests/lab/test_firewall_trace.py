@@ -352,14 +352,17 @@ def test_a_host_without_nft(host):
         host.exec(["mv", tool + ".away", tool])
 
 
+BLOCK = """\
+table inet t {
+chain c {
+type filter hook input priority 0
+tcp dport {22,80} counter jump { ip saddr 192.0.2.1 accept; counter drop comment "in"; }
+}
+}"""
+
+
 def test_a_rule_in_a_block_is_named_with_its_number(host):
-    host.exec(
-        [
-            "nft",
-            "table inet t {\nchain c {\ntype filter hook input priority 0\n"
-            'tcp dport {22,80} counter jump { ip saddr 192.0.2.1 accept; counter drop comment "in"; }\n}\n}',
-        ]
-    )
+    host.exec(["nft", BLOCK])
     found = trace(host, "--dport", "80", expect="drop")
     rule = found["rule"]
     assert re.fullmatch(r"__chain\d+", rule["chain"])

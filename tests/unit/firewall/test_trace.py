@@ -193,8 +193,9 @@ def test_decoding_damaged_bytes():
     raw = Recording("trace_in_reject").answer["messages"]
     whole = decode_trace(raw).rows
     assert whole[-1] == TraceEvent(
-        family="ip", table="filter", chain="LOG_DROP", kind=TraceKind.RULE, handle=6, verdict="drop"
+        family="ip", table="filter", chain="LOG_DROP", kind=TraceKind.RULE, handle=6, verdict="drop", id=whole[0].id
     )
+    assert whole[0].id
     assert (whole[-2].verdict, whole[-2].target) == ("jump", "LOG_DROP")
     for cut in range(0, len(raw), 7):
         decoded = decode_trace(raw[:cut])
