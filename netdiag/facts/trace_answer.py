@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from netdiag.facts.legacy_events import decode_legacy
+from netdiag.facts.level import Level
 from netdiag.facts.trace_events import decode_trace
 from netdiag.firewall.legacy_trace import follow
 from netdiag.firewall.trace import Resolved, resolve
@@ -15,7 +16,8 @@ from netdiag.firewall.trace_copies import resolve_copies, ways_of
 from netdiag.firewall.trace_rules import Rules
 from netdiag.firewall.trace_variants import join
 from netdiag.model.facts import Link
-from netdiag.model.trace import TracedPacket, TraceEvent, TraceVerdict
+from netdiag.model.report import Confidence
+from netdiag.model.trace import Trace, TracedPacket, TraceEvent, TraceVerdict
 
 
 def read_answer(
@@ -67,3 +69,21 @@ def read_answer(
     if raw is None and data.get("legacy_error") and resolved.verdict is TraceVerdict.UNKNOWN:
         resolved = msgspec.structs.replace(resolved, reason=f"{resolved.reason} ({data['legacy_error']})")
     return resolved, events.rows
+
+
+def made(resolved: Resolved, packet: TracedPacket, elapsed_ms: float | None, level: Level) -> Trace:
+    """The answer of a trace. What is not known is possible at most."""
+    decided = resolved.decided.rule if resolved.decided is not None else None
+    unknown = resolved.verdict is TraceVerdict.UNKNOWN
+    return Trace(
+        verdict=resolved.verdict,
+        rule=decided if decided is not None and decided.policy is None else None,
+        policy=decided if decided is not None and decided.policy is not None else None,
+        confidence=Confidence.POSSIBLE if unknown else resolved.confidence,
+        path=resolved.path,
+        nat=resolved.nat,
+        level=level.value,
+        elapsed_ms=None if elapsed_ms is None else round(elapsed_ms, 2),
+        reason=resolved.reason,
+        packet=packet,
+    )

@@ -23,6 +23,7 @@ BLOCK = "__chain"
 _NAMED = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 _NAMED_BRIDGE = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
 _PRIORITY = re.compile(r"^([a-z]+)?\s*([+-]?\s*\d+)?$")
+_USED = re.compile(r"\b(quota (?:over |until )?\d+ \w+|last) used (?:never|\d+ \w+|\w+)")
 _COUNTER = re.compile(r"\bcounter packets (\d+) bytes \d+ ?")
 
 
@@ -109,7 +110,7 @@ def _rule(text: str, handle: int, number: int) -> ListedRule:
 
 
 def _text(body: str) -> str:
-    return _COUNTER.sub("counter ", body).strip()
+    return _USED.sub(r"\1", _COUNTER.sub("counter ", body)).strip()
 
 
 def named_blocks(listing: Listing, kernel: Listing) -> Listing:

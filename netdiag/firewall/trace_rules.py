@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from netdiag.firewall.listing import ListedChain, Listing, named_blocks, priority_number, read_listing
 from netdiag.firewall.owner import attribute
@@ -42,6 +42,14 @@ class Rules:
             elif rules.backend is Backend.IPTABLES_LEGACY:
                 for table, chains in read_save(rules.text).tables.items():
                     self.legacy[nft_family(rules.family), table] = chains
+
+    def same_as(self, other: Rules) -> bool:
+        """Whether both readings show the same rules in the same places, whatever was counted between."""
+        return (
+            _listed(self._listing) == _listed(other._listing)
+            and _shown(self._saved) == _shown(other._saved)
+            and _shown(self.legacy) == _shown(other.legacy)
+        )
 
     @property
     def legacy_tables(self) -> tuple[str, ...]:
@@ -116,3 +124,18 @@ class Rules:
 
 def _foreign(listing: Listing) -> Listing:
     return {place: chain for place, chain in listing.items() if not OWN_TABLE.fullmatch(place[1])}
+
+
+def _listed(listing: Listing) -> object:
+    return {
+        place: (chain.hook, chain.priority, chain.policy, [(rule.handle, rule.text) for rule in chain.rules])
+        for place, chain in listing.items()
+    }
+
+
+def _shown(tables: Mapping[tuple[str, str], Mapping[str, SavedChain]]) -> object:
+    return {
+        (place, chain.name): (chain.policy, [rule.text for rule in chain.rules])
+        for place, chains in tables.items()
+        for chain in chains.values()
+    }

@@ -101,6 +101,16 @@ def test_a_block_that_does_not_fit_the_kernels_is_not_named():
     assert named_blocks(chains, dict([dumped("__chain4", 7), dumped("__chain5", 14, 15)])) == chains
 
 
+def test_what_the_kernel_counts_is_no_part_of_the_text():
+    def text(rule):
+        chains = read_listing(f"table ip t {{ # handle 1\n\tchain c {{ # handle 1\n\t\t{rule} # handle 2\n\t}}\n}}\n")
+        return chains["ip", "t", "c"].rules[0].text
+
+    assert text("quota over 25 mbytes used 3 kbytes drop") == "quota over 25 mbytes drop"
+    assert text("last used 1m3s accept") == "last accept"
+    assert text("last used never accept") == "last accept"
+
+
 def test_the_table_of_a_program_names_its_owner():
     assert owner_of("filter_INPUT", "reject", "firewalld") is Owner.FIREWALLD
     assert owner_of("filter_INPUT", "reject", "mine") is Owner.OPERATOR
