@@ -64,6 +64,13 @@ class Here:
         ports = self.ports(bridge)
         return next((row.device for row in self.fdb if row.mac == mac and row.device in ports), "")
 
+    def station_at(self, device: str) -> str:
+        """The link address of the only station that a bridge has learnt at a port; empty where there are several, or none."""
+        learnt = {
+            row.mac for row in self.fdb if row.device == device and row.on_master and "permanent" not in row.states
+        }
+        return learnt.pop() if len(learnt) == 1 else ""
+
     def mac_of(self, address: str) -> str:
         """The link address of an IP address: as this namespace knows it, else of whichever namespace has it."""
         for entry in self.neighbours:

@@ -110,10 +110,11 @@ def _frame(packet: TracedPacket, here: Here) -> dict[str, Any]:
         mac = packet.mac or known
         return {"mac": mac} if mac else {}
     frame: dict[str, Any] = {}
-    mac = packet.mac or here.mac_of(packet.source)
+    # Whoever sends it, its frames come from the one station that is there.
+    mac = packet.mac or here.mac_of(packet.source) or here.station_at(packet.in_device)
     if mac and (packet.mac or here.port_of(mac, bridge) == packet.in_device):
         frame["mac"] = mac
-    # A bridge learns from every frame. What it knows already it may see again; anything else it must not keep.
+    # A bridge learns from every frame. What it knows already it may see again; of all else it must know what it knew.
     if not mac or here.port_of(mac, bridge) != packet.in_device:
         frame["forget_mac"] = True
     target = here.mac_of(packet.destination) if _is_bridged(packet, here, bridge) else ""

@@ -16,11 +16,10 @@ from netdiag.participant import nftables, packets, sweep, trace_chains
 from netdiag.participant.arrive import Arrival
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import FAILED, TIMEOUT, UNSUPPORTED, WITHHELD, VerbError, from_os_error
+from netdiag.participant.learnt import Learnt
 from netdiag.participant.legacy_trace import LegacyTrace
 from netdiag.participant.netlink import (
     NETLINK_NETFILTER,
-    NETLINK_ROUTE,
-    NLM_F_ACK,
     NLM_F_REQUEST,
     attribute,
     open_netlink,
@@ -31,7 +30,6 @@ from netdiag.participant.sender import Sender
 from netdiag.participant.trace_events import NETWORK_HEADER, TRANSPORT_HEADER, Copies, End, Reader, new_table_name
 
 _CONNTRACK_GET = 0x0101
-_DELETE_NEIGHBOUR, _AF_BRIDGE, _NTF_MASTER, _LINK_ADDRESS = 29, 7, 4, 2
 _TOLD_TO_THE_SENDER = (errno.EPERM, errno.EINPROGRESS, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
 """How a dropping or rejecting OUTPUT chain shows itself to who sends."""
 
@@ -47,7 +45,7 @@ def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]
     ``sport`` (0: any that is free), ``dport``, ``icmp_type``, ``tcp_flags`` ("syn", "syn,ack" …), ``ttl``, ``length``
     (whole IP packet), ``mac`` (the frame's source), ``frame_mac`` (its destination, else the device's own),
     ``bridged`` (``in_device`` is a bridge's port, and the frame is not for the bridge itself), ``forget_mac`` (the
-    bridge should not keep that it saw ``mac``), ``egress_devices``, ``elsewhere`` and ``loopback`` (see
+    bridge should know of ``mac`` afterwards what it knew before), ``egress_devices``, ``elsewhere`` and ``loopback`` (see
     `trace_chains.Way`), ``netns``, ``wait_ms`` (how long after the packet the kernel is listened to, default 500), ``may_load`` (nf_tables
     and tun may be loaded). Data: ``messages`` (bytes: the trace events of this packet), ``table`` (our table's name),
     ``egress`` (whether the egress hooks were watched), ``sport``, ``seen_us`` (from sending to the event that ended
@@ -93,6 +91,8 @@ class _Trace:
                 arrival = Arrival(self._way.in_device)
                 stack.callback(arrival.close)
                 send = self._prepare_arrival(arrival)
+                if self._params.get("forget_mac"):
+                    stack.callback(Learnt(self._way.in_device, self._flow.mac, self._deadline).restore)
             # What takes long comes first: from here on events of others fill the reader's room.
             legacy = self._listen_to_legacy(stack)
             reader = Reader(self.claims, self._end())
@@ -111,8 +111,6 @@ class _Trace:
                 legacy.listen(reader, start_s, self._wait_s, self._deadline)
             if self._way.copied and not self._params.get("port"):
                 reader.listen_behind(self._deadline)
-            if self._params.get("forget_mac"):
-                _forget(self._way.in_device, self._flow.mac, self._deadline)
         return {
             "messages": b"".join(reader.messages),
             "table": self._table,
@@ -224,13 +222,3 @@ def tracked(flow: packets.Flow, deadline: Deadline) -> bool:
     with open_netlink(NETLINK_NETFILTER, tried, 1 << 16, False) as sock:
         answer = request(sock, _CONNTRACK_GET, NLM_F_REQUEST, body, deadline, tried)
     return bool(answer["errno"] == 0)
-
-
-def _forget(device: str, mac: bytes, deadline: Deadline) -> None:
-    """Take the entry away that the bridge has learnt from our frame; it may have learnt none."""
-    body = struct.pack("=BxxxiHBB", _AF_BRIDGE, socket.if_nametoindex(device), 0, _NTF_MASTER, 0)
-    tried = "forget a link address"
-    with open_netlink(NETLINK_ROUTE, tried, 1 << 16, False) as sock:
-        request(
-            sock, _DELETE_NEIGHBOUR, NLM_F_REQUEST | NLM_F_ACK, body + attribute(_LINK_ADDRESS, mac), deadline, tried
-        )

@@ -186,3 +186,30 @@ def test_waiting_for_what_a_bridge_copies(bridge, forget):
             finally:
                 end_group(waiting)
         assert found["verdict"] == verdict, found
+
+
+def fdb(host):
+    return sorted(line for line in host.exec(["bridge", "fdb"]).stdout.splitlines() if "master br0" in line)
+
+
+def test_a_bridge_knows_afterwards_what_it_knew_before(bridge, forget):
+    forget()
+    speak(bridge, "p2")
+    speak(bridge, "p3")
+    known = fdb(bridge)
+    assert f"{mac(bridge, 'p3')} dev p3 master br0" in "\n".join(known)
+    words = ("--path", "forward", "--in", "p1", "--dst", DST, "--dport", "80")
+    answer(bridge, *words, "--src", "198.51.100.3", "--mac", mac(bridge, "p3"), code=0)
+    assert fdb(bridge) == known
+    for source in (SRC, "198.51.100.99"):
+        answer(bridge, *words, "--src", source, code=0)
+        assert fdb(bridge) == known
+    bridge.exec(["bridge", "fdb", "add", "02:00:00:00:00:99", "dev", "p3", "master", "static"])
+    known = fdb(bridge)
+    answer(bridge, *words, "--src", SRC, "--mac", "02:00:00:00:00:99", code=0)
+    assert fdb(bridge) == known
+    bridge.exec(["bridge", "fdb", "del", "02:00:00:00:00:99", "dev", "p3", "master"])
+    # One station at the port: its frames teach the bridge nothing, and are what a rule would see.
+    speak(bridge, "p1")
+    guard(bridge, f"ether saddr {mac(bridge, 'p1')} drop")
+    assert answer(bridge, *words, "--src", "198.51.100.99", code=1)["rule"]["number"] == 1
