@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from netdiag.firewall.counters import target_of
 from netdiag.firewall.listing import ListedChain, Listing, priority_number, read_listing
+from netdiag.firewall.nft_statement import verdict_of
 from netdiag.firewall.owner import attribute
 from netdiag.firewall.save_text import SavedChain, SavedRule, nft_family, read_save
 from netdiag.firewall.tables import priority_of
 from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.firewall import FirewallRule
 
-_NFT_CALL = re.compile(r"\b(?:jump|goto) (\S+)(?: comment .*)?$")
-_NFT_END = re.compile(r"\b(accept|drop|reject)\b(?: with .*)?(?: comment .*)?$")
 _MAX_DEPTH = 32
 
 Callers = tuple[FirewallRule, ...]
@@ -200,21 +198,22 @@ def _native_chain(
         )
         rule = attribute(rule, callers, None)
         counts = _counts([listing[key].rules[at].packets for listing in listings])
-        call, end = _NFT_CALL.search(listed.text), _NFT_END.search(listed.text)
+        verdict = verdict_of(listed.text)
+        called = listed.block or (verdict.chain if verdict is not None else "")
         if counts is not None:
-            target = end[1].upper() if end else call[1] if call else ""
+            target = called or (verdict.word.upper() if verdict is not None else "")
             yield Row(
                 rule=rule,
                 hook=hook,
                 place=place,
                 target=target,
-                jumps=bool(call),
+                jumps=bool(called),
                 counts=counts,
                 callers=callers,
             )
-        called = listings[0].get((chain.family, chain.table, call[1])) if call else None
-        if called is not None and len(callers) < _MAX_DEPTH and (counts is None or counts[0] != counts[-1]):
-            yield from _native_chain(listings, called, hook, place, (rule, *callers), namespace)
+        below = listings[0].get((chain.family, chain.table, called))
+        if below is not None and len(callers) < _MAX_DEPTH and (counts is None or counts[0] != counts[-1]):
+            yield from _native_chain(listings, below, hook, place, (rule, *callers), namespace)
 
 
 def _counts(found: Sequence[int | None]) -> tuple[int, ...] | None:

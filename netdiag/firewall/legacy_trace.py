@@ -14,7 +14,8 @@ import msgspec
 from netdiag.firewall.counters import target_of
 from netdiag.firewall.save_text import SavedChain, SavedRule
 from netdiag.firewall.tables import TAKES, priority_of
-from netdiag.firewall.trace import Rules, callers_of
+from netdiag.firewall.trace import callers_of
+from netdiag.firewall.trace_rules import Rules
 from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.trace import TraceStep, TraceVerdict
@@ -31,6 +32,7 @@ class LegacyEvent(msgspec.Struct, frozen=True, kw_only=True):
         family: ip or ip6.
         hook: As nft names it.
         number: From 1; one more than the chain has rules is the chain's end.
+        port: Interface index of the bridge's port that the packet leaves by; 0 where no bridge passes it on.
     """
 
     family: str
@@ -38,6 +40,7 @@ class LegacyEvent(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     chain: str
     number: int
+    port: int = 0
 
 
 class Placed(NamedTuple):

@@ -11,7 +11,8 @@ import msgspec
 from netdiag.firewall.counters import target_of
 from netdiag.firewall.legacy_trace import LegacyPath, merge
 from netdiag.firewall.save_text import split_words
-from netdiag.firewall.trace import Resolved, Rules
+from netdiag.firewall.trace import Resolved
+from netdiag.firewall.trace_rules import Rules
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Rewrite, TracePath, TraceStep, TraceVerdict
 

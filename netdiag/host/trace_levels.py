@@ -6,7 +6,8 @@ import msgspec
 
 from netdiag.facts.context import Context, Options
 from netdiag.facts.firewall import gather_firewall
-from netdiag.facts.trace_plan import comes_back, namespace_of, request_of
+from netdiag.facts.trace_here import comes_back, namespace_of
+from netdiag.facts.trace_request import request_of
 from netdiag.firewall.counted import Bursts, count, way_of
 from netdiag.firewall.plain import Outcome, read_plainly
 from netdiag.firewall.trace import Resolved

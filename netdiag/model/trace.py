@@ -41,6 +41,7 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True):
         protocol: The number of its transport protocol, where ``endpoints`` are told.
         in_index: Interface index of the device that it came in by; 0 where it has none (yet).
         out_index: The same of the device that it leaves by.
+        id: The kernel's number for the packet at this moment; it changes on the way, and is used again for others.
     """
 
     family: str
@@ -54,6 +55,7 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True):
     protocol: int | None = None
     in_index: int = 0
     out_index: int = 0
+    id: int = 0
 
 
 class TraceVerdict(enum.Enum):

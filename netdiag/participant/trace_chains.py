@@ -17,7 +17,9 @@ class Way(NamedTuple):
 
     ``egress_devices``: those at whose egress hook it ends. ``elsewhere``: behind POSTROUTING only what leaves by
     another device than ``out_device`` ends; else everything does. ``bridged``: ``in_device`` is a bridge's port.
-    ``loopback``: what leaves comes back by the loopback device, and goes on to INPUT.
+    ``copied``: where a bridge sends a copy out by each port that may be the right one: "forward", or "output" for what
+    comes out of the bridge's own device; empty where none does. ``loopback``: what leaves comes back by the loopback
+    device, and goes on to INPUT.
     """
 
     path: str
@@ -27,11 +29,19 @@ class Way(NamedTuple):
     elsewhere: bool
     bridged: bool
     loopback: bool
+    copied: str = ""
 
 
 def chains_of(flow: packets.Flow, way: Way, watch_egress: bool) -> List[Chain]:
     """The chains for one packet; without ``watch_egress`` none at an egress hook, which kernels before 5.16 lack."""
-    return _beginning(flow, way) + _answers(flow, way, watch_egress) + _ends(flow, way, watch_egress)
+    chains = _beginning(flow, way) + _answers(flow, way, watch_egress) + _ends(flow, way, watch_egress)
+    return chains + [copy_mark(way.copied)] if way.copied else chains
+
+
+def copy_mark(hook: str) -> Chain:
+    """A chain that does nothing but have each copy of a packet begin with an event that tells its port."""
+    number = nftables.OUTPUT if hook == "output" else nftables.FORWARD
+    return Chain(nftables.NFPROTO_BRIDGE, "copy-" + hook, number, nftables.FIRST, "", ())
 
 
 def _beginning(flow: packets.Flow, way: Way) -> List[Chain]:

@@ -202,6 +202,30 @@ def test_waiting_for_a_packet_of_somebody_else_s(cluster, manager, added):
     assert not OWNED.search(manager.exec(["nft", "list", "ruleset"]).stdout)
 
 
+TABLE = "table inet late { chain in { type filter hook input priority 0; udp dport 5 %s; }; }"
+
+
+def test_rules_that_change_before_the_packet_comes(cluster, manager):
+    """A table that is made again gives its handles again, to other rules."""
+    manager.exec(["nft", TABLE % "drop"])
+    words = ["--wait", "20", "--proto", "udp", "--dport", "5", "-o", "json"]
+    try:
+        with manager.popen(["netdiag", "firewall", "trace", *words]) as waiting:
+            try:
+                until(lambda: OWNED.search(manager.exec(["nft", "list", "ruleset"]).stdout), 10, "the trace's table")
+                manager.exec(["nft", "delete table inet late"])
+                manager.exec(["nft", TABLE % "reject"])
+                cluster.host("worker1").exec(["python3", "-c", SEND])
+                found = json.loads(waiting.communicate(timeout=20)[0])
+            finally:
+                end_group(waiting)
+    finally:
+        manager.exec(["nft", "delete table inet late"])
+    assert (found["verdict"], found["confidence"]) == ("drop", "likely"), found
+    assert (found["rule"]["table"], found["rule"]["text"], found["rule"]["number"]) == ("late", "", None)
+    assert found["reason"] == "the rule set changed meanwhile"
+
+
 def test_what_is_named_wrongly(manager):
     for words, said in (
         (("--container", "wev", "--dport", "80"), "--container wev: no such container; did you mean web?"),

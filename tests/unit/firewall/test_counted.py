@@ -266,3 +266,13 @@ def test_a_reject_beside_its_own_answers_is_likely():
     assert (found.verdict, found.confidence) == (TraceVerdict.REJECT, Confidence.LIKELY)
     assert "what it answers" in found.reason
     assert found.path[-1].rule.text == "-A OUTPUT -p tcp --dport 2377 -j REJECT"
+
+
+def test_a_comment_drops_nothing():
+    listing = LISTING.replace("reject with tcp reset", 'comment "x drop with y"')
+    taken = [
+        (RuleSet(backend=Backend.NFT_NATIVE, family=0, sha256="", text=listing.format(still=5, moved=WITH[at])),)
+        for at in range(4)
+    ]
+    found = counted(taken)
+    assert (found.verdict, found.path[-1].verdict) == (TraceVerdict.UNKNOWN, "continue")

@@ -4,7 +4,7 @@ import pytest
 
 from netdiag.errors import UsageError
 from netdiag.facts.context import Options
-from netdiag.facts.trace_plan import Wanted
+from netdiag.facts.trace_wanted import Wanted
 from netdiag.host import trace as module
 from netdiag.model.facts import Facts, Feature, FeatureState, Identity, Kernel, Section
 from netdiag.model.level import Level
