@@ -193,10 +193,10 @@ def _stopped(ctx: Context, check: str, losses: Sequence[_Judged]) -> Found:
         leaves=touched - breaks,
         evidence=evidence,
         cause=cause(
-            "firewall.policy" if rule.number is None else "firewall.rule",
+            "firewall.policy" if rule.policy is not None else "firewall.rule",
             host=ctx.host,
             object=rule.as_object(),
-            confidence=Confidence.PROVEN if traced else Confidence.LIKELY,
+            confidence=_sureness(traced),
             explanation=_explained(rule, losses, traced),
             because=because,
             evidence=evidence,
@@ -204,6 +204,12 @@ def _stopped(ctx: Context, check: str, losses: Sequence[_Judged]) -> Found:
             remedy=tuple(remedies.values()),
         ),
     )
+
+
+def _sureness(traced: Sequence[_Judged]) -> Confidence:
+    """That of the surest trace; without one the rules were only read."""
+    found = [one.verdict.trace.confidence for one in traced if one.verdict.trace is not None]
+    return min(found, key=list(Confidence).index, default=Confidence.LIKELY)
 
 
 def _unless_saved(ctx: Context, rule: FirewallRule) -> tuple[tuple[str, ...], tuple[Evidence, ...]]:
