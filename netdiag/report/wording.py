@@ -83,6 +83,8 @@ def headline(report: Report) -> str:
         return f"Something is broken: {why}."
     if report.verdict is State.UNKNOWN:
         return f"Not everything could be checked: {why}."
+    if report.causes:
+        return f"Nothing was seen to fail, but there is something to mend: {_why(report)}."
     return f"Nothing is broken{_with_warnings(report)}."
 
 
@@ -99,7 +101,7 @@ def _why(report: Report) -> str:
         needed = needs[: needs.index(report.question) + 1]
         worst = [one for one in worst if any(one.answers.get(need) is Answer.UNKNOWN for need in needed)]
     ranked = sorted(one.cause for one in worst if one.cause is not None)
-    if ranked and report.verdict is State.FAIL:
+    if ranked and report.verdict in (State.FAIL, State.WARN):
         cause = report.causes[ranked[0]]
         where_ = f" on {one_line(cause.host)}" if cause.host else ""
         exact = f": {_decision(cause.object)}" if cause.object.get("chain") else ""
