@@ -107,10 +107,10 @@ class Reader(Events):
 
     def listen_behind(self, deadline: Deadline) -> None:
         """Go on for a moment where an end was seen: others may follow."""
-        seen_us = self.seen_us
-        if seen_us is not None:
-            self.listen(time.monotonic(), _BEHIND_S, deadline)
-            self.seen_us = seen_us
+        seen_us, start_s = self.seen_us, time.monotonic()
+        while seen_us is not None and time.monotonic() - start_s < _BEHIND_S and deadline.left():
+            self.listen(start_s, _BEHIND_S, deadline)
+        self.seen_us = seen_us
 
     def read(self, start_s: float) -> bool:
         """Take one datagram; True when the packet's way has ended."""

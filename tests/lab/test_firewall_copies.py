@@ -153,7 +153,9 @@ def mac(host, port):
     return host.exec(["ip", "netns", "exec", port, "cat", "/sys/class/net/eth0/address"]).stdout.strip()
 
 
-def test_waiting_for_what_a_bridge_copies(bridge, forget):
+@pytest.mark.parametrize("ip_too", [0, 1])
+def test_waiting_for_what_a_bridge_copies(bridge, forget, ip_too):
+    bridge.exec(["sysctl", "-qw", f"net.bridge.bridge-nf-call-iptables={ip_too}"])
     guard(bridge, 'oifname "p2" drop')
     words = [
         "--path",
