@@ -67,6 +67,11 @@ class Events:
             offset += (length + 3) & ~3
         return ended
 
+    def miss(self) -> None:
+        """Events were lost: among them may have been one that gave an id to another packet."""
+        self.lost = True
+        self._ids.clear()
+
     def _is_ours(self, found: Dict[int, bytes]) -> bool:
         identity = found.get(ID, b"")
         claim = self._claims(found)
@@ -121,8 +126,7 @@ class Reader(Events):
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
-            self.lost = True
-            self._ids.clear()  # among the lost may have been the event that gave an id to another packet
+            self.miss()
             return False
         if self.take(data):
             self.seen_us = int((time.monotonic() - start_s) * 1e6)
