@@ -40,7 +40,8 @@ META_PROTOCOL, META_OIF, META_NFTRACE, META_L4PROTO = 1, 5, 12, 16
 NF_DROP = 0
 
 _SUBSYSTEM = 10
-_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = 0, 2, 3, 6
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _NEWOBJECT = 0, 2, 3, 6, 18
+_OBJECT_LIMIT, _ONCE = 4, "once"
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _NLM_F_APPEND = 0x800
 _TABLE_F_OWNER = 2
@@ -49,7 +50,7 @@ _REGISTER, _REGISTER_VERDICT = 1, 0
 
 
 class Chain(NamedTuple):
-    """A base chain with its rules, each a list of expressions."""
+    """A base chain with its rules, each a list of expressions; ``once`` where they ask for `only_once`."""
 
     family: int
     name: str
@@ -57,6 +58,7 @@ class Chain(NamedTuple):
     priority: int
     device: str
     rules: Tuple[bytes, ...]
+    once: bool = False
 
 
 def _nest(kind: int, *parts: bytes) -> bytes:
@@ -97,9 +99,11 @@ def set_trace() -> bytes:
 
 
 def only_once() -> bytes:
-    """Match the first packet that comes so far, and no other: a bucket of one that a week fills again."""
-    rate = struct.pack(">Q", 1)
-    return _expression("limit", attribute(1, rate), attribute(2, struct.pack(">Q", 7 * 86400)), _u32(3, 1), _u32(4, 0))
+    """Match the first packet that comes so far in any chain of the table with ``once``, and no other.
+
+    All of them share a bucket of one that a week fills again, so that of packets that come at once only one is met.
+    """
+    return _expression("objref", _u32(1, _OBJECT_LIMIT), _name(2, _ONCE))
 
 
 def drop() -> bytes:
@@ -233,6 +237,10 @@ def _making(name: str, chains: Sequence[Chain], marks: Sequence[str], table_flag
 
     for family in sorted({chain.family for chain in chains} or {NFPROTO_INET}):
         add(_NEWTABLE, family, _name(1, name) + (_u32(2, table_flags) if table_flags else b""), 0)
+    for family in sorted({chain.family for chain in chains if chain.once}):
+        week = attribute(1, struct.pack(">Q", 1)) + attribute(2, struct.pack(">Q", 7 * 86400))
+        data = _nest(4, week, _u32(3, 1), _u32(4, 0))
+        add(_NEWOBJECT, family, _name(1, name) + _name(2, _ONCE) + _u32(3, _OBJECT_LIMIT) + data, 0)
     for mark in marks:
         add(_NEWCHAIN, NFPROTO_INET, _name(1, name) + _name(3, mark), 0)
     for chain in chains:

@@ -61,6 +61,11 @@ class Events:
             offset += (length + 3) & ~3
         return ended
 
+    def miss(self) -> None:
+        """Events were lost: among them may have been one that gave an id to another packet."""
+        self.lost = True
+        self._ids.clear()
+
     def _is_ours(self, found: Dict[int, bytes]) -> bool:
         identity = found.get(ID, b"")
         claim = self._claims(found)
@@ -101,10 +106,10 @@ class Reader(Events):
 
     def listen_behind(self, deadline: Deadline) -> None:
         """Go on for a moment where an end was seen: others may follow."""
-        seen_us = self.seen_us
-        if seen_us is not None:
-            self.listen(time.monotonic(), _BEHIND_S, deadline)
-            self.seen_us = seen_us
+        seen_us, start_s = self.seen_us, time.monotonic()
+        while seen_us is not None and time.monotonic() - start_s < _BEHIND_S and deadline.left():
+            self.listen(start_s, _BEHIND_S, deadline)
+        self.seen_us = seen_us
 
     def read(self, start_s: float) -> bool:
         """Take one datagram; True when the packet's way has ended."""
@@ -115,8 +120,7 @@ class Reader(Events):
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
-            self.lost = True
-            self._ids.clear()  # among the lost may have been the event that gave an id to another packet
+            self.miss()
             return False
         if self.take(data):
             self.seen_us = int((time.monotonic() - start_s) * 1e6)

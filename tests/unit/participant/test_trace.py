@@ -2,8 +2,12 @@
 
 import struct
 
+import pytest
+
+from netdiag.participant import nftables, packets, trace_chains, trace_events
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.netlink import attribute
+from netdiag.participant.nftables import TRANSPORT
 from netdiag.participant.trace import _Trace
 from netdiag.participant.trace_events import Copies, Events
 
@@ -48,3 +52,33 @@ def test_only_the_copy_that_matters_ends_the_listening():
     last = [event(b"bbbb", ACCEPT, ours, port=3), event(b"bbbb", ACCEPT, ours, port=9), event(b"bbbb", DROP)]
     assert ended(*first, *last) == [False] * 5 + [True]
     assert ended(event(b"aaaa", ACCEPT, ours), event(b"aaaa", DROP)) == [False, True]
+
+
+def test_behind_lost_events_an_id_proves_nothing_more():
+    trace = _Trace(PARAMS, Deadline(1))
+    reader = Events(trace.claims)
+    ours = bytes(4) + trace._flow.tag + bytes(12)
+    reader.take(event(b"aaaa", ACCEPT, ours))
+    reader.miss()
+    assert not reader.take(event(b"aaaa", DROP))
+    assert (reader.lost, len(reader.messages), reader.foreign) == (True, 1, 1)
+    reader.take(event(b"aaaa", ACCEPT, ours))
+    assert reader.take(event(b"aaaa", DROP))
+
+
+def test_what_is_kept_has_a_limit(monkeypatch):
+    monkeypatch.setattr(trace_events, "LIMIT_BYTES", 100)
+    reader = Events(lambda _: True)
+    one = event(b"aaaa", ACCEPT)
+    for _ in range(9):
+        reader.take(one)
+    assert (len(reader.messages), reader.lost) == (-(-100 // len(one)), True)
+
+
+@pytest.mark.parametrize(("flags", "beyond"), [("syn", 1), ("ack", 0), ("syn,fin", 2), ("rst", 0)])
+def test_the_answer_to_a_packet_is_known_by_its_number(flags, beyond):
+    """RFC 9293, 3.10.7.1: a RST acknowledges what came, and SYN and FIN count."""
+    flow = packets.flow_of({**PARAMS, "tcp_flags": flags})._replace(tag=b"\xff\xff\xff\xff")
+    *_, acknowledging, numbered = trace_chains.match_answers(flow)
+    assert acknowledging.endswith(nftables.payload_is(TRANSPORT, 8, struct.pack(">I", (0xFFFFFFFF + beyond) % 2**32)))
+    assert numbered.endswith(nftables.payload_is(TRANSPORT, 4, flow.tag))
