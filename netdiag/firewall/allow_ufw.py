@@ -11,8 +11,9 @@ import re
 import msgspec
 
 from netdiag.firewall.allow_iptables import Spot, accept_words, fix_at
-from netdiag.firewall.around import BUILT_IN, Around
+from netdiag.firewall.around import Around
 from netdiag.firewall.flow import Flow
+from netdiag.firewall.save_text import BUILT_IN
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.fix import Fix, Proposal
 

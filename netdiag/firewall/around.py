@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 
 import msgspec
 
 from netdiag.firewall.counters import target_of
-from netdiag.firewall.listing import read_listing
 from netdiag.firewall.owner import owner_of
-from netdiag.firewall.save_text import SavedChain, nft_family, read_save, split_words
+from netdiag.firewall.save_text import BUILT_IN, SavedChain, nft_family, read_save, split_words
 from netdiag.model.facts import HOST, Backend, FirewallSaved, Identity, RuleSet
 from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.model.fix import Command
 from netdiag.model.trace import Trace, TraceStep
+from netdiag.shell import shell_text
 
-BUILT_IN = frozenset({"INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTING"})
-"""Chains of iptables that no program owns."""
 _CALL = re.compile(r"\b(?:jump|goto) (\S+)")
 _QUOTED = re.compile(r'"[^"]*"')
 
@@ -76,34 +73,11 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
         services = self.saved.services if self.saved is not None else ()
         return any(each.name == service and each.active for each in services)
 
-    def is_base(self, rule: FirewallRule) -> bool:
-        """Whether the rule's chain hangs on a hook itself."""
-        if rule.backend is not Backend.NFT_NATIVE:
-            return rule.chain in BUILT_IN
-        for rules in self.rule_sets:
-            if rules.backend is Backend.NFT_NATIVE:
-                chain = read_listing(rules.text).get((rule.family, rule.table, rule.chain))
-                if chain is not None:
-                    return bool(chain.hook)
-        return rule.policy is not None
-
     def command(self, argv: Sequence[str], *, comment: str = "", text: str = "") -> Command:
         """A command in the namespace that the packet was traced in."""
         prefix = ("nsenter", f"--net={self.netns}", "--") if self.netns else ()
         whole = (*prefix, *argv)
         return Command(argv=whole, text=text or shell_text(whole), comment=comment)
-
-
-def shell_text(argv: Sequence[str]) -> str:
-    """A command as an operator types it: an option's value is quoted, not the option with it."""
-    words = []
-    for word in argv:
-        option, equals, value = word.partition("=")
-        if equals and option.startswith("--") and shlex.quote(option) == option:
-            words.append(f"{option}={shlex.quote(value)}")
-        else:
-            words.append(shlex.quote(word))
-    return " ".join(words)
 
 
 def called(rule: FirewallRule) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from netdiag.firewall.allow_firewalld import rich_rule
 from netdiag.firewall.allow_iptables import Spot, accept_words, tool_of
 from netdiag.firewall.allow_ufw import ufw_words
-from netdiag.firewall.around import shell_text
 from netdiag.firewall.flow import flow_of_packet
 from netdiag.firewall.persist import saving_commands
 from netdiag.model.facts import FirewallSaved, Identity
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.report import Remedy
+from netdiag.shell import shell_text
 
 
 def accept_before(

@@ -5,7 +5,7 @@ import pytest
 
 from netdiag.firewall.allow import plan
 from netdiag.firewall.allow_nft import match_words
-from netdiag.firewall.around import Around, is_programs_chain, shell_text
+from netdiag.firewall.around import Around, is_programs_chain
 from netdiag.firewall.flow import Flow
 from netdiag.firewall.owner import attribute
 from netdiag.model.facts import (
@@ -724,8 +724,3 @@ def test_a_hand_written_rule_beside_a_program():
     for name in ("ufw", "firewalld"):
         (line,) = plan(trace(rule("-A INPUT -j DROP")), around(saved=services(name))).fix.persist
         assert line.startswith(f"# {name} does not know this rule")
-
-
-def test_text_is_pasted_as_it_was_meant():
-    argv = ["firewall-cmd", "--zone=a b", "--add-rich-rule=rule it's", "plain", 'two words"']
-    assert shell_text(argv) == "firewall-cmd --zone='a b' --add-rich-rule='rule it'\"'\"'s' plain 'two words\"'"
