@@ -16,6 +16,8 @@ from netdiag.model.fix import Command
 from netdiag.model.trace import Trace, TraceStep
 from netdiag.shell import shell_text
 
+MARK = "netdiag"
+"""Signs a rule where nothing says when, and for which change, it is added."""
 _CALL = re.compile(r"\b(?:jump|goto) (\S+)")
 _QUOTED = re.compile(r'"[^"]*"')
 
@@ -29,6 +31,8 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
         plain: Which variant the name ``iptables`` is here; None where that is not known.
         netns: The file that names the namespace, where it is not the host's own.
         rule_id: What is written into the comment of a rule of nft's, so that it is found again.
+        mark: The comment of a rule of iptables' or ufw's: it says who has added it, and keeps its undo from a rule of
+            the operator's that is spelt the same.
     """
 
     host: str
@@ -39,6 +43,7 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = HOST
     netns: str = ""
     rule_id: str
+    mark: str = MARK
 
     def saved_chain(self, rule: FirewallRule, chain: str) -> SavedChain | None:
         """A chain of the rule's own table, as iptables shows it; None where it does not."""

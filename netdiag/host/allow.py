@@ -79,6 +79,7 @@ def _around(carrier: Carrier, before: Trace, *, now_s: float, options: Options, 
         namespace=place,
         netns=here.path,
         rule_id=rule_id,
+        mark=f"netdiag-{rule_id}",
     )
 
 

@@ -115,11 +115,11 @@ def texts(proposal):
     return [[each.text for each in commands] for commands in (proposal.fix.commands, proposal.fix.undo)]
 
 
-FLOW = f"-s {PEER} -p tcp --dport 2377 -j ACCEPT"
-INSIDE_FLOW = f"-s {PEER} -d {INSIDE} -p tcp --dport 80 -j ACCEPT"
+FLOW = f"-s {PEER} -p tcp --dport 2377 -m comment --comment netdiag -j ACCEPT"
+INSIDE_FLOW = f"-s {PEER} -d {INSIDE} -p tcp --dport 80 -m comment --comment netdiag -j ACCEPT"
 FORWARDED = {"path": TracePath.FORWARD, "destination": INSIDE, "destination_port": 80}
 V6 = {"source": "2001:db8::21", "destination": "2001:db8::10"}
-FLOW6 = "-s 2001:db8::21 -p tcp --dport 2377 -j ACCEPT"
+FLOW6 = "-s 2001:db8::21 -p tcp --dport 2377 -m comment --comment netdiag -j ACCEPT"
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ FLOW6 = "-s 2001:db8::21 -p tcp --dport 2377 -j ACCEPT"
             trace(rule("-A OUTPUT -j DROP", 2), path=TracePath.OUT),
             (),
             None,
-            f"iptables -I OUTPUT 2 -d {PEER} -p tcp --dport 2377 -j ACCEPT",
-            f"iptables -D OUTPUT -d {PEER} -p tcp --dport 2377 -j ACCEPT",
+            f"iptables -I OUTPUT 2 -d {PEER} -p tcp --dport 2377 -m comment --comment netdiag -j ACCEPT",
+            f"iptables -D OUTPUT -d {PEER} -p tcp --dport 2377 -m comment --comment netdiag -j ACCEPT",
             id="output",
         ),
         pytest.param(
@@ -172,8 +172,8 @@ FLOW6 = "-s 2001:db8::21 -p tcp --dport 2377 -j ACCEPT"
             trace(rule("-A INPUT -j DROP"), protocol="icmp", destination_port=None, source_port=None),
             (),
             None,
-            f"iptables -I INPUT 1 -s {PEER} -p icmp --icmp-type 8 -j ACCEPT",
-            f"iptables -D INPUT -s {PEER} -p icmp --icmp-type 8 -j ACCEPT",
+            f"iptables -I INPUT 1 -s {PEER} -p icmp --icmp-type 8 -m comment --comment netdiag -j ACCEPT",
+            f"iptables -D INPUT -s {PEER} -p icmp --icmp-type 8 -m comment --comment netdiag -j ACCEPT",
             id="an echo request",
         ),
         pytest.param(
@@ -182,16 +182,16 @@ FLOW6 = "-s 2001:db8::21 -p tcp --dport 2377 -j ACCEPT"
             ),
             (),
             None,
-            "ip6tables -I INPUT 1 -s 2001:db8::21 -p icmpv6 --icmpv6-type 136 -j ACCEPT",
-            "ip6tables -D INPUT -s 2001:db8::21 -p icmpv6 --icmpv6-type 136 -j ACCEPT",
+            "ip6tables -I INPUT 1 -s 2001:db8::21 -p icmpv6 --icmpv6-type 136 -m comment --comment netdiag -j ACCEPT",
+            "ip6tables -D INPUT -s 2001:db8::21 -p icmpv6 --icmpv6-type 136 -m comment --comment netdiag -j ACCEPT",
             id="icmpv6",
         ),
         pytest.param(
             trace(rule("-A INPUT -j DROP"), protocol="ipip", destination_port=None, source_port=None),
             (),
             None,
-            f"iptables -I INPUT 1 -s {PEER} -p 4 -j ACCEPT",
-            f"iptables -D INPUT -s {PEER} -p 4 -j ACCEPT",
+            f"iptables -I INPUT 1 -s {PEER} -p 4 -m comment --comment netdiag -j ACCEPT",
+            f"iptables -D INPUT -s {PEER} -p 4 -m comment --comment netdiag -j ACCEPT",
             id="a protocol without ports",
         ),
         pytest.param(
@@ -317,7 +317,7 @@ def test_programs_chains_stay_as_they_are(traced, text, command):
 
 
 NAT = "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n"
-BOTH_WAYS = f"-p tcp -m conntrack --ctorigsrc {PEER} --ctorigdst {{}} --ctorigdstport {{}} -j ACCEPT"
+BOTH_WAYS = f"-p tcp -m conntrack --ctorigsrc {PEER} --ctorigdst {{}} --ctorigdstport {{}} -m comment --comment netdiag -j ACCEPT"
 
 
 def with_nat(text):
@@ -532,38 +532,38 @@ IN_USER = (
     [
         pytest.param(
             trace(rule(":INPUT DROP")),
-            f"ufw allow from {PEER} to any port 2377 proto tcp",
-            f"ufw delete allow from {PEER} to any port 2377 proto tcp",
+            f"ufw allow from {PEER} to any port 2377 proto tcp comment netdiag",
+            f"ufw delete allow from {PEER} to any port 2377 proto tcp comment netdiag",
             id="policy",
         ),
         pytest.param(
             trace(*IN_USER),
-            f"ufw insert 1 allow from {PEER} to any port 2377 proto tcp",
-            f"ufw delete allow from {PEER} to any port 2377 proto tcp",
+            f"ufw insert 1 allow from {PEER} to any port 2377 proto tcp comment netdiag",
+            f"ufw delete allow from {PEER} to any port 2377 proto tcp comment netdiag",
             id="a deny of ufw's own",
         ),
         pytest.param(
             trace(rule("-A ufw6-user-input -j DROP", family="ip6"), hook="input", **V6),
-            "ufw prepend allow from 2001:db8::21 to any port 2377 proto tcp",
-            "ufw delete allow from 2001:db8::21 to any port 2377 proto tcp",
+            "ufw prepend allow from 2001:db8::21 to any port 2377 proto tcp comment netdiag",
+            "ufw delete allow from 2001:db8::21 to any port 2377 proto tcp comment netdiag",
             id="IPv6 rules cannot be inserted at 1",
         ),
         pytest.param(
             trace(rule("-A ufw-skip-to-policy-input -j DROP"), hook="input"),
-            f"ufw allow from {PEER} to any port 2377 proto tcp",
-            f"ufw delete allow from {PEER} to any port 2377 proto tcp",
+            f"ufw allow from {PEER} to any port 2377 proto tcp comment netdiag",
+            f"ufw delete allow from {PEER} to any port 2377 proto tcp comment netdiag",
             id="behind the user's chain",
         ),
         pytest.param(
             trace(rule("-A ufw-user-forward -j DROP"), hook="forward", **FORWARDED),
-            f"ufw route insert 1 allow from {PEER} to {INSIDE} port 80 proto tcp",
-            f"ufw route delete allow from {PEER} to {INSIDE} port 80 proto tcp",
+            f"ufw route insert 1 allow from {PEER} to {INSIDE} port 80 proto tcp comment netdiag",
+            f"ufw route delete allow from {PEER} to {INSIDE} port 80 proto tcp comment netdiag",
             id="forwarded",
         ),
         pytest.param(
             trace(rule("-A ufw-reject-output -j REJECT"), hook="output", path=TracePath.OUT),
-            f"ufw allow out to {PEER} port 2377 proto tcp",
-            f"ufw delete allow out to {PEER} port 2377 proto tcp",
+            f"ufw allow out to {PEER} port 2377 proto tcp comment netdiag",
+            f"ufw delete allow out to {PEER} port 2377 proto tcp comment netdiag",
             id="outgoing",
         ),
         pytest.param(
@@ -574,8 +574,8 @@ IN_USER = (
         ),
         pytest.param(
             trace(rule(":INPUT DROP"), protocol="icmp", icmp_type=13, destination_port=None),
-            f"iptables -I ufw-before-input 2 -s {PEER} -p icmp --icmp-type 13 -j ACCEPT",
-            f"iptables -D ufw-before-input -s {PEER} -p icmp --icmp-type 13 -j ACCEPT",
+            f"iptables -I ufw-before-input 2 -s {PEER} -p icmp --icmp-type 13 -m comment --comment netdiag -j ACCEPT",
+            f"iptables -D ufw-before-input -s {PEER} -p icmp --icmp-type 13 -m comment --comment netdiag -j ACCEPT",
             id="icmp is no matter of ufw's rules",
         ),
     ],
@@ -711,7 +711,7 @@ FILE = SavedRules(source="nftables.service", path="/etc/nftables.d/site.nft", te
             {"saved": services(rules=(FILE,))},
             (
                 "# in /etc/nftables.d/site.nft, table inet guard, chain late, before the line: tcp dport 2377 drop",
-                f"#   ip saddr {PEER} tcp dport 2377 accept",
+                f'#   ip saddr {PEER} tcp dport 2377 accept comment "netdiag-ab12"',
             ),
         ),
     ],
