@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from netdiag.firewall.allow_firewalld import is_firewallds_end, plan_firewalld
 from netdiag.firewall.allow_iptables import plan_iptables
 from netdiag.firewall.allow_nft import plan_nft
@@ -16,6 +18,7 @@ from netdiag.firewall.flow import Flow, flow_of_trace
 from netdiag.model.facts import HOST, Backend
 from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.model.fix import Fix, Proposal
+from netdiag.model.report import Confidence
 from netdiag.model.trace import Trace, TraceVerdict
 
 _JAILS = (
@@ -40,7 +43,20 @@ def plan(trace: Trace, around: Around) -> Proposal:
     if rule.policy is None and not rule.text:
         return Proposal(reason=trace.reason or f"the text of {rule.place()} is not known: trace again")
     flow = flow_of_trace(trace)
-    return _by_owner(trace, rule, flow, around, _owner(trace, rule, around))
+    found = _by_owner(trace, rule, flow, around, _owner(trace, rule, around))
+    doubt = unproven(trace)
+    if found.fix is None or not doubt:
+        return found
+    note = f"{doubt}: the rule may be of no use"
+    return Proposal(fix=msgspec.structs.replace(found.fix, notes=(note, *found.fix.notes)))
+
+
+def unproven(trace: Trace) -> str:
+    """Why a verdict is no ground to change anything yet; empty where the kernel has shown it."""
+    if trace.confidence is Confidence.PROVEN:
+        return ""
+    why = f" ({trace.reason})" if trace.reason else ""
+    return f"what decides is {trace.confidence.value}, not proven{why}"
 
 
 def _owner(trace: Trace, rule: FirewallRule, around: Around) -> Owner:

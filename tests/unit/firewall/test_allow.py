@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from netdiag.firewall.allow import plan
+from netdiag.firewall.allow import plan, unproven
 from netdiag.firewall.allow_nft import match_words
 from netdiag.firewall.around import Around, is_programs_chain
 from netdiag.firewall.flow import Flow
@@ -232,6 +232,32 @@ def test_the_rewritten_address_is_matched():
     assert texts(plan(traced, around()))[0] == [f"iptables -I FORWARD 2 {INSIDE_FLOW}"]
 
 
+def test_of_several_rewritings_the_last_one_counts():
+    """Published on one address, and from there sent on to a container."""
+    first = Endpoints(source=PEER, destination=OWN, source_port=40000, destination_port=8080)
+    between = Endpoints(source=PEER, destination="198.51.100.1", source_port=40000, destination_port=8081)
+    last = Endpoints(source=PEER, destination=INSIDE, source_port=40000, destination_port=80)
+    nat = (Rewrite(before=first, after=between), Rewrite(before=between, after=last))
+    traced = trace(rule("-A FORWARD -j DROP", 2), destination_port=8080, nat=nat)
+    assert texts(plan(traced, around()))[0] == [f"iptables -I FORWARD 2 {INSIDE_FLOW}"]
+
+
+@pytest.mark.parametrize("confidence", [Confidence.LIKELY, Confidence.POSSIBLE])
+def test_a_doubt_about_what_decides_is_said_first(confidence):
+    traced = trace(rule("-A INPUT -j DROP", 4), reason="other traffic moves its counter too")
+    assert unproven(traced) == ""
+    traced = msgspec.structs.replace(traced, confidence=confidence)
+    said = f"what decides is {confidence.value}, not proven (other traffic moves its counter too)"
+    assert unproven(traced) == said
+    assert plan(traced, around()).fix.notes[0] == f"{said}: the rule may be of no use"
+
+
+def test_a_name_that_nft_would_read_as_more_is_not_put_into_a_command():
+    for name in ("c;flush ruleset", "c\nflush", "-f", "c d"):
+        for at in (native("drop", chain=name), native("drop", table=name)):
+            assert "cannot name" in plan(trace(at, hook="input"), around()).reason
+
+
 DOCKER = """
 :FORWARD DROP
 -A FORWARD -j DOCKER-USER
@@ -443,6 +469,24 @@ def zone_rule(part="", text="reject with icmpx admin-prohibited", way="IN", name
             "--zone=public",
             f'rule priority="-32768" family="ipv4" {RICH}',
             id="denied: an accept must come before",
+        ),
+        pytest.param(
+            trace(*ZONE, *zone_rule("_pre", "ip saddr 192.0.2.0/24 drop"), hook="input"),
+            "--zone=public",
+            f'rule priority="-32768" family="ipv4" {RICH}',
+            id="dropped by a rule of a priority: an accept must come before",
+        ),
+        pytest.param(
+            trace(*ZONE, *zone_rule("_log", "ip saddr 192.0.2.0/24 drop"), hook="input"),
+            "--zone=public",
+            f'rule priority="-32768" family="ipv4" {RICH}',
+            id="dropped where it logs: an accept must come before",
+        ),
+        pytest.param(
+            trace(*ZONE, *zone_rule("_post", "ip saddr 192.0.2.0/24 drop"), hook="input"),
+            "--zone=public",
+            f'rule family="ipv4" {RICH}',
+            id="dropped behind what it allows",
         ),
         pytest.param(
             trace(*ZONE, native("reject with icmpx admin-prohibited", "firewalld", "filter_INPUT"), hook="input"),
