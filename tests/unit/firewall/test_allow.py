@@ -768,3 +768,32 @@ def test_a_hand_written_rule_beside_a_program():
     for name in ("ufw", "firewalld"):
         (line,) = plan(trace(rule("-A INPUT -j DROP")), around(saved=services(name))).fix.persist
         assert line.startswith(f"# {name} does not know this rule")
+
+
+INGRESS = rule("-A DOCKER-INGRESS -j DROP", owner=Owner.SWARM)
+BY_OWNER = {
+    Owner.OPERATOR: ((rule("-A INPUT -j DROP"),), "iptables -I INPUT 1 "),
+    Owner.DOCKER: (ISOLATED, "iptables -I DOCKER-USER 2 "),
+    Owner.SWARM: ((rule("-A FORWARD -j DOCKER-INGRESS", 2), INGRESS), "iptables -I DOCKER-USER 2 "),
+    Owner.CALICO: ((rule("-A INPUT -j cali-pi-x"), rule("-A cali-pi-x -j DROP")), "Calico's policy"),
+    Owner.FIREWALLD: ((*ZONE, *zone_rule()), "firewall-cmd --zone=public "),
+    Owner.UFW: (IN_USER, "ufw insert 1 allow "),
+    Owner.KUBE: ((rule("-A INPUT -j KUBE-FIREWALL", 3), rule("-A KUBE-FIREWALL -j DROP")), "iptables -I INPUT 3 "),
+    Owner.FAIL2BAN: ((rule("-A f2b-sshd -j DROP"),), "fail2ban-client set sshd unbanip "),
+    Owner.PODMAN: ((rule("-A INPUT -j NETAVARK_X", 3), rule("-A NETAVARK_X -j DROP")), "iptables -I INPUT 3 "),
+    Owner.LIBVIRT: ((rule("-A INPUT -j LIBVIRT_INP", 3), rule("-A LIBVIRT_INP -j DROP")), "iptables -I INPUT 3 "),
+    Owner.NETDIAG: ((native("drop", "netdiag-x"),), "netdiag's own"),
+}
+"""For each owner the way to a rule of its, and how the fix begins or why there is none."""
+
+
+@pytest.mark.parametrize("owner", Owner)
+def test_every_owner_is_treated_in_a_way_of_its_own(owner):
+    path, expected = BY_OWNER[owner]
+    assert path[-1].owner is owner
+    fields = FORWARDED if path[0].chain == "FORWARD" else {}
+    found = plan(trace(*path, **fields), around(save(DOCKER)))
+    if found.fix is None:
+        assert expected in found.reason
+    else:
+        assert found.fix.commands[0].text.startswith(expected)
