@@ -10,6 +10,7 @@ from netdiag.firewall.persist import keep_native
 from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.model.fix import HANDLE, Fix, Proposal
 from netdiag.model.trace import Trace
+from netdiag.shell import shell_text
 
 _NAME = re.compile(r"[A-Za-z_.][\w/.-]*\Z", re.ASCII)
 """What nft takes for a name. The kernel holds any; in a command its blanks and signs would be nft's own (src/scanner.l)."""
@@ -49,7 +50,8 @@ def plan_nft(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Pr
     listing = around.command(["nft", "-a", "list", "chain", *chain]).text
     delete = ["nft", "delete", "rule", *chain, "handle"]
     # nft deletes by handle only, and the handle is the kernel's to give.
-    pasted = f"""{around.command(delete).text} $({listing} | sed -n 's/.* comment "{comment}" # handle //p')"""
+    script = f's/.* comment "{comment.replace(".", "[.]")}" # handle //p'
+    pasted = f"{around.command(delete).text} $({listing} | {shell_text(['sed', '-n', script])})"
     fix = Fix(
         host=around.host,
         summary=f"accept this flow in {place}",

@@ -1,5 +1,7 @@
 """From a traced packet to the least rule, for every owner; and no rule, because."""
 
+import subprocess
+
 import msgspec
 import pytest
 
@@ -443,6 +445,27 @@ def test_nft_in_another_namespace():
     found = plan(trace(rule("-A INPUT -j DROP")), around(namespace="overlay:app", netns="/run/docker/netns/1-a"))
     assert texts(found)[0] == [f"nsenter --net=/run/docker/netns/1-a -- iptables -I INPUT 1 {FLOW}"]
     assert "network app" in found.fix.persist[0]
+
+
+NFT_STUB = """#!/bin/sh
+if [ "$1" = -a ]; then
+    echo '		ip saddr 192.0.2.21 accept comment "netdiag-192.0.2.21-tcp-1" # handle 5'
+    echo '		ip saddr 192.0.2.2 accept comment "netdiag-192.0.2.2-tcp-1" # handle 6'
+    echo '		ip saddr 192.0.2.2 accept comment "netdiag-192.012.2-tcp-1" # handle 7'
+else
+    echo "$*"
+fi
+"""
+
+
+def test_the_pasted_undo_of_nft_finds_its_own_rule_and_no_other(tmp_path):
+    (tmp_path / "nft").write_text(NFT_STUB)
+    (tmp_path / "nft").chmod(0o755)
+    found = plan(trace(native("drop"), hook="input"), around(rule_id="192.0.2.2-tcp-1"))
+    path = f"{tmp_path}:/usr/bin:/bin"
+    run = ["sh", "-ec", found.fix.undo[0].text]
+    said = subprocess.run(run, env={"PATH": path}, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert said == "delete rule inet guard late handle 6\n"
 
 
 ZONE = (
