@@ -17,6 +17,7 @@ from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.found import Found
 from netdiag.model.probes import TcpOutcome
 from netdiag.model.report import Confidence, Evidence, Need, Step, Subject
+from netdiag.shell import shell_text
 from netdiag.swarm.ports import Plane, PortUse
 
 _AFFECTED = {Need.JOIN: "swarm join", Need.NAMES: "service names", Need.TRAFFIC: "overlay data"}
@@ -147,13 +148,13 @@ def _would_tell(ctx: Context, flows: Sequence[_Judged]) -> list[Step]:
     first = next((one for one in flows if one.verdict.would_load), None)
     if first is not None and first.other != "any host":
         out = first.packet.direction is Direction.OUT
-        way = f"--path out --dst {first.other}" if out else f"--src {first.other}"
+        way = ["--path", "out", "--dst", first.other] if out else ["--src", first.other]
         port = first.packet.destination_port
-        ports = f"--proto {first.packet.protocol}" + (f" --dport {port}" if port is not None else "")
+        ports = ["--proto", first.packet.protocol, *(("--dport", str(port)) if port is not None else ())]
         steps.append(
             Step(
                 host=ctx.host,
-                command=f"netdiag firewall trace {way} {ports} --load-modules",
+                command=shell_text(["netdiag", "firewall", "trace", *way, *ports, "--load-modules"]),
                 why=f"asks the kernel itself; here {first.verdict.untraced}, which has to be allowed",
             )
         )

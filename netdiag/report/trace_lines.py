@@ -18,15 +18,7 @@ _LEAST_WIDTH = 40
 
 def lines(found: Trace, width: int) -> list[str]:
     """The whole answer, a line each. A rule stands on one line however long it is, so that it can be copied."""
-    verdict = found.verdict.value.upper()
-    if found.confidence is Confidence.LIKELY:
-        verdict += " (likely)"
-    said = _wrapped(f"{verdict}: {packet_line(found.packet)}", width)
-    decided = found.rule or found.policy
-    if decided is not None:
-        said += ["", *rule_lines(decided)]
-    if found.reason:
-        said += ["", *_wrapped(found.reason, width, indent=2)]
+    said = verdict_lines(found, width)
     if found.nat:
         said += ["", "Its addresses were changed:"]
         said += [line for each in found.nat for line in _rewrite(each, width)]
@@ -37,6 +29,22 @@ def lines(found: Trace, width: int) -> list[str]:
     elif not found.level.traces:
         said += ["", f"found out at the level {found.level.value} (netdiag facts level says what that costs)"]
     return [visible(line) for line in said]
+
+
+def verdict_lines(found: Trace, width: int) -> list[str]:
+    """What became of the packet and how sure that is, what decided, and what the answer does not cover."""
+    said = _wrapped(f"{found.verdict.value.upper()}{doubt(found)}: {packet_line(found.packet)}", width)
+    decided = found.rule or found.policy
+    if decided is not None:
+        said += ["", *rule_lines(decided)]
+    if found.reason:
+        said += ["", *_wrapped(found.reason, width, indent=2)]
+    return said
+
+
+def doubt(found: Trace) -> str:
+    """What stands behind a verdict that is not proven."""
+    return " (likely)" if found.confidence is Confidence.LIKELY else ""
 
 
 def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:

@@ -42,6 +42,16 @@ def _escaped(character: str) -> str:
     return " " if character.isspace() and character not in "\x0b\x0c\r\x1c\x1d\x1e\x1f\x85" else ascii(character)[1:-1]
 
 
+def visible_line(text: str) -> str:
+    r"""`visible` for a line whose blanks count: a line end in it, which only others can have put there, is ``\n``."""
+    return visible(text).replace("\n", "\\n").replace("\t", " ")
+
+
+def to_paste(command: str) -> str:
+    """A command, or a remark in its place where its signs cannot be shown: it would be another one when pasted."""
+    return command if visible_line(command) == command else "(it has signs that no terminal shows: see --output json)"
+
+
 def one_line(text: str) -> str:
     """`visible`, on one line."""
     return " ".join(visible(text).split())
