@@ -83,6 +83,8 @@ def headline(report: Report) -> str:
         return f"Something is broken: {why}."
     if report.verdict is State.UNKNOWN:
         return f"Not everything could be checked: {why}."
+    if any(one.check.startswith("pair.") for one in report.findings):
+        return f"Nothing in the two records stands against the hosts' traffic{_with_warnings(report)}."
     return f"Nothing is broken{_with_warnings(report)}."
 
 
