@@ -205,10 +205,10 @@ def stopped(
         subject=subject,
         evidence=evidence,
         cause=cause(
-            "firewall.policy" if rule.number is None else "firewall.rule",
+            "firewall.policy" if rule.policy is not None else "firewall.rule",
             host=ctx.host,
             object=rule.as_object(),
-            confidence=Confidence.PROVEN if traced else Confidence.LIKELY,
+            confidence=_sureness(traced),
             explanation=_explained(rule, losses, traced),
             because=because,
             evidence=evidence,
@@ -216,6 +216,12 @@ def stopped(
             remedy=tuple(remedies.values()),
         ),
     )
+
+
+def _sureness(traced: Sequence[Judged]) -> Confidence:
+    """That of the surest trace; without one the rules were only read."""
+    found = [one.verdict.trace.confidence for one in traced if one.verdict.trace is not None]
+    return min(found, key=list(Confidence).index, default=Confidence.LIKELY)
 
 
 def _unless_saved(ctx: Context, rule: FirewallRule) -> tuple[tuple[str, ...], tuple[Evidence, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context, host_of
 from netdiag.checks.verify import address_of
-from netdiag.model.facts import Engine, SwarmState
+from netdiag.model.engine import Engine, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Step, Subject
 

@@ -8,7 +8,8 @@ import msgspec
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
-from netdiag.model.facts import HOST, AbsenceKind, Feature, FeatureState, SwarmState
+from netdiag.model.engine import SwarmState
+from netdiag.model.facts import HOST, AbsenceKind, Feature, FeatureState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy
 from netdiag.swarm.engine_rules import vni_match_module

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context, host_of, same_address
-from netdiag.model.facts import Engine, SwarmState
+from netdiag.model.engine import Engine, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step
 from netdiag.swarm.certificate import Certificate, Unreadable, parse_certificates

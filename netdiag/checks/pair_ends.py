@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import msgspec
 
 from netdiag.checks.context import Context, host_of, same_address
-from netdiag.model.facts import HOST, Address, Link, Route, SwarmMembership, SwarmState
+from netdiag.model.engine import SwarmMembership, SwarmState
+from netdiag.model.facts import HOST, Address, Link, Route
 from netdiag.swarm.ports import CONTROL_PORT
 
 _MAIN_TABLE = 254

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context, host_of
 from netdiag.checks.pair_ends import control_port, is_manager, pair_of
-from netdiag.model.facts import Engine, Image, SwarmState
+from netdiag.model.engine import Engine, Image, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step, Subject
 from netdiag.swarm.engine_rules import ConflictKind, conflicts

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
-from netdiag.model.facts import HOST, Socket, SwarmState
+from netdiag.model.engine import SwarmState
+from netdiag.model.facts import HOST, Socket
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk
 from netdiag.swarm.ports import Listener, Plane, Protocol, ports_of_swarm

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context, behind_nat, host_of, same_address
-from netdiag.model.facts import Cluster, SwarmMembership, SwarmNode, SwarmState
+from netdiag.model.engine import Cluster, SwarmMembership, SwarmNode, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step, Subject
 from netdiag.swarm.engine_rules import ConflictKind, conflicts

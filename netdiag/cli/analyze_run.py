@@ -13,7 +13,7 @@ from netdiag.cli.preflight_run import repeat_preflight
 from netdiag.errors import UsageError
 from netdiag.facts.assemble import replay
 from netdiag.facts.bundle import Bundle
-from netdiag.model.facts import SwarmState
+from netdiag.model.engine import SwarmState
 from netdiag.model.report import Need, Report
 from netdiag.report.assemble import build_report
 

@@ -63,7 +63,7 @@ def allow(
     \b
     Examples:
       netdiag firewall allow --src 192.0.2.21 --dport 2377
-      netdiag firewall allow --src 192.0.2.21 --dport 2377 --apply --confirm-within 30
+      netdiag firewall allow --src 192.0.2.21 --dport 2377 --apply
     """
     from netdiag.host import LocalHost
     from netdiag.host.allow import propose

@@ -27,7 +27,8 @@ from netdiag.facts.probes import gather_resolve
 from netdiag.facts.traced_flows import gather_traced
 from netdiag.host import Carrier, LocalHost, Recorder, Replay, drive, drive_all
 from netdiag.host.collect import collect_bundle, local_options
-from netdiag.model.facts import Facts, SwarmState
+from netdiag.model.engine import SwarmState
+from netdiag.model.facts import Facts
 from netdiag.model.probes import Observations, TlsOutcome
 from netdiag.model.report import Answer, Need, Report, Step
 from netdiag.model.wire import Gather

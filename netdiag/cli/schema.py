@@ -11,7 +11,9 @@ from netdiag.errors import UsageError
 @click.command()
 @click.argument("document", metavar="NAME")
 def schema(document: str) -> None:
-    """Print the JSON schema of a document that netdiag writes: facts, report, trace, allow or firewall-diff.
+    """Print the JSON schema of a document that netdiag writes.
+
+    NAME is facts, report, trace, allow, firewall-diff or clean.
 
     \b
     Example:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netdiag.firewall.around import Around, call_sites, is_programs_chain
+from netdiag.firewall.around import Around, call_sites, is_block, is_programs_chain
 from netdiag.firewall.flow import Flow
 from netdiag.firewall.persist import keep_native
 from netdiag.model.firewall import FirewallRule, Owner
@@ -20,10 +20,15 @@ _TABLES = {
 def plan_nft(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
     """The accept before a rule of nft's, or at the end of a base chain for its policy."""
     at = rule
-    if is_programs_chain(rule.chain) or rule.owner in _TABLES:
+    if is_block(rule.chain) or is_programs_chain(rule.chain) or rule.owner in _TABLES:
         sites = [site.rule for site in call_sites(trace, rule)]
         outside = next(
-            (site for site in sites if not is_programs_chain(site.chain) and site.owner not in _TABLES), None
+            (
+                site
+                for site in sites
+                if not (is_block(site.chain) or is_programs_chain(site.chain)) and site.owner not in _TABLES
+            ),
+            None,
         )
         if outside is None:
             return Proposal(reason=_TABLES.get(rule.owner, f"{rule.chain} belongs to {rule.owner.value}"))
@@ -52,9 +57,15 @@ def plan_nft(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Pr
         commands=(add,),
         undo=(around.command([*delete, HANDLE], comment=comment, text=pasted),),
         persist=keep_native(around, at, " ".join([*match, "accept"])),
-        notes=() if at is rule else (f"{rule.chain} is not touched: its owner, {rule.owner.value}, writes it again",),
+        notes=() if at is rule else (_untouched(rule),),
     )
     return Proposal(fix=fix)
+
+
+def _untouched(rule: FirewallRule) -> str:
+    if is_block(rule.chain):
+        return f"{rule.place()} is in a block of the rule that calls it, which nothing can be added to"
+    return f"{rule.chain} is not touched: its owner, {rule.owner.value}, writes it again"
 
 
 def match_words(flow: Flow, family: str) -> list[str]:

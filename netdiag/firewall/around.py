@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from netdiag.firewall.counters import target_of
-from netdiag.firewall.listing import read_listing
+from netdiag.firewall.listing import BLOCK, read_listing
 from netdiag.firewall.owner import owner_of
 from netdiag.firewall.save_text import SavedChain, nft_family, read_save, split_words
 from netdiag.model.facts import HOST, Backend, FirewallSaved, Identity, RuleSet
@@ -123,11 +123,16 @@ def call_sites(trace: Trace, rule: FirewallRule) -> tuple[TraceStep, ...]:
         if (
             step.verdict in ("jump", "goto")
             and (at.family, at.table) == (rule.family, rule.table)
-            and called(at) == chain
+            and (called(at) == chain or (is_block(chain) and at.text.endswith("}")))
         ):
             sites.append(step)
             chain = at.chain
     return tuple(sites)
+
+
+def is_block(chain: str) -> bool:
+    """Whether a chain of nft's is a block of the rule that calls it: the kernel lets nobody add to it."""
+    return chain.startswith(BLOCK)
 
 
 def is_programs_chain(chain: str) -> bool:

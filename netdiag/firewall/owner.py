@@ -15,7 +15,8 @@ from netdiag.firewall.belongs import PACKAGED_POLICIES, PACKAGED_ZONES, Place, s
 from netdiag.firewall.clues import Clues, clues
 from netdiag.firewall.engine_view import EngineView
 from netdiag.firewall.save_text import nft_family, read_save
-from netdiag.model.facts import HOST, Backend, Engine, Facts
+from netdiag.model.engine import Engine
+from netdiag.model.facts import HOST, Backend, Facts
 from netdiag.model.firewall import FirewallRule, Owner
 
 # Sources: moby daemon/libnetwork/iptables, felix rules/rule_defs.go, firewalld src/firewall/core/ipXtables.py,

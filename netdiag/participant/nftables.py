@@ -9,10 +9,11 @@ switch connection tracking on. Sources: linux/netfilter/nf_tables.h, net/netfilt
 import select
 import socket
 import struct
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 from netdiag.participant.deadline import Deadline
-from netdiag.participant.errors import MISSING, VerbError, from_errno, from_os_error
+from netdiag.participant.errors import MISSING, UNSUPPORTED, VerbError, from_errno, from_os_error
+from netdiag.participant.life import sign_of_life
 from netdiag.participant.netlink import (
     HEADER,
     NETLINK_NETFILTER,
@@ -128,7 +129,7 @@ class OwnedTable:
 class SweptTable:
     """The same without the flag "owner": a guard removes it after a kill, and after the guard's own the next start.
 
-    As long as the table or its guard lives, an abstract socket of the table's name is bound in its namespace.
+    As long as the owner or the guard lives, so does the `sign_of_life` of the table's name.
     """
 
     def __init__(
@@ -151,7 +152,7 @@ class SweptTable:
         families = sorted({chain.family for chain in chains} or {NFPROTO_INET})
         self._removal = [removing(family, name) for family in families]
         self._guard: Optional[Guard] = None
-        self._holder = hold(name, self._tried)
+        self._holder = sign_of_life(name, self._tried)
         try:
             self._sock = open_netlink(NETLINK_NETFILTER, self._tried, 1 << 18, False)
         except BaseException:
@@ -177,24 +178,18 @@ class SweptTable:
 
 
 def make_table(level: str, name: str, chains: List[Chain], deadline: Deadline) -> Union[OwnedTable, SweptTable]:
-    """The table of a trace at the level "swept-trace", or else at "owned-trace"."""
-    kind = SweptTable if level == "swept-trace" else OwnedTable
+    """The table of a trace at one of the levels `TABLES`. Raises VerbError, unsupported for any other."""
+    kind = TABLES.get(level)
+    if kind is None:
+        raise VerbError(UNSUPPORTED, "trace at the level {!r}: only {}".format(level, ", ".join(sorted(TABLES))))
     return kind(name, chains, deadline)
+
+
+TABLES: Dict[str, Union[Type[OwnedTable], Type[SweptTable]]] = {"owned-trace": OwnedTable, "swept-trace": SweptTable}
 
 
 RESTORE = "restore-"
 """How the chain of a `SweptTable` begins that says "FAMILY-LOGGER": the logger that nf_log had for the family."""
-
-
-def hold(name: str, tried: str) -> socket.socket:
-    """A socket that says in this namespace that somebody lives who has this name. Raises VerbError if one does."""
-    holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    try:
-        holder.bind(b"\0" + name.encode("ascii"))
-    except OSError as error:
-        holder.close()
-        raise from_os_error(error, tried)
-    return holder
 
 
 def put_back(setting: Setting) -> None:

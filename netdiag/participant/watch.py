@@ -10,12 +10,13 @@ import struct
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from netdiag.participant import nftables, sweep
+from netdiag.participant import life, nftables, sweep
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import FAILED, UNSUPPORTED, WITHHELD, VerbError
 from netdiag.participant.netns import in_netns, namespace_of
 from netdiag.participant.nftables import NETWORK, TRANSPORT, Chain
 from netdiag.participant.packets import PROTOCOLS
+from netdiag.participant.trace_chains import copy_mark
 from netdiag.participant.trace_events import (
     CHAIN,
     NETWORK_HEADER,
@@ -24,13 +25,9 @@ from netdiag.participant.trace_events import (
     TYPE,
     TYPE_POLICY,
     Reader,
-    new_table_name,
     taken_away,
     word,
 )
-
-_BEHIND_S = 0.05
-"""How long after the last chain is listened for chains that stand at an egress hook."""
 
 
 def firewall_watch(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
@@ -53,7 +50,7 @@ class _Watch:
         self._deadline = deadline
         self._outward = params["path"] == "out"
         self._wait_s = float(params["wait_ms"]) / 1000.0
-        self._table = new_table_name()
+        self._table = life.new_table_name()
         self._signature: Optional[bytes] = None
 
     def run(self) -> Dict[str, Any]:
@@ -64,10 +61,8 @@ class _Watch:
             self._make_table(stack)
             start_s = time.monotonic()
             reader.listen(start_s, self._wait_s, self._deadline)
-            if reader.seen_us is not None:
-                seen_us = reader.seen_us
-                reader.listen(time.monotonic(), _BEHIND_S, self._deadline)
-                reader.seen_us = seen_us
+            # Chains at an egress hook stand behind our last one, and so do a bridge's other copies.
+            reader.listen_behind(self._deadline)
         return {
             "messages": b"".join(reader.messages),
             "table": self._table,
@@ -118,6 +113,7 @@ class _Watch:
             return [Chain(inet, "begin", nftables.OUTPUT, nftables.FIRST, "", rules), *ends]
         if self._params.get("bridges"):
             ends.append(Chain(bridge, "end-bridge", nftables.POSTROUTING, nftables.LAST, "", ()))
+            ends += [copy_mark("forward"), copy_mark("output")]
         devices = [str(device) for device in self._params.get("devices") or ()]
         if ingress and devices:
             netdev = nftables.NFPROTO_NETDEV

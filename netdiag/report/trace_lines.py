@@ -1,4 +1,7 @@
-"""The answer of a trace for people: the deciding rule first, then the way to it."""
+"""The answer of a trace for people: the deciding rule first, then the way to it.
+
+Comments of rules and names of containers are somebody else's text, so every line is made visible.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from netdiag.model.facts import HOST
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Endpoints, Rewrite, Trace, TracedPacket, TracePath, TraceStep
+from netdiag.report.wording import visible
 
 _LEAST_WIDTH = 40
 
@@ -29,10 +33,10 @@ def lines(found: Trace, width: int) -> list[str]:
     if found.path:
         said += ["", "The way it took:", *_steps(found.path, width)]
     if found.elapsed_ms is not None:
-        said += ["", f"{found.elapsed_ms} ms from the packet to the rule ({found.level})"]
-    elif found.level in ("counters", "facts"):
-        said += ["", f"found out at the level {found.level} (netdiag facts level says what that costs)"]
-    return said
+        said += ["", f"{found.elapsed_ms} ms from the packet to the rule ({found.level.value})"]
+    elif not found.level.traces:
+        said += ["", f"found out at the level {found.level.value} (netdiag facts level says what that costs)"]
+    return [visible(line) for line in said]
 
 
 def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
@@ -54,7 +58,7 @@ def rule_lines(rule: FirewallRule) -> list[str]:
     said = [f"  {rule.backend.value} {rule.family} {rule.place()}, owner {owner}{where}"]
     said += [f"    {rule.text}"] if rule.text else []
     said += [f"    called from {rule.call_site}"] if rule.call_site else []
-    return said
+    return [visible(line) for line in said]
 
 
 def packet_line(packet: TracedPacket) -> str:
@@ -78,7 +82,7 @@ def packet_line(packet: TracedPacket) -> str:
         if packet.protocol.isdigit()
         else packet.protocol
     )
-    return f"{protocol} from {_place(ends, True)} to {_place(ends, False)}, {ways[packet.path]}{where}"
+    return visible(f"{protocol} from {_place(ends, True)} to {_place(ends, False)}, {ways[packet.path]}{where}")
 
 
 def _place(ends: Endpoints, source: bool) -> str:

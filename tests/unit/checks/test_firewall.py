@@ -1,6 +1,7 @@
 import pytest
 
-from netdiag.model.facts import HOST, Backend, FirewallSaved, FirewallService, Network, Section
+from netdiag.model.engine import Network
+from netdiag.model.facts import HOST, Backend, FirewallSaved, FirewallService, Section
 from netdiag.model.report import Answer, Confidence, Need, State
 from tests.unit.checks.factory import (
     HEALTHY_RULES,

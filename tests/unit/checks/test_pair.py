@@ -8,20 +8,17 @@ from netdiag.checks.context import Context, Options, Peer
 from netdiag.checks.pair_ends import pair_of
 from netdiag.checks.pair_hosts import same_host
 from netdiag.checks.registry import PAIR, run
+from netdiag.model.engine import Cluster, Image, Network, SwarmState
 from netdiag.model.facts import (
     HOST,
     Address,
     Backend,
     Clock,
-    Cluster,
     FirewallSaved,
     Identity,
-    Image,
     Link,
-    Network,
     NextHop,
     Route,
-    SwarmState,
     Vxlan,
 )
 from netdiag.model.report import Answer, Confidence, Need, State

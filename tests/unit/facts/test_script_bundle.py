@@ -11,7 +11,8 @@ from netdiag.facts import script_bundle, script_engine
 from netdiag.facts.assemble import replay
 from netdiag.facts.script_sections import NOT_ASKED, PURPOSE
 from netdiag.host.bundles import read_bundle
-from netdiag.model.facts import HOST, SECTIONS, AbsenceKind, Backend, FeatureState, SwarmState
+from netdiag.model.engine import SwarmState
+from netdiag.model.facts import HOST, SECTIONS, AbsenceKind, Backend, FeatureState
 
 RECORDED = Path(__file__).with_name("data") / "script"
 MANAGER, BUSYBOX = RECORDED / "manager.txt", RECORDED / "worker-busybox.txt"

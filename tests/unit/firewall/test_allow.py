@@ -17,6 +17,7 @@ from netdiag.model.facts import (
     SavedRules,
 )
 from netdiag.model.firewall import FirewallRule, Owner
+from netdiag.model.level import Level
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Endpoints, Rewrite, Trace, TracedPacket, TracePath, TraceStep, TraceVerdict
 
@@ -93,7 +94,7 @@ def trace(*rules, hook="", verdict=TraceVerdict.DROP, nat=(), reason="", **field
         confidence=Confidence.PROVEN,
         path=tuple(steps),
         nat=nat,
-        level="owned-trace",
+        level=Level.OWNED_TRACE,
         elapsed_ms=0.5,
         reason=reason,
         packet=packet(**fields),

@@ -7,7 +7,9 @@ import msgspec
 import pytest
 
 from netdiag.facts.trace_events import decode_trace
-from netdiag.firewall.trace import Rules, resolve
+from netdiag.firewall.listing import ListedChain, ListedRule
+from netdiag.firewall.trace import resolve
+from netdiag.firewall.trace_rules import Rules
 from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.firewall import Owner
 from netdiag.model.trace import TraceEvent, TraceKind, TracePath, TraceVerdict
@@ -145,12 +147,55 @@ def test_the_word_reject_in_a_comment_is_no_reject():
     assert recording.resolve().verdict is TraceVerdict.DROP
 
 
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("ip saddr @port.reject drop", TraceVerdict.DROP),
+        ("ip saddr @reject-these drop", TraceVerdict.DROP),
+        ('ip saddr 10.0.0.1 counter drop comment "reject"', TraceVerdict.DROP),
+        ("tcp dport 22 reject", TraceVerdict.REJECT),
+        ('tcp dport 22 counter reject with icmpx type admin-prohibited comment "@drop"', TraceVerdict.REJECT),
+        ("ip saddr @port.drop reject with tcp reset", TraceVerdict.REJECT),
+    ],
+)
+def test_what_a_rule_does_is_told_by_its_statement_not_by_a_name(text, verdict):
+    recording = Recording("trace_in_reject")
+    recording.saved = ""
+    recording.nft = recording.nft.replace("meta l4proto tcp  tcp dport 2377 counter packets 0 bytes 0 reject", text)
+    found = recording.resolve()
+    assert (found.decided.rule.text, found.verdict) == (text.replace("counter ", "counter "), verdict)
+
+
+def test_a_rule_in_a_block_is_named_with_the_rule_that_holds_it():
+    text = (
+        "table inet t {\n\tchain c {\n\t\ttype filter hook input priority 0; policy accept;\n"
+        "\t\ttcp dport { 22, 80 } jump {\n\t\t\tip saddr 1.2.3.4 accept\n\t\t\tdrop\n\t\t} # handle 9\n\t}\n}\n"
+    )
+    rule_set = RuleSet(backend=Backend.NFT_NATIVE, family=0, text=text, sha256="")
+    inner = tuple(ListedRule(number=number, handle=6 + number, text="") for number in (1, 2))
+    kernel = {("inet", "t", "__chain2"): ListedChain(family="inet", table="t", name="__chain2", rules=inner)}
+    place = {"family": "inet", "table": "t", "kind": TraceKind.RULE}
+    events = [
+        TraceEvent(**place, chain="c", handle=9, verdict="jump", target="__chain2"),
+        TraceEvent(**place, chain="__chain2", handle=8, verdict="drop"),
+    ]
+    rules = Rules([rule_set], "host", kernel)
+    found = resolve(events, rules, path=TracePath.IN, own_table="netdiag-0", lost=False)
+    rule = found.decided.rule
+    assert (found.verdict, found.reason) == (TraceVerdict.DROP, "")
+    assert (rule.place(), rule.text) == ("t __chain2 rule 2", "drop")
+    assert rule.call_site == "t c rule 1: tcp dport { 22, 80 } jump { ip saddr 1.2.3.4 accept; drop }"
+    unnamed = resolve(events, Rules([rule_set], "host"), path=TracePath.IN, own_table="netdiag-0", lost=False).decided
+    assert unnamed.rule.place() == "t __chain2 rule (handle 8)"
+
+
 def test_decoding_damaged_bytes():
     raw = Recording("trace_in_reject").answer["messages"]
     whole = decode_trace(raw).rows
     assert whole[-1] == TraceEvent(
-        family="ip", table="filter", chain="LOG_DROP", kind=TraceKind.RULE, handle=6, verdict="drop"
+        family="ip", table="filter", chain="LOG_DROP", kind=TraceKind.RULE, handle=6, verdict="drop", id=whole[0].id
     )
+    assert whole[0].id
     assert (whole[-2].verdict, whole[-2].target) == ("jump", "LOG_DROP")
     for cut in range(0, len(raw), 7):
         decoded = decode_trace(raw[:cut])

@@ -3,17 +3,8 @@
 import pytest
 
 from netdiag.errors import UsageError
-from netdiag.model.facts import (
-    Address,
-    Container,
-    ContainerNetwork,
-    Engine,
-    Facts,
-    Identity,
-    Section,
-    SwarmMembership,
-    SwarmState,
-)
+from netdiag.model.engine import Container, ContainerNetwork, Engine, SwarmMembership, SwarmState
+from netdiag.model.facts import Address, Facts, Identity, Section
 from netdiag.path.names import find_container, is_host, parse_end, unknown_name
 
 

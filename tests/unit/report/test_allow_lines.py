@@ -5,6 +5,7 @@ import msgspec
 from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.fix import Allow, Command, Fix
+from netdiag.model.level import Level
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Trace, TracedPacket, TracePath, TraceVerdict
 from netdiag.report.allow_lines import after_lines, proposal_lines, result_lines, same_place
@@ -29,7 +30,7 @@ def trace(text="-A INPUT -j DROP", number=2, verdict=TraceVerdict.DROP, reason="
         policy=None,
         confidence=Confidence.PROVEN,
         path=(),
-        level="owned-trace",
+        level=Level.OWNED_TRACE,
         elapsed_ms=None,
         reason=reason,
         packet=PACKET,
