@@ -23,7 +23,8 @@ from netdiag.swarm.pools import (
 )
 
 
-def _host_prefixes(ctx: Context) -> Iterator[HostPrefix]:
+def host_prefixes(ctx: Context) -> Iterator[HostPrefix]:
+    """What the host's routes lead to, each range once."""
     seen: set[str] = set()
     for route in (ctx.facts.routes.value or {}).get(HOST, ()):
         if route.type not in ("unicast", "blackhole", "unreachable", "prohibit") or route.destination in seen:
@@ -48,7 +49,8 @@ def _label(route: Route) -> str:
     return f"the route {route.destination}{via} dev {hop.device}"
 
 
-def _networks(engine: Engine) -> Iterator[Pool]:
+def pools_of_engine(engine: Engine) -> Iterator[Pool]:
+    """The ranges of the overlay and bridge networks that exist on an engine."""
     for network in engine.networks:
         kind = PoolKind.OVERLAY if network.driver == "overlay" else PoolKind.BRIDGE
         if network.driver not in ("overlay", "bridge"):
@@ -71,7 +73,7 @@ def _local_pools(engine: Engine) -> Iterator[Pool]:
         yield Pool(kind=PoolKind.LOCAL_POOL, prefix=prefix, label=f"default-address-pools {text}")
 
 
-def _swarm_pools(ctx: Context, engine: Engine | None) -> tuple[tuple[Pool, ...], bool]:
+def pools_of_swarm(ctx: Context, engine: Engine | None) -> tuple[tuple[Pool, ...], bool]:
     """The swarm's pools, and whether they are known or only the default that is assumed."""
     if engine is not None and engine.swarm.is_manager:
         try:
@@ -89,8 +91,8 @@ def _swarm_pools(ctx: Context, engine: Engine | None) -> tuple[tuple[Pool, ...],
 def _overlap(ctx: Context) -> Iterator[Found]:
     check = "swarm.pool.overlap"
     engine = ctx.facts.engine.value
-    pools, known = _swarm_pools(ctx, engine)
-    existing = tuple(_networks(engine)) if engine is not None else ()
+    pools, known = pools_of_swarm(ctx, engine)
+    existing = tuple(pools_of_engine(engine)) if engine is not None else ()
     local = tuple(_local_pools(engine)) if engine is not None else ()
     named = {pool.prefix for pool in existing}
     # An existing network's own subnet says more than the pool it was cut from.
@@ -101,7 +103,7 @@ def _overlap(ctx: Context) -> Iterator[Found]:
         *pool_overlaps(existing),
         *(
             one
-            for one in overlaps(claims, _host_prefixes(ctx))
+            for one in overlaps(claims, host_prefixes(ctx))
             if one.pool.kind is not PoolKind.LOCAL_POOL or one.other.owner not in bridges
         ),
     ]

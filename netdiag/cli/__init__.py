@@ -38,8 +38,9 @@ COMMANDS: dict[str, Entry] = {
     "diagnose": Entry("netdiag.cli.diagnose:diagnose", "Say where a flow between two ends is lost, and what takes it."),
     "preflight": Entry("netdiag.cli.preflight:preflight", "Say before a node joins whether it will, and if not, why."),
     "schema": Entry("netdiag.cli.schema:schema", "Print the JSON schema of a document that netdiag writes."),
-    "why": Entry("netdiag.cli.diagnose:diagnose", "The same as diagnose."),
+    "script": Entry("netdiag.cli.script:script", "Print a script for a host that is someone else's."),
     "verify": Entry("netdiag.cli.verify:verify", "Check a cluster that this host has joined."),
+    "why": Entry("netdiag.cli.diagnose:diagnose", "The same as diagnose."),
 }
 
 

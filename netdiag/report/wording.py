@@ -95,6 +95,8 @@ def headline(report: Report) -> str:
         return f"Not everything could be checked: {why}."
     if report.causes:
         return f"Nothing was seen to fail, but there is something to mend: {_why(report)}."
+    if any(one.check.startswith("pair.") for one in report.findings):
+        return f"Nothing in the two records stands against the hosts' traffic{_with_warnings(report)}."
     return f"Nothing is broken{_with_warnings(report)}."
 
 

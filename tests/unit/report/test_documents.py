@@ -130,7 +130,8 @@ def test_every_document_of_the_model_has_a_schema():
 
 def test_no_document_is_named_outside_the_model():
     """A document that some command writes by hand has neither a type nor a schema."""
-    others = {"netdiag/bundle/1": "netdiag/facts/bundle.py"}
+    # The output of a shell script is lines of text, for which no JSON schema can be.
+    others = {"netdiag/bundle/1": "netdiag/facts/bundle.py", "netdiag/script/1": "netdiag/facts/script_text.py"}
     found = {
         (name, str(file.relative_to(ROOT)))
         for file in (ROOT / "netdiag").rglob("*.py")
