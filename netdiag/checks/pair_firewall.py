@@ -17,6 +17,7 @@ from netdiag.model.facts import HOST, Backend
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.found import Found
 from netdiag.model.report import Need, Step, Subject
+from netdiag.shell import shell_text
 from netdiag.swarm.ports import DEFAULT_DATA_PATH_PORT, Listener, PortUse, Protocol, ports_of_swarm
 
 _CHECK = "pair.firewall"
@@ -104,11 +105,11 @@ def _would_prove(end: End, losses: Sequence[Judged]) -> list[Step]:
     if rule is None or rule.backend is Backend.NFT_NATIVE:
         return []
     tool = tool_of(rule, both=end.ctx.both_backends())
-    number = f" {rule.number}" if rule.number is not None else ""
+    number = [str(rule.number)] if rule.number is not None else []
     return [
         Step(
             host=end.host,
-            command=f"{tool} -t {rule.table} -vnL {rule.chain}{number}",
+            command=shell_text([tool, "-t", rule.table, "-vnL", rule.chain, *number]),
             why=f"its counter grows when {_labels(losses)} is tried, if it is this {'rule' if number else 'policy'}",
         )
     ]

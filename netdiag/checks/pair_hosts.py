@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netdiag.causes import cause
+from netdiag.checks.commands import rename
 from netdiag.checks.context import Check, Context
 from netdiag.checks.pair_ends import pair_of, shared_addresses
 from netdiag.model.found import Found
@@ -58,10 +59,10 @@ def _names(ctx: Context) -> Iterator[Found]:
                         host=ctx.host,
                         summary="give one of the two another name; the engine shows it after its restart",
                         commands=(
-                            f"hostnamectl set-hostname {one.hostname.partition('.')[0]}-2",
+                            rename(f"{one.hostname.partition('.')[0]}-2"),
                             "systemctl restart docker",
                         ),
-                        undo=(f"hostnamectl set-hostname {one.hostname}", "systemctl restart docker"),
+                        undo=(rename(one.hostname), "systemctl restart docker"),
                         risk=Risk.DISRUPTIVE,
                     ),
                 ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netdiag.causes import cause
+from netdiag.checks.commands import set_mtu
 from netdiag.checks.context import Check, Context
 from netdiag.checks.pair_ends import End, pair_of
 from netdiag.checks.pools import host_prefixes, pools_of_engine, pools_of_swarm
@@ -46,7 +47,6 @@ def _mtu(ctx: Context) -> Iterator[Found]:
     )
     # With a router between, it may say so of what is too large; on one network nobody does.
     certain = lost and pair.mine.shared
-    lower = f"ip link set dev {large_link.name} mtu {small_link.mtu_bytes}"
     yield large.ctx.problem(
         check,
         f"{large.host} sends packets of up to {large_link.mtu_bytes} bytes, and {small.host} takes {small_link.mtu_bytes}:"
@@ -76,8 +76,8 @@ def _mtu(ctx: Context) -> Iterator[Found]:
                 Remedy(
                     host=large.host,
                     summary=f"send no more than {small.host} takes (or raise {small_link.name} there, if the network carries it)",
-                    commands=(lower,),
-                    undo=(f"ip link set dev {large_link.name} mtu {large_link.mtu_bytes}",),
+                    commands=(set_mtu(large_link.name, small_link.mtu_bytes),),
+                    undo=(set_mtu(large_link.name, large_link.mtu_bytes),),
                 ),
             ),
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from netdiag.causes import cause
+from netdiag.checks.commands import carry_over
 from netdiag.checks.context import Check, Context, host_of
 from netdiag.checks.pair_ends import control_port, is_manager, pair_of
 from netdiag.model.engine import Engine, Image, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step, Subject
+from netdiag.shell import shell_text
 from netdiag.swarm.engine_rules import ConflictKind, conflicts
 from netdiag.swarm.ports import GOSSIP_PORT
 
@@ -104,7 +106,9 @@ def _of_one_swarm(ctx: Context, check: str, both: tuple[Context, Engine, Context
 
 def _two_swarms(ctx: Context, check: str, who: Context, engine: Engine, why: str, subject: Subject) -> Found:
     seen = Evidence("engine", why, {"node_id": engine.swarm.node_id})
-    demote = (f"docker node demote {engine.swarm.node_id}",) if (engine.swarm.managers or 0) > 1 else ()
+    demote = (
+        (shell_text(["docker", "node", "demote", engine.swarm.node_id]),) if (engine.swarm.managers or 0) > 1 else ()
+    )
     return ctx.problem(
         check,
         "the two hosts are in different swarms",
@@ -214,7 +218,7 @@ def _images(ctx: Context) -> Iterator[Found]:
                     Remedy(
                         host=here.host,
                         summary=f"carry the right one over (this is the way from {here.host} to {there.host})",
-                        commands=(f"docker save {tag} | ssh {_target(there)} docker load",),
+                        commands=(carry_over(tag, _target(there)),),
                     ),
                 ),
             ),
@@ -270,7 +274,9 @@ def _between(ctx: Context) -> Iterator[Found]:
         next_steps=[
             Step(
                 host=mine.host,
-                command=f"netdiag diagnose {mine.address} {target}:{port}/tcp --via ssh:{theirs.address}",
+                command=shell_text(
+                    ["netdiag", "diagnose", mine.address, f"{target}:{port}/tcp", "--via", f"ssh:{theirs.address}"]
+                ),
                 why="sends packets and looks for them at both ends, if you may log in there",
             )
         ],

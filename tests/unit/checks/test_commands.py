@@ -10,7 +10,7 @@ from netdiag.checks.commands import carry_over, rename
 
 ROOT = Path(__file__).parents[3] / "netdiag"
 FILES = [*sorted((ROOT / "checks").glob("*.py")), ROOT / "cli" / "preflight_run.py", ROOT / "cli" / "verify_run.py"]
-QUOTING = {"shell_text", "rename", "carry_over", "operand"}
+QUOTING = {"shell_text", "rename", "carry_over", "operand", "set_mtu"}
 PLACES = {"commands", "undo", "persist", "command"}
 
 

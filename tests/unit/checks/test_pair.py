@@ -158,7 +158,9 @@ def test_their_rule_is_named_with_its_host_and_remedy():
     assert (cause.object["table"], cause.object["chain"], cause.object["number"]) == ("filter", "INPUT", 1)
     (remedy,) = cause.remedy
     assert remedy.host == "manager"
-    assert remedy.commands == (f"iptables -I INPUT 1 -s {OWN} -p tcp --dport 2377 -j ACCEPT",)
+    assert remedy.commands == (
+        f"iptables -I INPUT 1 -s {OWN} -p tcp --dport 2377 -m comment --comment netdiag -j ACCEPT",
+    )
     failed = [one for one in said(pair(theirs=theirs), "pair.firewall") if one.state is State.FAIL]
     (one,) = failed
     assert (one.subject.host, one.subject.peer, one.answers) == ("manager", "worker", {Need.JOIN: Answer.NO})
@@ -168,7 +170,7 @@ def test_their_rule_is_named_with_its_host_and_remedy():
 def test_a_stock_stateful_input_rejects_the_data_path():
     (cause,) = causes(pair(worker(firewall=with_rules(STOCK_INPUT))))
     assert (cause.host, cause.object["number"]) == ("worker", 5)
-    assert f"iptables -I INPUT 5 -s {MANAGER} -p udp --dport 4789 -j ACCEPT" in [
+    assert f"iptables -I INPUT 5 -s {MANAGER} -p udp --dport 4789 -m comment --comment netdiag -j ACCEPT" in [
         command for remedy in cause.remedy for command in remedy.commands
     ]
     # A worker need not be reached on tcp/2377.
@@ -181,7 +183,7 @@ def test_both_ways_and_both_directions_of_each_host():
     found = {(one.host, one.object["chain"]): one for one in causes(pair(mine, theirs))}
     assert set(found) == {("worker", "OUTPUT"), ("manager", "OUTPUT")}
     assert found["worker", "OUTPUT"].remedy[0].commands == (
-        f"iptables -I OUTPUT 1 -d {MANAGER} -p udp --dport 4789 -j ACCEPT",
+        f"iptables -I OUTPUT 1 -d {MANAGER} -p udp --dport 4789 -m comment --comment netdiag -j ACCEPT",
     )
 
 
@@ -196,7 +198,10 @@ def test_a_policy_is_named_as_one():
     [
         pytest.param(["-A INPUT -s 192.0.2.99/32 -p tcp --dport 2377 -j DROP"], id="other source"),
         pytest.param(["-A INPUT -i eth1 -p tcp --dport 2377 -j DROP"], id="other device"),
-        pytest.param([f"-A INPUT -s {OWN}/32 -j ACCEPT", "-A INPUT -p tcp --dport 2377 -j DROP"], id="after an accept"),
+        pytest.param(
+            [f"-A INPUT -s {OWN}/32 -m comment --comment netdiag -j ACCEPT", "-A INPUT -p tcp --dport 2377 -j DROP"],
+            id="after an accept",
+        ),
         pytest.param(["-A INPUT -p tcp --dport 22 -j DROP", "-A FORWARD -j DROP"], id="what is no flow of the swarm"),
         pytest.param(["-A INPUT -p esp -j DROP"], id="ESP where no network is encrypted"),
     ],

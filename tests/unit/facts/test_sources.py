@@ -7,7 +7,7 @@ import pytest
 
 from netdiag.facts.context import Context, Options
 from netdiag.facts.firewall_loads import gather_loads
-from netdiag.facts.firewall_saved import _BOOT, _ROLES, _SOURCES
+from netdiag.facts.firewall_saved import _SOURCES, BOOT, ROLES
 from netdiag.firewall.saved_changes import compare
 from netdiag.firewall.saved_sources import FIREWALLD, IPTABLES, NFTABLES, PERSISTENT, SOURCES, UFW
 from netdiag.model.facts import (
@@ -84,8 +84,8 @@ def test_every_source_has_files_that_are_read_and_services_that_are_asked_about(
     assert set(patterns) == set(SOURCES) == set(FILES)
     for source, (path, _) in FILES.items():
         assert any(fnmatch.fnmatch(path, pattern) for pattern in patterns[source])
-    assert set(SOURCES.values()) <= set(_BOOT)
-    assert set(SOURCES.values()) <= set(_ROLES)
+    assert set(SOURCES.values()) <= set(BOOT)
+    assert set(SOURCES.values()) <= set(ROLES)
 
 
 def test_every_source_is_in_the_document_for_people():
