@@ -47,7 +47,7 @@ _FIND_PYTHON = (
     'if [ "$(id -u)" -ne 0 ]&&sudo -n "$p" -ISc "" </dev/null >/dev/null 2>&1;then s="sudo -n";fi;'
     'exec $s "$p" -ISBuc "{bootstrap}" {ready};fi;'
     'v="$v $("$p" -V 2>&1 </dev/null)";'
-    'done;echo "netdiag: no Python 3.6 or newer$v" >&2;exit 127'
+    'done;echo "netdiag: no Python 3.6 or newer${{v:+ (only$v)}}" >&2;exit 127'
 )
 
 # Of the operator's own configuration, what would put something else in place of this one quiet session is overruled. A
@@ -115,13 +115,16 @@ def remote_command() -> str:
     return f"exec /bin/sh -c '{script}'"
 
 
-def connect(destination: str, *, name: str = "", options: Sequence[str] = ()) -> StreamCarrier:
+def connect(
+    destination: str, *, name: str = "", options: Sequence[str] = (), greet_s: float = GREET_S
+) -> StreamCarrier:
     """A carrier to a host; where there is no root, its ``restriction`` says what that costs.
 
     Args:
         destination: As `parse_destination` takes it.
         name: What the host is called in answers; the destination by default.
         options: More words for ssh, before ours.
+        greet_s: The longest that all of it may take, log-in included, in seconds.
 
     Raises:
         UsageError: No ssh here, or a destination that cannot be one.
@@ -150,7 +153,7 @@ def connect(destination: str, *, name: str = "", options: Sequence[str] = ()) ->
             name or str(where),
             process.stdout,
             process.stdin,
-            greet_s=GREET_S,
+            greet_s=greet_s,
             close=lambda: _end(process),
             program=payload(),
             last_words=said.last_line,

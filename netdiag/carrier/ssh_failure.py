@@ -82,7 +82,7 @@ def explain(name: str, said: Sequence[str], code: int | None, failure: NoGreetin
             f"{name}: nothing runs there yet{told}: it is slow, or its login shell or ForceCommand waits for something"
         )
     if code == _SSH_FAILED:
-        return f"{name}: ssh: {heard or 'it gave no reason'}"
+        return f"{name}: ssh: {_short(heard) or 'it gave no reason'}"
     told = f": it says {heard!r}" if heard else ""
     return f"{name}: it does not run what it is asked{told}: its login shell or a ForceCommand may forbid it"
 
