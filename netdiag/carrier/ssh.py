@@ -46,7 +46,7 @@ _FIND_PYTHON = (
     'if "$p" -ISc "import sys;sys.exit(sys.version_info<(3,6))" </dev/null >/dev/null 2>&1;then s=;'
     'if [ "$(id -u)" -ne 0 ]&&sudo -n "$p" -ISc "" </dev/null >/dev/null 2>&1;then s="sudo -n";fi;'
     'exec $s "$p" -ISBuc "{bootstrap}" {ready};fi;'
-    'v="$v $("$p" -V 2>&1 </dev/null)";'
+    'w="$("$p" -V 2>&1 </dev/null)";case "$v" in *"$w"*);;*)v="$v $w";;esac;'
     'done;echo "netdiag: no Python 3.6 or newer${{v:+ (only$v)}}" >&2;exit 127'
 )
 

@@ -67,20 +67,22 @@ def explain(name: str, said: Sequence[str], code: int | None, failure: NoGreetin
         code: ssh's exit code; None or negative when it was ended from here.
         failure: How far it came.
     """
-    for pattern, advice in _REASONS:
-        line = next((each for each in reversed(said) if re.search(pattern, each)), "")
-        if line and not failure.started:
-            host = name.rpartition("@")[2]
-            return f"{name}: {_short(line)}: {advice.format(host=host)}"
-    own = said[-1] if said else ""
-    heard = own or (failure.came[-1] if failure.came else "")
-    if failure.started:
-        return f"{name}: the Python there ended before it answered" + (f": {heard}" if heard else "")
     if failure.timed_out:
-        told = f" (it says: {heard})" if heard else ""
+        told = f" (it says: {failure.came[-1]})" if failure.came else ""
+        if failure.started:
+            return f"{name}: the Python there does not answer: it is very slow, or the connection is"
         return (
             f"{name}: nothing runs there yet{told}: it is slow, or its login shell or ForceCommand waits for something"
         )
+    heard = said[-1] if said else failure.came[-1] if failure.came else ""
+    if failure.started:
+        return f"{name}: the Python there ended before it answered" + (f": {heard}" if heard else "")
+    for pattern, advice in _REASONS:
+        line = next((each for each in reversed(said) if re.search(pattern, each)), "")
+        if line:
+            known_as = re.search(r"Host key for (\S+) has changed", line)
+            host = known_as[1] if known_as else name.rpartition("@")[2]
+            return f"{name}: {_short(line)}: {advice.format(host=host)}"
     if code == _SSH_FAILED:
         return f"{name}: ssh: {_short(heard) or 'it gave no reason'}"
     told = f": it says {heard!r}" if heard else ""

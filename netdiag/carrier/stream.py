@@ -182,9 +182,12 @@ class StreamCarrier:
             greeting, timed_out = None, True
             self._fail(f"no answer within {greet_s:g} s")
         if greeting is None:
-            why = self._lost
+            # Made before the end: what is freed by that, and then goes wrong, is not the reason.
+            failure = NoGreeting(
+                f"{self.name}: {self._lost}", came=self._came, started=self._started, timed_out=timed_out
+            )
             self.close()
-            raise NoGreeting(f"{self.name}: {why}", came=self._came, started=self._started, timed_out=timed_out)
+            raise failure
         if greeting["protocol"] != PROTOCOL:
             self.close()
             spoken = plain(str(greeting["protocol"]), 60)

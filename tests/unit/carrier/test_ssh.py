@@ -175,6 +175,7 @@ def test_a_failed_log_in_is_one_line_with_the_reason_and_what_to_do(failure, in_
             f"echo {READY}; read n; echo 'MemoryError' >&2; exit 1",
             "the Python there ended before it answered: MemoryError",
         ),
+        (f"echo {READY}; cat >/dev/null", "the Python there does not answer: it is very slow, or the connection is"),
         (f"echo {READY}; read n; kill -9 $$", "the Python there ended before it answered"),
         ("yes endless", "it does not run what it is asked: it says 'endless'"),
         ("head -c 3000000 /dev/zero; exit 3", "it does not run what it is asked"),
