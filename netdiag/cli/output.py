@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
@@ -49,10 +49,13 @@ def columns() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
-def emit(report: Report, output: str = "table", *, verbose: bool = False) -> None:
-    """Print the report on standard output in one of `FORMATS`; the caller exits with ``report.exit_code()``."""
+def emit(report: Report, output: str = "table", *, verbose: bool = False, drawing: Sequence[str] = ()) -> None:
+    """Print the report on standard output in one of `FORMATS`; the caller exits with ``report.exit_code()``.
+
+    ``drawing`` is shown below the table's first lines; other forms carry the same as evidence.
+    """
     if output == "table":
-        _print_table(report, verbose=verbose)
+        _print_table(report, verbose=verbose, drawing=drawing)
     else:
         click.echo(_encoded(report, output), nl=False)
 
@@ -68,10 +71,11 @@ def _encoded(report: Report, output: str) -> bytes:
     return encoders[output](report)
 
 
-def _print_table(report: Report, *, verbose: bool) -> None:
+def _print_table(report: Report, *, verbose: bool, drawing: Sequence[str]) -> None:
     from netdiag.report.table import render
 
-    text = render(report, width=columns(), verbose=verbose, ascii_only=not _is_utf8(sys.stdout))
+    ascii_only = not _is_utf8(sys.stdout)
+    text = render(report, width=columns(), verbose=verbose, ascii_only=ascii_only, drawing=drawing)
     if not sys.stdout.isatty():
         click.echo(text.plain, nl=False)
         return
