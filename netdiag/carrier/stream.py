@@ -20,9 +20,8 @@ from typing import IO, Any, Self
 from netdiag.carrier.payload import READY
 from netdiag.errors import CarrierError
 from netdiag.model.facts import AbsenceKind
-from netdiag.model.wire import Answer, Request, WireError, answer_from_values, to_json_values
+from netdiag.model.wire import PROTOCOL, Answer, Request, WireError, answer_from_values, to_json_values
 from netdiag.participant.stream import LIMIT_BYTES as REQUEST_LIMIT_BYTES
-from netdiag.participant.stream import PROTOCOL
 
 PING_S = 5.0
 LATENCY_S = 3.0
@@ -31,7 +30,7 @@ LIMIT_BYTES = 96 << 20
 """The longest line that is read: a dump of a large host fits, a hostile peer cannot fill the memory."""
 LIMIT_VALUES = 4_000_000
 """The most values in one line: three bytes (``[],``) become sixty-four in memory."""
-PREFACE_LIMIT_BYTES = 256 << 10
+PREFACE_LIMIT_BYTES = 64 << 10
 """How much may come before the greeting: what a login shell prints."""
 _SMALL_BYTES = 1 << 20
 """A line up to this long cannot hold too many values."""
@@ -85,7 +84,7 @@ class StreamCarrier:
         self._waiting: dict[int, queue.SimpleQueue[Answer]] = {}
         self._next = 0
         self._lost = ""
-        self._came: list[str] = []
+        self._came: list[bytes] = []
         self._started = False
         self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._greeting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -184,7 +183,10 @@ class StreamCarrier:
         if greeting is None:
             # Made before the end: what is freed by that, and then goes wrong, is not the reason.
             failure = NoGreeting(
-                f"{self.name}: {self._lost}", came=self._came, started=self._started, timed_out=timed_out
+                f"{self.name}: {self._lost}",
+                came=[text for each in self._came if (text := plain(each.decode("utf-8", "replace"), 200))],
+                started=self._started,
+                timed_out=timed_out,
             )
             self.close()
             raise failure
@@ -220,11 +222,11 @@ class StreamCarrier:
                 self._started = True
                 self._outgoing.put(self._program)
                 self._program = b""
-            elif (message := _object(line)) is not None and isinstance(message.get("protocol"), str):
+            elif line.startswith(b"{") and isinstance((message := _object(line) or {}).get("protocol"), str):
                 self._greeting.put(message)
                 return True
-            elif text := plain(line.decode("utf-8", "replace"), 200):
-                self._came = [*self._came[-4:], text]
+            elif line.strip():
+                self._came = [*self._came[-4:], line]
         self._fail("it sends something else than a greeting")
         return False
 

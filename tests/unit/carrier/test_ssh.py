@@ -185,10 +185,10 @@ def test_a_host_that_does_something_else(script, told, in_place_of_ssh):
     in_place_of_ssh(script)
     start_s = time.monotonic()
     with pytest.raises(CarrierError) as caught:
-        connect("manager", greet_s=1.0)
+        connect("manager", greet_s=1.0 if "cat >" in script else 15.0)
     assert told in str(caught.value)
     assert str(caught.value).isprintable()
-    assert time.monotonic() - start_s < 5.0
+    assert time.monotonic() - start_s < 10.0
 
 
 def test_only_the_oldest_pythons_are_there(in_place_of_ssh, tmp_path):

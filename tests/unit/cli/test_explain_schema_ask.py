@@ -72,7 +72,7 @@ def test_wrong_usage_exits_with_2():
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["report", "facts", "trace", "allow", "firewall-diff"])
+@pytest.mark.parametrize("name", ["report", "facts", "trace", "allow", "firewall-diff", "participant"])
 def test_schema(name):
     result = run("schema", name)
     assert result.exit_code == 0
