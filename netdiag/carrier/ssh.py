@@ -142,7 +142,7 @@ def connect(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "LC_ALL": "C"},  # its reasons are read
+        env=_in_english(),
         start_new_session=True,  # an interruption at the terminal is ours to handle: first undone, then closed
     )
     assert process.stdin is not None  # noqa: S101 - it is a pipe
@@ -165,6 +165,12 @@ def connect(
             f"; log in as root (ssh:root@{where.host}), or let sudo run Python there without a password"
         )
     return carrier
+
+
+def _in_english() -> dict[str, str]:
+    """This environment, but messages that can be told apart. What ssh sends on of it hurts no Python there."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("LC_ALL", "LANGUAGE")}
+    return environment | {"LC_MESSAGES": "C"}
 
 
 class _Said:

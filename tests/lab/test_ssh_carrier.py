@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +57,7 @@ def refused(host, to, **kwargs):
     return told["text"]
 
 
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
 IDENTITY = ["identity", {}, 5.0]
 LINKS = ["netlink-dump", {"type": 18}, 5.0]
 TRACE = ["firewall-trace", {}, 5.0]
@@ -133,6 +136,47 @@ def test_an_address_of_ipv6(ssh_pair):
     finally:
         for host, number in ((one, 1), (two, 2)):
             host.exec(["ip", "addr", "del", f"fd71::{number}/64", "dev", "eth0"])
+
+
+EVERYTHING = """
+import json, sys, time
+import msgspec
+from netdiag.carrier.ssh import connect
+from netdiag.facts.context import Options
+from netdiag.facts.trace_wanted import Wanted
+from netdiag.host.collect import collect
+from netdiag.host.trace import trace
+from netdiag.model.trace import TracePath
+wanted = Wanted(path=TracePath.IN, source="10.71.0.1", protocol="tcp", destination_port=9000)
+with connect("two") as carrier:
+    facts = collect(carrier, now_s=time.time(), options=Options())
+    found = trace(carrier, wanted, now_s=time.time(), options=Options())
+sections = msgspec.to_builtins(facts)
+absent = {name: each["absent"] for name, each in sections.items() if isinstance(each, dict) and each.get("absent")}
+print(json.dumps({"host": facts.identity.value.hostname, "absent": absent, "trace": msgspec.to_builtins(found)}))
+"""
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13"])
+def test_facts_and_the_deciding_rule_whatever_python_is_there(version, ssh_pair, pair_lab):
+    one, two = ssh_pair
+    found = sorted(PYENV.glob(f"{version}.*"))
+    if not found or not two.path(str(PYENV)).is_dir():
+        pytest.skip(f"no Python {version} below {PYENV} on this machine, or a lab host does not have that directory")
+    pair_lab.break_("drop", host="two", proto="tcp", dport=9000)
+    two.exec(["ln", "-s", f"{found[0]}/bin/python3", "/usr/local/bin/python3"])
+    try:
+        identity = connect(one, "two", [IDENTITY])["answers"][0][0]["data"]
+        assert identity["python"] == found[0].name
+        told = json.loads(one.exec([sys.executable, "-c", EVERYTHING], timeout_s=60).stdout)
+    finally:
+        two.exec(["rm", "/usr/local/bin/python3"])
+    assert told["host"] == "two"
+    # A host of this lab has no engine; whatever else is absent would be the interpreter's doing.
+    assert {name for name, absent in told["absent"].items() if absent["kind"] in ("failed", "timeout")} == set()
+    assert told["trace"]["verdict"] == "drop"
+    assert "--dport 9000 -j DROP" in told["trace"]["rule"]["text"]
+    nobody_left(one, two)
 
 
 # ---- who logs in
@@ -267,7 +311,7 @@ def test_a_port_that_takes_connections_and_says_nothing(ssh_pair):
 def test_a_host_without_a_python_that_will_do(there, ssh_pair):
     one, two = ssh_pair
     hidden = two.exec(["sh", "-c", "ls -d /usr/bin/python3* /usr/local/bin/python* 2>/dev/null; true"]).stdout.split()
-    old = f"/root/.pyenv/versions/{there}/bin/python2.7"
+    old = f"{PYENV}/{there}/bin/python2.7"
     if there and not two.path(old).exists():
         pytest.skip(f"no Python {there} on this machine")
     try:

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -61,6 +62,7 @@ def hosts(ssh_pair):
     # Whatever a first run makes once (an empty table of the tool's, a cache) is no residue of a kill.
     said = one.exec([sys.executable, "-c", WORK], timeout_s=60).stdout
     assert said.split() == ["drop"] * 3
+    until(lambda: not any("netdiag-ready" in line for line in picture(two)), TIDY_S, "the participant's end")
     yield one, two
     for line in reversed(lines):
         two.exec(line.replace(" -A ", " -D ").split())
@@ -88,7 +90,9 @@ def traces(host):
 
 
 def difference(before, after):
-    return [f"- {line}" for line in before if line not in after] + [f"+ {line}" for line in after if line not in before]
+    """Lines that went and came, each as often as it did: two participants look the same."""
+    gone, come = Counter(before) - Counter(after), Counter(after) - Counter(before)
+    return [f"- {line}" for line in gone.elements()] + [f"+ {line}" for line in come.elements()]
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
