@@ -17,6 +17,7 @@ from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.found import Found
 from netdiag.model.probes import TcpOutcome
 from netdiag.model.report import Confidence, Evidence, Need, Step, Subject
+from netdiag.shell import shell_text
 from netdiag.swarm.ports import Plane, PortUse
 
 _AFFECTED = {Need.JOIN: "swarm join", Need.NAMES: "service names", Need.TRAFFIC: "overlay data"}
@@ -147,13 +148,13 @@ def _would_tell(ctx: Context, flows: Sequence[_Judged]) -> list[Step]:
     first = next((one for one in flows if one.verdict.would_load), None)
     if first is not None and first.other != "any host":
         out = first.packet.direction is Direction.OUT
-        way = f"--path out --dst {first.other}" if out else f"--src {first.other}"
+        way = ["--path", "out", "--dst", first.other] if out else ["--src", first.other]
         port = first.packet.destination_port
-        ports = f"--proto {first.packet.protocol}" + (f" --dport {port}" if port is not None else "")
+        ports = ["--proto", first.packet.protocol, *(("--dport", str(port)) if port is not None else ())]
         steps.append(
             Step(
                 host=ctx.host,
-                command=f"netdiag firewall trace {way} {ports} --load-modules",
+                command=shell_text(["netdiag", "firewall", "trace", *way, *ports, "--load-modules"]),
                 why=f"asks the kernel itself; here {first.verdict.untraced}, which has to be allowed",
             )
         )
@@ -193,10 +194,10 @@ def _stopped(ctx: Context, check: str, losses: Sequence[_Judged]) -> Found:
         leaves=touched - breaks,
         evidence=evidence,
         cause=cause(
-            "firewall.policy" if rule.number is None else "firewall.rule",
+            "firewall.policy" if rule.policy is not None else "firewall.rule",
             host=ctx.host,
             object=rule.as_object(),
-            confidence=Confidence.PROVEN if traced else Confidence.LIKELY,
+            confidence=_sureness(traced),
             explanation=_explained(rule, losses, traced),
             because=because,
             evidence=evidence,
@@ -204,6 +205,12 @@ def _stopped(ctx: Context, check: str, losses: Sequence[_Judged]) -> Found:
             remedy=tuple(remedies.values()),
         ),
     )
+
+
+def _sureness(traced: Sequence[_Judged]) -> Confidence:
+    """That of the surest trace; without one the rules were only read."""
+    found = [one.verdict.trace.confidence for one in traced if one.verdict.trace is not None]
+    return min(found, key=list(Confidence).index, default=Confidence.LIKELY)
 
 
 def _unless_saved(ctx: Context, rule: FirewallRule) -> tuple[tuple[str, ...], tuple[Evidence, ...]]:

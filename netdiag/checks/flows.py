@@ -10,7 +10,7 @@ import msgspec
 from netdiag.checks.context import Context, host_of, same_address
 from netdiag.checks.verify import address_of
 from netdiag.firewall.plain import Outcome, read_plainly
-from netdiag.model.facts import SwarmState
+from netdiag.model.engine import SwarmState
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.probes import ManagerProbe, TcpOutcome
 from netdiag.model.trace import Trace, TraceVerdict

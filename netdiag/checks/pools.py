@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
-from netdiag.model.facts import HOST, Engine, Route
+from netdiag.model.engine import Engine
+from netdiag.model.facts import HOST, Route
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk
 from netdiag.swarm.pools import (

@@ -9,6 +9,7 @@ from netdiag.checks.context import Check, Context
 from netdiag.checks.membership import is_member_of_asked_swarm
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step, Subject
+from netdiag.shell import shell_text
 from netdiag.swarm.ports import (
     DATA_PATH_PORT_MAX,
     DATA_PATH_PORT_MIN,
@@ -134,7 +135,7 @@ def _peers(ctx: Context) -> Iterator[Found]:
             next_steps=[
                 Step(
                     host=probe.given,
-                    command=f"netdiag verify swarm --peer {source}",
+                    command=shell_text(["netdiag", "verify", "swarm", "--peer", source]),
                     why=f"says whether that host's filters let {labels} in from {source}",
                 )
             ],

@@ -9,7 +9,7 @@ from netdiag.checks.registry import PREFLIGHT, VERIFY, run
 from netdiag.cli.preflight_run import repeat_preflight
 from netdiag.facts.assemble import replay
 from netdiag.facts.bundle import Bundle
-from netdiag.model.facts import SwarmState
+from netdiag.model.engine import SwarmState
 from netdiag.model.report import Need, Report
 from netdiag.report.assemble import build_report
 

@@ -27,11 +27,13 @@ from netdiag.facts.probes import gather_resolve
 from netdiag.facts.traced_flows import gather_traced
 from netdiag.host import Carrier, LocalHost, Recorder, Replay, drive, drive_all
 from netdiag.host.collect import collect_bundle, local_options
-from netdiag.model.facts import Facts, SwarmState
+from netdiag.model.engine import SwarmState
+from netdiag.model.facts import Facts
 from netdiag.model.probes import Observations, TlsOutcome
 from netdiag.model.report import Answer, Need, Report, Step
 from netdiag.model.wire import Gather
 from netdiag.report.assemble import build_report
+from netdiag.shell import operand, shell_text
 from netdiag.swarm.token import Token, TokenProblem
 
 PROBES_DEADLINE_S = 12.0
@@ -93,17 +95,16 @@ class Asked(_AskedWithoutToken, frozen=True, kw_only=True):
 
     def command(self) -> str:
         """The command as typed, without its token."""
-        words = ["preflight swarm"]
-        words += [f"--manager {manager}" for manager in self.managers]
-        words += ["--role manager"] if self.manager_role else []
-        words += ["--init"] if self.initialise else []
-        words += [f"--advertise-addr {self.advertise_address}"] if self.advertise_address else []
-        words += [f"--data-path-addr {self.data_path_address}"] if self.data_path_address else []
-        words += [f"--data-path-port {self.data_path_port}"] if self.data_path_port else []
-        words += [f"--image {image}" for image in self.images]
-        words += [f"--need {self.need.value}"] if self.need is not Need.JOIN else []
-        words += [f"--ignore {check}" for check in self.ignored]
-        return " ".join(words)
+        given: list[tuple[str, str | int]] = [("--manager", manager) for manager in self.managers]
+        given += [("--role", "manager")] if self.manager_role else []
+        given += [("--init", "")] if self.initialise else []
+        given += [("--advertise-addr", self.advertise_address)] if self.advertise_address else []
+        given += [("--data-path-addr", self.data_path_address)] if self.data_path_address else []
+        given += [("--data-path-port", self.data_path_port)] if self.data_path_port else []
+        given += [("--image", image) for image in self.images]
+        given += [("--need", self.need.value)] if self.need is not Need.JOIN else []
+        given += [("--ignore", check) for check in self.ignored]
+        return shell_text(["preflight", "swarm", *(str(word) for pair in given for word in pair if word != "")])
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,21 +245,21 @@ def judge(
 
 
 def _join_step(asked: Asked, ctx: Context, targets: Targets) -> Step:
-    options = []
+    options: list[str] = []
     if asked.advertise_address:
-        options.append(f"--advertise-addr {asked.advertise_address}")
+        options += ["--advertise-addr", asked.advertise_address]
     if asked.data_path_address:
-        options.append(f"--data-path-addr {asked.data_path_address}")
+        options += ["--data-path-addr", asked.data_path_address]
     if asked.initialise:
         if asked.data_path_port:
-            options.append(f"--data-path-port {asked.data_path_port}")
+            options += ["--data-path-port", str(asked.data_path_port)]
         return Step(
             host=ctx.host,
-            command=" ".join(["docker swarm init", *options]),
+            command=shell_text(["docker", "swarm", "init", *options]),
             why="everything that can be tested here holds",
         )
     if asked.token_file not in ("", "-"):
-        token = f'"$(cat {asked.token_file})"'
+        token = f'"$(cat {shell_text(operand(asked.token_file))})"'
     else:
         # Only what the operator's shell has can be named; a token from --token or standard input is in no variable.
         token = '"$NETDIAG_TOKEN"' if asked.token_in_environment else "TOKEN"
@@ -267,7 +268,7 @@ def _join_step(asked: Asked, ctx: Context, targets: Targets) -> Step:
     }
     _, address, port = next((target for target in targets if target[0] in answering), targets[0])
     where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    command = " ".join(["docker swarm join --token", token, *options, where])
+    command = f"docker swarm join --token {token} {shell_text([*options, where])}"
     return Step(host=ctx.host, command=command, why="joins; everything that this side can test holds")
 
 

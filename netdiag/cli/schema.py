@@ -14,7 +14,9 @@ from netdiag.errors import UsageError
 @click.argument("document", metavar="NAME")
 @click.option("--markdown", is_flag=True, help="With participant: its page of the reference, verbs included.")
 def schema(document: str, markdown: bool) -> None:
-    """Print a JSON schema: of facts, report, trace, allow or firewall-diff, or of the lines of a participant's stream.
+    """Print the JSON schema of a document that netdiag writes.
+
+    NAME is facts, report, trace, allow, firewall-diff or clean; or participant, for the lines of its stream.
 
     \b
     Examples:

@@ -20,6 +20,7 @@ from netdiag.host.collect import collect, local_options
 from netdiag.model.probes import Observations
 from netdiag.model.report import Need, Report
 from netdiag.report.assemble import build_report
+from netdiag.shell import shell_text
 
 
 def run_verify(*, peers: tuple[str, ...], ignored: tuple[str, ...], docker_socket: str | None) -> Report:
@@ -42,9 +43,11 @@ def run_verify(*, peers: tuple[str, ...], ignored: tuple[str, ...], docker_socke
     if os.geteuid() == 0:
         traced = drive(gather_traced(to_trace(ctx), facts), here)
         ctx = msgspec.structs.replace(ctx, observed=Observations(traced=traced))
-    words = ["verify swarm", *(f"--peer {peer}" for peer in peers), *(f"--ignore {check}" for check in ignored)]
+    words = ["verify", "swarm"]
+    words += [word for peer in peers for word in ("--peer", peer)]
+    words += [word for check in ignored for word in ("--ignore", check)]
     return build_report(
-        command=" ".join(words),
+        command=shell_text(words),
         host=ctx.host,
         started=started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         duration_s=round(time.monotonic() - start_s, 3),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from netdiag.facts.context import Context, absence, files_request, texts
+from netdiag.firewall.saved_sources import FIREWALLD, IPTABLES, NFTABLES, PERSISTENT, UFW
 from netdiag.model.facts import FirewallBoot, FirewallSaved, FirewallService, SavedRules, Section
 from netdiag.model.wire import Answer, Gather, Request
 
 _SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
-        "firewalld",
+        FIREWALLD,
         (
             "/etc/firewalld/firewalld.conf",
             "/etc/firewalld/zones/*.xml",
@@ -21,15 +22,15 @@ _SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
-        "iptables.service",
+        IPTABLES,
         ("/etc/sysconfig/iptables", "/etc/sysconfig/ip6tables", "/etc/sysconfig/ipset", "/etc/sysconfig/ipset.d/*.set"),
     ),
-    ("netfilter-persistent", ("/etc/iptables/rules.v4", "/etc/iptables/rules.v6", "/etc/iptables/ipsets")),
+    (PERSISTENT, ("/etc/iptables/rules.v4", "/etc/iptables/rules.v6", "/etc/iptables/ipsets")),
     (
-        "nftables.service",
+        NFTABLES,
         ("/etc/nftables.conf", "/etc/nftables.d/*.nft", "/etc/sysconfig/nftables.conf", "/etc/nftables/*.nft"),
     ),
-    ("ufw", ("/etc/ufw/ufw.conf", "/etc/default/ufw", "/etc/ufw/*.rules")),
+    (UFW, ("/etc/ufw/ufw.conf", "/etc/default/ufw", "/etc/ufw/*.rules")),
 )
 _ROLES = ("firewalld", "ufw", "nftables", "iptables", "netfilter-persistent", "fail2ban", "csf", "shorewall")
 _LOADERS = frozenset({"nftables", "iptables", "netfilter-persistent"})

@@ -69,14 +69,15 @@ def tracked_words(flow: Flow) -> list[str]:
 
 
 def accept_words(
-    tool: str, table: str, spot: Spot, flow: Flow, *, tracked: bool = False
+    tool: str, table: str, spot: Spot, flow: Flow, *, mark: str, tracked: bool = False
 ) -> tuple[list[str], list[str]]:
     """The command that adds an accept, and the one that deletes it again.
 
-    ``tracked``: for both directions. What stops a packet that passes through often stops its answers too.
+    ``mark`` is its comment: no other rule has it, so that nothing else is deleted. ``tracked``: for both directions. What stops a packet that passes through often stops its answers too.
     """
     head = [tool, *(() if table == "filter" else ("-t", table))]
-    rule = [*(tracked_words(flow) if tracked else match_words(flow)), "-j", "ACCEPT"]
+    match = tracked_words(flow) if tracked else match_words(flow)
+    rule = [*match, "-m", "comment", "--comment", mark, "-j", "ACCEPT"]
     place = ["-A", spot.chain] if spot.number is None else ["-I", spot.chain, str(spot.number)]
     return [*head, *place, *rule], [*head, "-D", spot.chain, *rule]
 
@@ -99,7 +100,7 @@ def fix_at(spot: Spot, rule: FirewallRule, flow: Flow, around: Around) -> Fix:
     tool = tool_of(rule, both=around.both_variants(), plain=around.plain)
     # The table raw comes before connection tracking; where nothing tracks, a rule of ours must not begin it.
     tracked = flow.forwarded and rule.table != "raw" and around.tracks(rule)
-    accept, undo = accept_words(tool, rule.table, spot, flow, tracked=tracked)
+    accept, undo = accept_words(tool, rule.table, spot, flow, mark=around.mark, tracked=tracked)
     notes = list(spot.notes)
     if tracked:
         notes.append("it lets the answers through as well: it goes by who opened the connection")

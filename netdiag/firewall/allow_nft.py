@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from netdiag.firewall.around import Around, call_sites, is_programs_chain
+import re
+
+from netdiag.firewall.around import Around, call_sites, is_block, is_programs_chain
 from netdiag.firewall.flow import Flow
 from netdiag.firewall.persist import keep_native
 from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.model.fix import HANDLE, Fix, Proposal
 from netdiag.model.trace import Trace
+from netdiag.shell import shell_text
 
+_NAME = re.compile(r"[A-Za-z_.][\w/.-]*\Z", re.ASCII)
+"""What nft takes for a name. The kernel holds any; in a command its blanks and signs would be nft's own (src/scanner.l)."""
 _TABLES = {
     Owner.DOCKER: "the engine writes its nft tables itself and has no chain for an operator's rules in them: publish"
     " the port, or connect both containers to one network",
@@ -20,14 +25,21 @@ _TABLES = {
 def plan_nft(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
     """The accept before a rule of nft's, or at the end of a base chain for its policy."""
     at = rule
-    if is_programs_chain(rule.chain) or rule.owner in _TABLES:
+    if is_block(rule.chain) or is_programs_chain(rule.chain) or rule.owner in _TABLES:
         sites = [site.rule for site in call_sites(trace, rule)]
         outside = next(
-            (site for site in sites if not is_programs_chain(site.chain) and site.owner not in _TABLES), None
+            (
+                site
+                for site in sites
+                if not (is_block(site.chain) or is_programs_chain(site.chain)) and site.owner not in _TABLES
+            ),
+            None,
         )
         if outside is None:
             return Proposal(reason=_TABLES.get(rule.owner, f"{rule.chain} belongs to {rule.owner.value}"))
         at = outside
+    if not all(_NAME.match(name) for name in (at.table, at.chain)):
+        return Proposal(reason=f"nft cannot name the chain of {at.place()} in a command")
     if at.handle is None and at.policy is None:
         return Proposal(reason=f"the handle of {rule.place()} is not known")
     match = match_words(flow, at.family)
@@ -43,7 +55,8 @@ def plan_nft(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Pr
     listing = around.command(["nft", "-a", "list", "chain", *chain]).text
     delete = ["nft", "delete", "rule", *chain, "handle"]
     # nft deletes by handle only, and the handle is the kernel's to give.
-    pasted = f"""{around.command(delete).text} $({listing} | sed -n 's/.* comment "{comment}" # handle //p')"""
+    script = f's/.* comment "{comment.replace(".", "[.]")}" # handle //p'
+    pasted = f"{around.command(delete).text} $({listing} | {shell_text(['sed', '-n', script])})"
     fix = Fix(
         host=around.host,
         summary=f"accept this flow in {place}",
@@ -51,10 +64,16 @@ def plan_nft(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Pr
         covers=flow.covers(),
         commands=(add,),
         undo=(around.command([*delete, HANDLE], comment=comment, text=pasted),),
-        persist=keep_native(around, at, " ".join([*match, "accept"])),
-        notes=() if at is rule else (f"{rule.chain} is not touched: its owner, {rule.owner.value}, writes it again",),
+        persist=keep_native(around, at, " ".join([*match, "accept", "comment", f'"{comment}"'])),
+        notes=() if at is rule else (_untouched(rule),),
     )
     return Proposal(fix=fix)
+
+
+def _untouched(rule: FirewallRule) -> str:
+    if is_block(rule.chain):
+        return f"{rule.place()} is in a block of the rule that calls it, which nothing can be added to"
+    return f"{rule.chain} is not touched: its owner, {rule.owner.value}, writes it again"
 
 
 def match_words(flow: Flow, family: str) -> list[str]:

@@ -6,19 +6,20 @@ from netdiag.firewall.around import Around
 from netdiag.model.facts import HOST, FirewallSaved, Identity
 from netdiag.model.firewall import FirewallRule
 
-_DEBIAN = ("debian", "ubuntu", "raspbian", "linuxmint")
-_RED_HAT = ("rhel", "centos", "fedora", "rocky", "almalinux", "ol", "amzn")
+DEBIAN = frozenset({"debian", "ubuntu", "raspbian", "linuxmint"})
+RED_HAT = frozenset({"rhel", "centos", "fedora", "rocky", "almalinux", "ol", "amzn"})
+"""Distributions by their ID in os-release, with what keeps iptables rules there."""
 
 
 def saving_commands(identity: Identity | None, saved: FirewallSaved | None) -> tuple[str, ...]:
     """What saves iptables' running rules on this distribution; empty where it is not known."""
     if identity is None:
         return ()
-    if identity.distribution_id in _DEBIAN:
+    if identity.distribution_id in DEBIAN:
         saves = any(rules.source == "netfilter-persistent" for rules in (saved.rules if saved is not None else ()))
         # Debian has no service for iptables of its own; this package brings one.
         return (*(() if saves else ("apt-get install iptables-persistent",)), "netfilter-persistent save")
-    if identity.distribution_id in _RED_HAT:
+    if identity.distribution_id in RED_HAT:
         return ("service iptables save",)
     return ()
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from netdiag.firewall.allow_firewalld import rich_rule
 from netdiag.firewall.allow_iptables import Spot, accept_words, tool_of
 from netdiag.firewall.allow_ufw import ufw_words
-from netdiag.firewall.around import shell_text
+from netdiag.firewall.around import MARK
 from netdiag.firewall.flow import flow_of_packet
 from netdiag.firewall.persist import saving_commands
 from netdiag.model.facts import FirewallSaved, Identity
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.report import Remedy
+from netdiag.shell import shell_text
 
 
 def accept_before(
@@ -24,7 +25,7 @@ def accept_before(
         both_backends: Both iptables variants hold rules here, so that plain ``iptables`` may mean the other one.
     """
     spot = Spot(chain=rule.chain, number=rule.number)
-    accept, undo = accept_words(tool_of(rule, both=both_backends), rule.table, spot, flow_of_packet(packet))
+    accept, undo = accept_words(tool_of(rule, both=both_backends), rule.table, spot, flow_of_packet(packet), mark=MARK)
     return Remedy(
         host=host,
         summary=f"accept this flow before {rule.place()}",
@@ -50,4 +51,4 @@ def persist_commands(
     if "firewalld" in active:
         return (shell_text(["firewall-cmd", "--permanent", f"--add-rich-rule={rich_rule(flow)}"]),)
     words = ufw_words(flow)
-    return (shell_text(["ufw", *words]),) if words else ()
+    return (shell_text(["ufw", *words, "comment", MARK]),) if words else ()

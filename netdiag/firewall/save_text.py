@@ -11,6 +11,8 @@ import re
 
 import msgspec
 
+BUILT_IN = frozenset({"INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTING"})
+"""Chains of iptables that the kernel has itself: no program owns them, and everybody writes there."""
 _COUNTERS = re.compile(r"^\[([0-9]{1,20}):([0-9]{1,20})\]\s*")
 _CHAIN = re.compile(r"^:(\S+)\s+(\S+)(?:\s+\[([0-9]{1,20}):([0-9]{1,20})\])?\s*$")
 

@@ -8,6 +8,7 @@ import msgspec
 
 from netdiag.firewall import saved_commands as commands
 from netdiag.firewall.owner import owner_of
+from netdiag.firewall.persist import RED_HAT
 from netdiag.firewall.saved_nft import (
     Table,
     TableDiff,
@@ -122,13 +123,12 @@ def _both(host: Native, found: TableDiff, *, known: bool) -> Iterator[Change]:
     family, table = found.family, found.table
     for name, member in found.lost_elements:
         text = f"This member is not saved in {path}."
-        line = f"add element {family} {table} {name} {{ {member} }}"
-        does = (f"printf '%s\\n' '{line}' >> {path}",)
+        does = commands.save_element(family, table, name, member, path)
         setting = f"{family} {table} set {name}: {member}"
         yield _change(host, ChangeKind.LOST, _when(host), text, setting=setting, does=does)
     for name, member in found.returning_elements:
         text = f"This member is saved in {path} and is not in the running set."
-        does = (f"nft 'add element {family} {table} {name} {{ {member} }}'",)
+        does = commands.add_element(family, table, name, member)
         setting = f"{family} {table} set {name}: {member}"
         yield _change(host, ChangeKind.RETURNS, When.RELOAD, text, setting=setting, does=does)
 
@@ -157,7 +157,7 @@ def _path(host: Native) -> str:
     if host.load is not None:
         return host.load.file
     distribution = host.identity.distribution_id if host.identity is not None else ""
-    return "/etc/sysconfig/nftables.conf" if distribution in commands.RED_HAT else "/etc/nftables.conf"
+    return "/etc/sysconfig/nftables.conf" if distribution in RED_HAT else "/etc/nftables.conf"
 
 
 def _wipes(host: Native, saved: Mapping[_Key, Table]) -> Iterator[Change]:

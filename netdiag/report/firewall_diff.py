@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator
 
 from netdiag.model.firewall_diff import Change, ChangeKind, DiffVerdict, FirewallDiff, When
+from netdiag.report.wording import to_paste, visible_line
 
 _SHOWN = 6
 """So many changes of one kind are shown one by one; a machine reads the rest."""
@@ -25,6 +26,10 @@ _ONLY_THEN = {When.RELOAD: "When {} is reloaded", When.RESTART: "When {} is rest
 
 def lines(found: FirewallDiff, *, width: int = 100) -> list[str]:
     """The whole answer, laid out for a width; commands are never broken, so that they can be copied."""
+    return [visible_line(line) for line in _lines(found, width)]
+
+
+def _lines(found: FirewallDiff, width: int) -> list[str]:
     said = _wrapped(_answer(found), width, "")
     for _, group in itertools.groupby(sorted(found.changes, key=_order), key=_order):
         said += ["", *_group(list(group), width)]
@@ -102,10 +107,10 @@ def _change(change: Change, width: int, *, meaning: bool, command: bool) -> Iter
 
 
 def _commands(change: Change, indent: str) -> Iterator[str]:
-    yield from (f"{indent}# {command}" for command in change.commands)
+    yield from (f"{indent}# {to_paste(command)}" for command in change.commands)
     if change.otherwise:
         yield f"{indent}or, if it is not to come back:"
-        yield from (f"{indent}# {command}" for command in change.otherwise)
+        yield from (f"{indent}# {to_paste(command)}" for command in change.otherwise)
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:

@@ -77,8 +77,9 @@ def undo(host, found):
 
 
 def command_of(found):
+    """The one command, without its signature."""
     (command,) = found["fix"]["commands"]
-    return command["text"]
+    return re.sub(r" -m comment --comment netdiag-\d{8}-[0-9a-f]{8}", "", command["text"])
 
 
 def inside(host, container):

@@ -74,3 +74,21 @@ def test_every_line_fits_but_commands_which_are_never_broken(width):
 )
 def test_the_answer_comes_first(verdict, word):
     assert lines(document(verdict=verdict))[0].startswith(word)
+
+
+EVIL = "it's\x1b[2J\r\u202e\nSAME: nothing\t"
+
+
+def test_what_others_wrote_does_not_steer_the_terminal():
+    evil = {"file": EVIL, "meaning": EVIL, "commands": (f"iptables '{EVIL}'", "iptables plain"), "otherwise": (EVIL,)}
+    found = document(
+        change(rule=rule(1, text=f"-A INPUT {EVIL}", chain=EVIL), **evil),
+        change(setting=EVIL, mechanism=EVIL, **evil),
+        unknown=(NotCompared(mechanism=EVIL, file=EVIL, reason=EVIL),),
+        sources=(SavedSource(mechanism=EVIL, files=(EVIL,)),),
+    )
+    text = lines(found)
+    assert [line for line in text if not line.isprintable()] == []
+    assert "  # iptables plain" in text
+    assert not any("# iptables '" in line for line in text)
+    assert not any(line.startswith("SAME") for line in text)
