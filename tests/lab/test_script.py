@@ -264,7 +264,7 @@ def test_their_rule_and_mine_are_named_and_their_remedies_heal(swarm2_lab, saved
     assert "--dport 2377 -j DROP" in theirs.object["text"]
     assert "REJECT" in mine.object["text"]
     opened = [command for remedy in mine.remedy for command in remedy.commands]
-    accept = rf"iptables(-nft)? -I INPUT 5 -s {re.escape(manager.address)} -p udp --dport 4789 -j ACCEPT"
+    accept = rf"iptables(-nft)? -I INPUT 5 -s {re.escape(manager.address)} -p udp --dport 4789 -m comment --comment netdiag -j ACCEPT"
     assert any(re.fullmatch(accept, command) for command in opened), opened
     assert report.exit_code() == 1
     # What it says to do there heals the join.

@@ -12,7 +12,7 @@ from netdiag.checks.registry import CHECKS
 from netdiag.cli import COMMANDS, cli
 from netdiag.errors import UsageError
 from netdiag.report import document
-from netdiag.report.schema import DOCUMENTS
+from netdiag.report.schema import NAMES
 from tests.unit.report.samples import MANAGER, clean, failing
 
 
@@ -76,7 +76,7 @@ def test_wrong_usage_exits_with_2():
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_schema(name):
     assert re.search(rf"\b{name}\b", run("schema", "--help").stdout)
     result = run("schema", name)
