@@ -80,7 +80,20 @@ def _open_ssh(where: str, peer: str) -> PeerCarrier:
     return connect(f"{where}{peer}" if where.endswith("@") or not where else where, name=peer)
 
 
-WAYS: Mapping[str, Way] = {"ssh": Way("ssh[:USER@HOST]", _check_ssh, _open_ssh)}
+def _check_listen(where: str) -> None:
+    if where.isspace() or "/" in where:
+        raise UsageError(f"--via listen:{where}: give listen:ADDR:PORT (as netdiag listen printed it) or listen:ADDR")
+
+
+def _open_listen(where: str, peer: str) -> PeerCarrier:
+    """It asks for a key and shows a line to carry over by hand: only a command with a terminal opens it."""
+    raise UsageError(f"--via listen:{where} for {peer}: only netdiag diagnose takes it")
+
+
+WAYS: Mapping[str, Way] = {
+    "ssh": Way("ssh[:USER@HOST]", _check_ssh, _open_ssh),
+    "listen": Way("listen:ADDR[:PORT]", _check_listen, _open_listen),
+}
 """Every way to another host's participant. ``ssh:USER@`` is that user at the peer's own name or address."""
 
 

@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from netdiag.cli.output import Progress, emit, output_option
+from netdiag.cli.via import via_option
+
+if TYPE_CHECKING:
+    from netdiag.carrier.via import Via
 
 
 @click.command()
 @click.argument("source")
 @click.argument("destination")
-@click.option("--via", "via", metavar="ssh[:USER@HOST]", default="", help="How the other host is reached.")
+@via_option
 @click.option("--plan", is_flag=True, help="Say what would be watched, sent and changed, and do nothing.")
 @click.option("--timings", is_flag=True, help="Say on standard error how long each part took.")
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
@@ -21,7 +26,7 @@ from netdiag.cli.output import Progress, emit, output_option
 def diagnose(
     source: str,
     destination: str,
-    via: str,
+    vias: tuple[Via, ...],
     plan: bool,
     timings: bool,
     load_modules: bool,
@@ -41,7 +46,7 @@ def diagnose(
     from netdiag.cli.diagnose_run import Run
     from netdiag.report.way_lines import plan_lines, way_lines
 
-    with Progress("reading both hosts") as progress, Run(via, load_modules, progress.update) as run:
+    with Progress("reading both hosts") as progress, Run(vias, load_modules, progress) as run:
         if plan:
             planned = run.plan(source, destination)
         else:

@@ -6,12 +6,13 @@ Standard output carries one document and nothing else; everything that is not th
 from __future__ import annotations
 
 import codecs
+import contextlib
 import itertools
 import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
@@ -103,12 +104,24 @@ class Progress:
         self._what = what
         self._stream = sys.stderr if stream is None else stream
         self._delay_s = delay_s
+        self._quiet = False
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
 
     def update(self, what: str) -> None:
         """Say something else from now on."""
         self._what = what
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """No sign of life for as long as the block runs: it speaks to the operator itself."""
+        was, self._quiet = self._quiet, True
+        if self._thread is not None:
+            self._write("\r\x1b[K")
+        try:
+            yield
+        finally:
+            self._quiet = was
 
     def __enter__(self) -> Self:
         if self._stream.isatty() and os.environ.get("TERM") != "dumb":
@@ -129,7 +142,8 @@ class Progress:
         for sign in itertools.cycle("|/-\\"):
             # Cut to the terminal, or the carriage return would not reach the line's begin.
             room = shutil.get_terminal_size((80, 24)).columns - 3
-            self._write(f"\r\x1b[K{sign} {self._what[:room]}")
+            if not self._quiet:
+                self._write(f"\r\x1b[K{sign} {self._what[:room]}")
             if self._done.wait(0.1):
                 break
         self._write("\r\x1b[K")
