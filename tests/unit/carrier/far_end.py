@@ -20,6 +20,7 @@ class FarEnd:
         self.source, self.target = os.fdopen(here, "rb"), os.fdopen(there, "wb")
         self._heard = os.fdopen(self._from_carrier, "rb")
         self.closed = 0
+        self._ending = threading.Lock()
 
     def say(self, *messages, last=False):
         """Objects as lines of JSON, bytes as they are; ``last``: then the stream breaks off.
@@ -53,9 +54,10 @@ class FarEnd:
 
     def end(self):
         """The stream breaks off."""
-        if self._to_carrier >= 0:
-            os.close(self._to_carrier)
-            self._to_carrier = -1
+        with self._ending:  # the thread that says the last words and the carrier may both end it
+            if self._to_carrier >= 0:
+                os.close(self._to_carrier)
+                self._to_carrier = -1
 
     def close(self):
         """What ends the carrier's side, as the end of ssh does."""
