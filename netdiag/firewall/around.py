@@ -110,6 +110,33 @@ def call_sites(trace: Trace, rule: FirewallRule) -> tuple[TraceStep, ...]:
     return tuple(sites)
 
 
+def left_by(trace: Trace, policy: FirewallRule) -> FirewallRule | None:
+    """The rule by which the packet left a base chain before its end, for the policy; None where it passed all rules."""
+    for step in reversed(trace.path):
+        at = step.rule
+        if (at.backend, at.family, at.table, at.chain) == (
+            policy.backend,
+            policy.family,
+            policy.table,
+            policy.chain,
+        ) and at.policy is None:
+            return at if step.verdict in ("goto", "return") else None
+    return None
+
+
+def passed_untracked(trace: Trace) -> bool:
+    """Whether a rule kept the packet from connection tracking."""
+    return any(_untracks(step.rule) for step in trace.path)
+
+
+def _untracks(rule: FirewallRule) -> bool:
+    if rule.backend is Backend.NFT_NATIVE:
+        return "notrack" in _QUOTED.sub("", rule.text).split()
+    words = split_words(rule.text)
+    target = target_of(words)
+    return target == "NOTRACK" or (target == "CT" and "--notrack" in words)
+
+
 def is_block(chain: str) -> bool:
     """Whether a chain of nft's is a block of the rule that calls it: the kernel lets nobody add to it."""
     return chain.startswith(BLOCK)

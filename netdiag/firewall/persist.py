@@ -38,16 +38,17 @@ def keep_by_hand(around: Around, command: str) -> tuple[str, ...]:
     )
 
 
-def keep_native(around: Around, rule: FirewallRule, text: str) -> tuple[str, ...]:
-    """How a rule of nft's is kept: a line in the file that its table comes from."""
+def keep_native(around: Around, rule: FirewallRule, *texts: str) -> tuple[str, ...]:
+    """How rules of nft's are kept: lines in the file that their table comes from."""
     if around.namespace != HOST:
         return lasting(around)
     head = f"table {rule.family} {rule.table}"
     files = [rules.path for rules in (around.saved.rules if around.saved is not None else ()) if head in rules.text]
     where = files[0] if files else "the file that makes this table"
+    lines = tuple(f"#   {text}" for text in texts)
     if rule.policy is not None:
-        return (f"# in {where}, {head}, at the end of chain {rule.chain}:", f"#   {text}")
-    return (f"# in {where}, {head}, chain {rule.chain}, before the line: {rule.text}", f"#   {text}")
+        return (f"# in {where}, {head}, at the end of chain {rule.chain}:", *lines)
+    return (f"# in {where}, {head}, chain {rule.chain}, before the line: {rule.text}", *lines)
 
 
 def lasting(around: Around) -> tuple[str, ...]:
