@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from netdiag.firewall.around import Around, call_sites, is_programs_chain, left_by, passed_untracked
@@ -99,7 +101,25 @@ def plan_iptables(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) 
             " a built-in chain leads there"
         )
     fix = fix_at(spot, rule, flow, around, trace)
-    return Proposal(fix=msgspec.structs.replace(fix, persist=keep_by_hand(around, fix.commands[0].text)))
+    rules = [as_rule(command.argv, rule) for command in fix.commands]
+    kept = keep_by_hand(around, rules, [command.text for command in fix.commands])
+    return Proposal(fix=msgspec.structs.replace(fix, persist=kept))
+
+
+def as_rule(argv: Sequence[str], beside: FirewallRule) -> FirewallRule:
+    """What a command of ours adds, as a rules file has it."""
+    start = next(index for index, word in enumerate(argv) if word in ("-A", "-I"))
+    chain, rest = argv[start + 1], argv[start + 2 :]
+    number = int(rest[0]) if argv[start] == "-I" else None
+    words = rest if number is None else rest[1:]
+    return FirewallRule(
+        backend=beside.backend,
+        family=beside.family,
+        table=beside.table,
+        chain=chain,
+        number=number,
+        text=" ".join(["-A", chain, *words]),
+    )
 
 
 def fix_at(spot: Spot, rule: FirewallRule, flow: Flow, around: Around, trace: Trace) -> Fix:

@@ -8,7 +8,7 @@ import msgspec
 
 from netdiag.firewall import saved_commands as commands
 from netdiag.firewall.owner import owner_of
-from netdiag.firewall.persist import RED_HAT
+from netdiag.firewall.saved_commands import RED_HAT
 from netdiag.firewall.saved_nft import (
     Table,
     TableDiff,
