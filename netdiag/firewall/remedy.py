@@ -57,7 +57,7 @@ def accept_before(
             f"accept this flow of each peer before {rule.place()}: put a peer's address for {ANY_PEER}, or ask again with"
             " --peer ADDRESS (a rule without an address would open the port to everybody)"
         )
-        risk = Risk.DISRUPTIVE
+        risk = Risk.OPENS
     return Remedy(
         host=host,
         summary=summary,

@@ -33,12 +33,12 @@ def lines(found: Trace, width: int) -> list[str]:
 
 def verdict_lines(found: Trace, width: int) -> list[str]:
     """What became of the packet and how sure that is, what decided, and what the answer does not cover."""
-    said = _wrapped(f"{found.verdict.value.upper()}{doubt(found)}: {packet_line(found.packet)}", width)
+    said = wrapped(f"{found.verdict.value.upper()}{doubt(found)}: {packet_line(found.packet)}", width)
     decided = found.rule or found.policy
     if decided is not None:
         said += ["", *rule_lines(decided)]
     if found.reason:
-        said += ["", *_wrapped(found.reason, width, indent=2)]
+        said += ["", *wrapped(found.reason, width, indent=2)]
     return said
 
 
@@ -47,7 +47,8 @@ def doubt(found: Trace) -> str:
     return " (likely)" if found.confidence is Confidence.LIKELY else ""
 
 
-def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    """A sentence on lines of at most so many columns, apart from words that are longer."""
     margin = " " * indent
     return textwrap.wrap(
         text,
@@ -105,7 +106,7 @@ def _rewrite(rewrite: Rewrite, width: int) -> list[str]:
         if _place(rewrite.before, source) != _place(rewrite.after, source)
     ]
     by = "" if rewrite.rule is None else f", by {rewrite.rule.place()}"
-    said = _wrapped("; ".join(parts) + by, width, indent=2)
+    said = wrapped("; ".join(parts) + by, width, indent=2)
     return said if rewrite.rule is None else [*said, f"      {rewrite.rule.text}"]
 
 

@@ -82,7 +82,7 @@ def test_the_least_accept_and_its_exact_undo(at, packet, both, command, undo):
 def test_a_peer_that_is_not_known_has_to_be_filled_in():
     """Without an address the rule would be for everybody: the tools take the placeholder for none, and it is no low risk."""
     known, unknown = (accept_before(rule(), vxlan(source=source), host="b") for source in ("192.0.2.10", ""))
-    assert (known.risk, unknown.risk) == (Risk.LOW, Risk.DISRUPTIVE)
+    assert (known.risk, unknown.risk) == (Risk.LOW, Risk.OPENS)
     assert "-s '<PEER>'" in unknown.commands[0]
     assert "--peer" in unknown.summary
 
@@ -111,7 +111,8 @@ def test_where_programs_own_rules_only_ours_is_saved():
         ).persist
         assert not any(command.startswith("netfilter-persistent save") for command in kept)
         assert all(kept[index].endswith(end) for index, end in enumerate(before))
-        assert kept[-1].startswith("sed -i") and "-A INPUT -s 192.0.2.10 -p udp --dport 4789" in kept[-1]
+        assert kept[-1].startswith("sed -i")
+        assert "-A INPUT -s 192.0.2.10 -p udp --dport 4789" in kept[-1]
         assert ("/^-A INPUT -j REJECT$/i" in kept[-1]) is (saved_here is there)
 
 
