@@ -43,6 +43,11 @@ def plan_nft(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Pr
         at = outside
     if not all(_NAME.match(name) for name in (at.table, at.chain)):
         return Proposal(reason=f"nft cannot name the chain of {at.place()} in a command")
+    if around.is_iptables(at):
+        return Proposal(
+            reason=f"the chain of {at.place()} is iptables', which does not show this rule as it is: nft's rules do not"
+            " belong into it"
+        )
     if at.handle is None and at.policy is None:
         return Proposal(reason=f"the handle of {rule.place()} is not known")
     match = match_words(flow, at.family)

@@ -53,6 +53,15 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
                 return read_save(rules.text).tables.get(rule.table, {}).get(chain)
         return None
 
+    def is_iptables(self, rule: FirewallRule) -> bool:
+        """Whether iptables-nft made the chain of a rule that is told in nft's words."""
+        return any(
+            rules.backend is Backend.IPTABLES_NFT
+            and nft_family(rules.family) == rule.family
+            and rule.chain in read_save(rules.text).tables.get(rule.table, {})
+            for rules in self.rule_sets
+        )
+
     def both_variants(self) -> bool:
         """Whether both iptables variants hold rules here."""
         return {Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY} <= {rules.backend for rules in self.rule_sets}

@@ -104,7 +104,7 @@ def read_plainly(rule_sets: Iterable[RuleSet], packet: Packet) -> Reading:
                 outcome=Outcome.UNKNOWN,
                 rule=end.rule,
                 reason=(
-                    "this rule may send the packet elsewhere, where a reading does not follow it"
+                    "a reading does not follow the packet to where this rule may send it"
                     if elsewhere
                     else "whether this rule is reached and matches cannot be told from its text alone"
                 ),

@@ -213,7 +213,7 @@ def _append(path: str, *lines: str) -> str:
 
 def _sed_text(text: str) -> str:
     """A text for sed's commands i and a, which read escapes in it."""
-    return text.replace("\\", "\\\\")
+    return text.replace("\\", "\\\\").replace("\n", "\\\n")
 
 
 def _sed_pattern(text: str) -> str:

@@ -11,7 +11,7 @@ from netdiag.model.facts import HOST
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Endpoints, Rewrite, Trace, TracedPacket, TracePath, TraceStep
-from netdiag.report.wording import visible
+from netdiag.report.wording import visible_line
 
 _LEAST_WIDTH = 40
 
@@ -28,7 +28,7 @@ def lines(found: Trace, width: int) -> list[str]:
         said += ["", f"{found.elapsed_ms} ms from the packet to the rule ({found.level.value})"]
     elif not found.level.traces:
         said += ["", f"found out at the level {found.level.value} (netdiag facts level says what that costs)"]
-    return [visible(line) for line in said]
+    return [visible_line(line) for line in said]
 
 
 def verdict_lines(found: Trace, width: int) -> list[str]:
@@ -67,7 +67,7 @@ def rule_lines(rule: FirewallRule) -> list[str]:
     said = [f"  {rule.backend.value} {rule.family} {rule.place()}, owner {owner}{where}"]
     said += [f"    {rule.text}"] if rule.text else []
     said += [f"    called from {rule.call_site}"] if rule.call_site else []
-    return [visible(line) for line in said]
+    return [visible_line(line) for line in said]
 
 
 def packet_line(packet: TracedPacket) -> str:
@@ -91,7 +91,7 @@ def packet_line(packet: TracedPacket) -> str:
         if packet.protocol.isdigit()
         else packet.protocol
     )
-    return visible(f"{protocol} from {_place(ends, True)} to {_place(ends, False)}, {ways[packet.path]}{where}")
+    return visible_line(f"{protocol} from {_place(ends, True)} to {_place(ends, False)}, {ways[packet.path]}{where}")
 
 
 def _place(ends: Endpoints, source: bool) -> str:

@@ -262,6 +262,13 @@ def test_a_name_that_nft_would_read_as_more_is_not_put_into_a_command():
             assert "cannot name" in plan(trace(at, hook="input"), around()).reason
 
 
+def test_nfts_rules_are_not_written_into_iptables_chains():
+    at = native("tcp dport 2377 drop", table="filter", chain="INPUT", family="ip")
+    found = plan(trace(at, hook="input"), around(save("-A INPUT -j DROP")))
+    assert found.fix is None
+    assert "iptables" in found.reason
+
+
 DOCKER = """
 :FORWARD DROP
 -A FORWARD -j DOCKER-USER
