@@ -153,8 +153,8 @@ def _only_running(host: Native, table: Table, asleep: Table | None, *, in_file: 
             continue
         if host.load is not None and ((rule.chain, rule.text) in asleep_rules or in_file) and not host.at_boot:
             text = f"It is saved in {host.load.file}, but nftables.service does not start at boot."
-            does = ("systemctl enable nftables",)
-            yield _change(host, ChangeKind.LOST, When.BOOT, text + _warning(host), rule=rule, does=does)
+            enable = ("systemctl enable nftables",)
+            yield _change(host, ChangeKind.LOST, When.BOOT, text + _warning(host), rule=rule, does=enable)
             continue
         does = commands.save_nft_table(table.family, table.name, _path(host), enable=not host.at_boot)
         text = f"No file that is loaded at boot has the table {table.family} {table.name}." + _warning(host)
