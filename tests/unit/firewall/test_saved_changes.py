@@ -287,7 +287,10 @@ def test_enabling_a_file_that_flushes_is_proposed_with_what_it_throws_away() -> 
 
 def test_ufw_that_is_off_saves_nothing_here() -> None:
     """Its package's files are there on every such host."""
-    assert diff(save(), services=(service("ufw", active=False, enabled=True),)).sources == ()
+    files = {"/etc/ufw/before.rules": ("ufw", "*filter\nCOMMIT\n")}
+    for active, named in ((False, []), (True, ["ufw"])):
+        found = diff(save(), services=(service("ufw", active=active, enabled=True),), files=files)
+        assert [source.mechanism for source in found.sources] == named
 
 
 def test_nftables_that_is_not_in_use_wipes_nothing() -> None:
