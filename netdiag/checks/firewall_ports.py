@@ -8,7 +8,7 @@ import msgspec
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
-from netdiag.checks.flows import MOST_TRACED, Verdict, inbound, outbound, packet_to, verdict_of
+from netdiag.checks.flows import MOST_TRACED, Verdict, inbound, members_missing, outbound, packet_to, verdict_of
 from netdiag.checks.heal import remedy_for
 from netdiag.firewall.plain import Outcome
 from netdiag.firewall.saved_state import saved_state
@@ -47,6 +47,12 @@ def _inbound(ctx: Context) -> Iterator[Found]:
         return
     judged = [Judged(use=use, packet=packet, verdict=verdict_of(ctx, packet)) for use, packet in inbound(ctx)]
     yield from _told(ctx, "firewall.inbound", judged)
+    if members_missing(ctx):
+        yield ctx.unknown(
+            "firewall.inbound",
+            "other members: not known, give --peer ADDRESS for each of them",
+            "a worker is told the managers only, and its ingress network shows no peers",
+        )
 
 
 def _outbound(ctx: Context) -> Iterator[Found]:

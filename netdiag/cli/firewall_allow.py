@@ -98,7 +98,7 @@ def allow(
         else:
             answer = _applied(answer, wanted, asked, change_id, confirm_within)
         if not as_json:
-            click.echo("\n".join(result_lines(answer)))
+            click.echo("\n".join(result_lines(answer, columns())))
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
         sys.stdout.buffer.flush()
@@ -146,7 +146,7 @@ def _applied(answer: Allow, wanted: Wanted, options: Options, change_id: str, wi
             applied = True
             with Progress("following the packet again"):
                 after = again(LocalHost(), wanted, answer.before, now_s=time.time(), options=options)
-            for line in after_lines(answer.before, after):
+            for line in after_lines(answer.before, after, columns()):
                 click.echo(line, err=True)
             if same_place(answer.before, after):
                 change.undo()

@@ -14,7 +14,7 @@ from netdiag.firewall.allow_firewalld import is_firewallds_end, plan_firewalld
 from netdiag.firewall.allow_iptables import plan_iptables
 from netdiag.firewall.allow_nft import plan_nft
 from netdiag.firewall.allow_ufw import is_ufws_policy, plan_ufw
-from netdiag.firewall.around import Around
+from netdiag.firewall.around import Around, left_by
 from netdiag.firewall.flow import Flow, flow_of_trace
 from netdiag.model.facts import HOST, Backend
 from netdiag.model.firewall import FirewallRule, Owner
@@ -63,7 +63,8 @@ def unproven(trace: Trace) -> str:
 def _owner(trace: Trace, rule: FirewallRule, around: Around) -> Owner:
     """Whose verdict it is; a last word in a built-in chain belongs to the program whose chains stand before it."""
     if rule.owner is Owner.OPERATOR and rule.backend is not Backend.NFT_NATIVE:
-        if is_ufws_policy(rule, around):
+        left = left_by(trace, rule) if rule.policy is not None else None
+        if is_ufws_policy(rule, around) and (left is None or left.owner is Owner.UFW):
             return Owner.UFW
         if is_firewallds_end(trace, rule):
             return Owner.FIREWALLD
@@ -112,10 +113,6 @@ def _of_calico(_trace: Trace, rule: FirewallRule, _flow: Flow, _around: Around) 
     )
 
 
-def _of_ufw(_trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
-    return plan_ufw(rule, flow, around)
-
-
 def _unban(_trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
     """Ask fail2ban to let the address go."""
     jail = next(
@@ -150,7 +147,7 @@ _PLANNERS: Mapping[Owner, Callable[[Trace, FirewallRule, Flow, Around], Proposal
     Owner.SWARM: _in_front,
     Owner.CALICO: _of_calico,
     Owner.FIREWALLD: plan_firewalld,
-    Owner.UFW: _of_ufw,
+    Owner.UFW: plan_ufw,
     Owner.KUBE: _in_front,
     Owner.FAIL2BAN: _unban,
     Owner.PODMAN: _in_front,

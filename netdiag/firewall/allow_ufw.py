@@ -16,6 +16,7 @@ from netdiag.firewall.flow import Flow
 from netdiag.firewall.save_text import BUILT_IN
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.fix import Fix, Proposal
+from netdiag.model.trace import Trace
 from netdiag.shell import shell_text
 
 _CHAIN = re.compile(r"^ufw6?-(.+)$")
@@ -47,7 +48,7 @@ def is_ufws_policy(rule: FirewallRule, around: Around) -> bool:
     return chain is not None and any(word.startswith(("ufw-", "ufw6-")) for each in chain.rules for word in each.words)
 
 
-def plan_ufw(rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
+def plan_ufw(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
     """The rule for ufw, or the one before its own, or why there is none."""
     found = _CHAIN.match(rule.chain)
     part = found[1] if found is not None else "after-policy"
@@ -56,7 +57,7 @@ def plan_ufw(rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
         return Proposal(reason=f"{rule.chain} is none of the chains of ufw that netdiag knows")
     words = ufw_words(flow)
     if before or not words:
-        return _in_front(rule, flow, around, in_place=before)
+        return _in_front(trace, rule, flow, around, in_place=before)
     if _is_there(rule, flow, around):
         return Proposal(
             reason=f"ufw has this rule already, behind {rule.place()}: delete it"
@@ -79,7 +80,7 @@ def plan_ufw(rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
     )
 
 
-def _in_front(rule: FirewallRule, flow: Flow, around: Around, *, in_place: bool) -> Proposal:
+def _in_front(trace: Trace, rule: FirewallRule, flow: Flow, around: Around, *, in_place: bool) -> Proposal:
     """An accept in the chains of before.rules, which come before the user's."""
     six = "6" if rule.family == "ip6" else ""
     way = "forward" if flow.forwarded else "output" if flow.outward else "input"
@@ -92,7 +93,7 @@ def _in_front(rule: FirewallRule, flow: Flow, around: Around, *, in_place: bool)
         if chain is None:
             return Proposal(reason=f"ufw has no words for {flow.protocol} in its own rules, and no chain {name}")
         spot, behind = Spot(chain=name, number=number), "before the line COMMIT"
-    fix = fix_at(spot, rule, flow, around)
+    fix = fix_at(spot, rule, flow, around, trace)
     persist = (f"# in /etc/ufw/before{six}.rules, {behind}", f"#   {_line(spot, flow, around)}")
     return Proposal(fix=msgspec.structs.replace(fix, persist=persist))
 

@@ -53,6 +53,15 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
                 return read_save(rules.text).tables.get(rule.table, {}).get(chain)
         return None
 
+    def is_iptables(self, rule: FirewallRule) -> bool:
+        """Whether iptables-nft made the chain of a rule that is told in nft's words."""
+        return any(
+            rules.backend is Backend.IPTABLES_NFT
+            and nft_family(rules.family) == rule.family
+            and rule.chain in read_save(rules.text).tables.get(rule.table, {})
+            for rules in self.rule_sets
+        )
+
     def both_variants(self) -> bool:
         """Whether both iptables variants hold rules here."""
         return {Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY} <= {rules.backend for rules in self.rule_sets}
@@ -108,6 +117,33 @@ def call_sites(trace: Trace, rule: FirewallRule) -> tuple[TraceStep, ...]:
             sites.append(step)
             chain = at.chain
     return tuple(sites)
+
+
+def left_by(trace: Trace, policy: FirewallRule) -> FirewallRule | None:
+    """The rule by which the packet left a base chain before its end, for the policy; None where it passed all rules."""
+    for step in reversed(trace.path):
+        at = step.rule
+        if (at.backend, at.family, at.table, at.chain) == (
+            policy.backend,
+            policy.family,
+            policy.table,
+            policy.chain,
+        ) and at.policy is None:
+            return at if step.verdict in ("goto", "return") else None
+    return None
+
+
+def passed_untracked(trace: Trace) -> bool:
+    """Whether a rule kept the packet from connection tracking."""
+    return any(_untracks(step.rule) for step in trace.path)
+
+
+def _untracks(rule: FirewallRule) -> bool:
+    if rule.backend is Backend.NFT_NATIVE:
+        return "notrack" in _QUOTED.sub("", rule.text).split()
+    words = split_words(rule.text)
+    target = target_of(words)
+    return target == "NOTRACK" or (target == "CT" and "--notrack" in words)
 
 
 def is_block(chain: str) -> bool:

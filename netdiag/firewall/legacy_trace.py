@@ -85,7 +85,8 @@ def follow(events: Sequence[LegacyEvent], rules: Rules, namespace: str) -> Legac
         rule = rules.attributed(_rule(event, chain, saved, namespace, callers), callers, None)
         target = target_of(saved.words) if saved is not None else chain.policy or ""
         verdict = _verdict(target, saved, chains)
-        if verdict == _RETURN:
+        # From a base chain it leads to the policy.
+        if verdict == _RETURN and chain.policy is None:
             continue
         if verdict in ("jump", "goto"):
             calls[event.family, event.table, target] = rule

@@ -64,6 +64,8 @@ def compare(
         load=next((load for load in loads.loads if load.backend is Backend.NFT_NATIVE), None),
         sources=sources,
         identity=identity,
+        programs=saved_commands.programs_own(rules for rules in running if rules.backend is Backend.IPTABLES_NFT)
+        or any(saved_nft_changes.is_program_table(name) for _, name in read_tables(listing)),
     )
     rules = Host(
         running=tables,

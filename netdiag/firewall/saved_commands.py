@@ -7,14 +7,20 @@ would write theirs as well, and they would come back beside what the programs wr
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from netdiag.firewall.persist import DEBIAN, RED_HAT
-from netdiag.firewall.save_text import BUILT_IN, split_words
+from netdiag.firewall.owner import owner_of
+from netdiag.firewall.save_text import BUILT_IN, read_save, split_words
 from netdiag.firewall.saved_text import canonical
-from netdiag.model.facts import Backend, Identity
-from netdiag.model.firewall import FirewallRule
+from netdiag.model.facts import Backend, Identity, RuleSet
+from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.shell import shell_text
 
+DEBIAN = frozenset({"debian", "ubuntu", "raspbian", "linuxmint"})
+RED_HAT = frozenset({"rhel", "centos", "fedora", "rocky", "almalinux", "ol", "amzn"})
+"""Distributions by their ID in os-release, with what keeps iptables rules there."""
+MECHANISMS = dict.fromkeys(DEBIAN, "netfilter-persistent") | dict.fromkeys(RED_HAT, "iptables.service")
+"""What keeps iptables rules on a distribution."""
 FILES = {
     ("netfilter-persistent", 4): "/etc/iptables/rules.v4",
     ("netfilter-persistent", 6): "/etc/iptables/rules.v6",
@@ -22,10 +28,24 @@ FILES = {
     ("iptables.service", 6): "/etc/sysconfig/ip6tables",
 }
 """What the mechanisms that load whole tables read, by family."""
+_DO_NOT_SAVE = [f"iptables-persistent iptables-persistent/autosave_v{family} boolean false" for family in (4, 6)]
+"""What answers the package's question whether it is to save all that runs."""
 _WAYS = {way: way for way in ("input", "output", "forward")}
 _SIMPLE = re.compile(
     r"^(?:-s (?P<source>\S+) )?-p (?P<proto>tcp|udp) -m (?P=proto) --dport (?P<port>\d+) -j (?P<target>ACCEPT|DROP|REJECT)\b"
 )
+
+
+def programs_own(rule_sets: Iterable[RuleSet]) -> bool:
+    """Whether programs (Docker, kube-proxy, fail2ban, …) have rules among those of iptables that run."""
+    return any(
+        owner_of(chain.name, rule.text) not in (Owner.OPERATOR, Owner.NETDIAG)
+        for rules in rule_sets
+        if rules.backend in (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY)
+        for chains in read_save(rules.text).tables.values()
+        for chain in chains.values()
+        for rule in chain.rules
+    )
 
 
 def bring_back(rule: FirewallRule, plain: Backend | None) -> tuple[str, ...]:
@@ -140,12 +160,17 @@ def save_direct(rule: FirewallRule) -> tuple[str, ...]:
     return (shell_text([*head, *_body(rule)]),)
 
 
-def install_keeper(identity: Identity | None, rule: FirewallRule) -> tuple[tuple[str, ...], str]:
-    """What this distribution keeps iptables rules with: the commands that install it, and its file."""
+def install_keeper(identity: Identity | None, rule: FirewallRule, *, whole: bool) -> tuple[tuple[str, ...], str]:
+    """What this distribution keeps iptables rules with: the commands that install it, and its file.
+
+    ``whole``: all that runs may be saved; Debian's package would do that while it is installed.
+    """
     family = 6 if rule.family == "ip6" else 4
     distribution = identity.distribution_id if identity is not None else ""
     if distribution in DEBIAN:
-        return ("apt-get install iptables-persistent",), FILES["netfilter-persistent", family]
+        answers = shell_text(["printf", "%s\\n", *_DO_NOT_SAVE]) + " | debconf-set-selections"
+        install = "apt-get install iptables-persistent"
+        return (install,) if whole else (answers, install), FILES["netfilter-persistent", family]
     if distribution in RED_HAT:
         enable = f"systemctl enable {'ip6tables' if family == 6 else 'iptables'}"
         return ("dnf install iptables-services", enable), FILES["iptables.service", family]
@@ -188,7 +213,7 @@ def _append(path: str, *lines: str) -> str:
 
 def _sed_text(text: str) -> str:
     """A text for sed's commands i and a, which read escapes in it."""
-    return text.replace("\\", "\\\\")
+    return text.replace("\\", "\\\\").replace("\n", "\\\n")
 
 
 def _sed_pattern(text: str) -> str:

@@ -56,7 +56,8 @@ def sources_of(saved: FirewallSaved) -> Sources:
         # ufw's unit starts, and does nothing unless its own file says that it is on.
         if name == UFW and not active:
             enabled, evidence = False, service.evidence if service is not None else "/etc/ufw/ufw.conf is not there"
-        if files or active or enabled:
+        # Its package brings its files along: where it is off, they are nothing that anybody saved.
+        if (files and name != UFW) or active or enabled:
             found[name] = SavedSource(mechanism=name, files=files, active=active, enabled=enabled, evidence=evidence)
     second = boot.get("ip6tables")
     return Sources(by_name=found, ip6tables=second.enabled if second is not None else None)

@@ -158,18 +158,18 @@ def _steps(
 ) -> tuple[tuple[TraceStep, ...], tuple[tuple[FirewallRule, ...], ...]]:
     """Everything that had a say and is not ours; and, for each, who called its chain.
 
-    An event without a handle only says that a chain came to its end.
+    An event without a handle only says that a chain came to its end; a rule that leaves a base chain early has its say.
     """
     steps: list[TraceStep] = []
     called: list[tuple[FirewallRule, ...]] = []
     calls: dict[tuple[str, str, str], FirewallRule] = {}
     hook = ""
     for event in events:
-        if event.kind is TraceKind.RETURN or OWN_TABLE.fullmatch(event.table):
-            continue
-        if event.kind is TraceKind.RULE and event.handle is None:
+        if OWN_TABLE.fullmatch(event.table) or (event.kind is not TraceKind.POLICY and event.handle is None):
             continue
         chain = rules.chain(event)
+        if event.kind is TraceKind.RETURN and (chain is None or not chain.hook):
+            continue
         if chain is not None and chain.hook:
             hook = chain.hook
         callers = callers_of(event.family, event.table, event.chain, calls)

@@ -193,7 +193,7 @@ def confirm(change_id: str) -> tuple[str, ...]:
                 guard.send(msgspec.json.encode({"do": "keep"}))
                 said = _receive(guard, _COMMAND_S)
     except OSError as error:
-        raise UsageError(f"no change {change_id} waits to be confirmed here: {error.strerror or error}") from error
+        raise UsageError(f"no change {change_id} waits to be confirmed here") from error
     if said is None or said.state != "kept":
         raise UsageError(f"change {change_id} was not kept: it is taken back already, or this is not root")
     return tuple(said.problems)

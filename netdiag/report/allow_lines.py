@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from netdiag.model.fix import Allow, Fix
 from netdiag.model.trace import Trace, TraceVerdict
-from netdiag.report.trace_lines import doubt, verdict_lines
+from netdiag.report.trace_lines import doubt, verdict_lines, wrapped
 from netdiag.report.wording import to_paste, visible_line
 
 
@@ -22,27 +22,27 @@ def proposal_lines(answer: Allow, width: int) -> list[str]:
     """What was found, how sure that is, and what is proposed. A rule or command stands on one line, however long."""
     said = verdict_lines(answer.before, width)
     if answer.fix is not None:
-        said += _fix_lines(answer.fix)
+        said += _fix_lines(answer.fix, width)
     elif answer.before.verdict is TraceVerdict.ACCEPT:
         said += ["", "It is let through already: nothing is to be done."]
     elif answer.reason != answer.before.reason:
-        said += ["", f"No rule is proposed: {answer.reason}"]
+        said += ["", *wrapped(f"No rule is proposed: {answer.reason}", width)]
     else:
         said += ["", "No rule is proposed."]
     return [visible_line(line) for line in said]
 
 
-def _fix_lines(fix: Fix) -> list[str]:
-    said = ["", f"To let it through ({fix.place}):"]
+def _fix_lines(fix: Fix, width: int) -> list[str]:
+    said = ["", *wrapped(f"To let it through ({fix.place}):", width)]
     said += [f"  {to_paste(command.text)}" for command in fix.commands]
     said += ["", "Undo:", *(f"  {to_paste(command.text)}" for command in reversed(fix.undo))]
     said += ["", "To keep it:", *(f"  {to_paste(line)}" for line in fix.persist)] if fix.persist else []
-    said += ["", f"It lets through: {fix.covers} (risk: {fix.risk.value})"]
-    said += [f"  {note}" for note in fix.notes]
+    said += ["", *wrapped(f"It lets through: {fix.covers} (risk: {fix.risk.value})", width)]
+    said += [line for note in fix.notes for line in wrapped(note, width, indent=2)]
     return said
 
 
-def after_lines(before: Trace, after: Trace) -> list[str]:
+def after_lines(before: Trace, after: Trace, width: int) -> list[str]:
     """What the packet met with the rule in place."""
     said = [f"with the rule: {_verdict(before)} -> {_verdict(after)}"]
     decided = after.rule or after.policy
@@ -51,21 +51,21 @@ def after_lines(before: Trace, after: Trace) -> list[str]:
         if same_place(before, after):
             said.append("  the same rule decides: the change is of no use and is taken back")
     if after.reason:
-        said.append(f"  {after.reason}")
+        said += wrapped(after.reason, width, indent=2)
     return [visible_line(line) for line in said]
 
 
-def result_lines(answer: Allow) -> list[str]:
+def result_lines(answer: Allow, width: int) -> list[str]:
     """What became of the change."""
     if not answer.applied:
-        said = ["", f"Nothing is changed: {answer.reason}"]
+        said = ["", *wrapped(f"Nothing is changed: {answer.reason}", width)]
     else:
         verdict = _verdict(answer.after) if answer.after is not None else TraceVerdict.UNKNOWN.value
         if answer.kept:
             said = ["", f"Kept. The packet's verdict is now: {verdict}."]
         else:
             said = ["", f"Taken back. With the rule the packet's verdict was: {verdict}."]
-        said += [f"  {answer.reason}"] if answer.reason else []
+        said += wrapped(answer.reason, width, indent=2)
     return [visible_line(line) for line in said]
 
 

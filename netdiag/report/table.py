@@ -22,6 +22,7 @@ _STYLES = {State.OK: "green", State.WARN: "yellow", State.FAIL: "red", State.UNK
 _RISKS = {
     Risk.NONE: "Risk: none.",
     Risk.LOW: "Risk: low, it touches only what is named here.",
+    Risk.OPENS: "Risk: it lets in whoever is filled in, so fill in a peer and no network.",
     Risk.DISRUPTIVE: "Risk: it interrupts traffic or tasks that work now.",
 }
 _GROUPS = (

@@ -11,7 +11,7 @@ from netdiag.model.facts import HOST
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Endpoints, Rewrite, Trace, TracedPacket, TracePath, TraceStep
-from netdiag.report.wording import visible
+from netdiag.report.wording import visible_line
 
 _LEAST_WIDTH = 40
 
@@ -28,17 +28,17 @@ def lines(found: Trace, width: int) -> list[str]:
         said += ["", f"{found.elapsed_ms} ms from the packet to the rule ({found.level.value})"]
     elif not found.level.traces:
         said += ["", f"found out at the level {found.level.value} (netdiag facts level says what that costs)"]
-    return [visible(line) for line in said]
+    return [visible_line(line) for line in said]
 
 
 def verdict_lines(found: Trace, width: int) -> list[str]:
     """What became of the packet and how sure that is, what decided, and what the answer does not cover."""
-    said = _wrapped(f"{found.verdict.value.upper()}{doubt(found)}: {packet_line(found.packet)}", width)
+    said = wrapped(f"{found.verdict.value.upper()}{doubt(found)}: {packet_line(found.packet)}", width)
     decided = found.rule or found.policy
     if decided is not None:
         said += ["", *rule_lines(decided)]
     if found.reason:
-        said += ["", *_wrapped(found.reason, width, indent=2)]
+        said += ["", *wrapped(found.reason, width, indent=2)]
     return said
 
 
@@ -47,7 +47,8 @@ def doubt(found: Trace) -> str:
     return " (likely)" if found.confidence is Confidence.LIKELY else ""
 
 
-def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    """A sentence on lines of at most so many columns, apart from words that are longer."""
     margin = " " * indent
     return textwrap.wrap(
         text,
@@ -66,7 +67,7 @@ def rule_lines(rule: FirewallRule) -> list[str]:
     said = [f"  {rule.backend.value} {rule.family} {rule.place()}, owner {owner}{where}"]
     said += [f"    {rule.text}"] if rule.text else []
     said += [f"    called from {rule.call_site}"] if rule.call_site else []
-    return [visible(line) for line in said]
+    return [visible_line(line) for line in said]
 
 
 def packet_line(packet: TracedPacket) -> str:
@@ -90,7 +91,7 @@ def packet_line(packet: TracedPacket) -> str:
         if packet.protocol.isdigit()
         else packet.protocol
     )
-    return visible(f"{protocol} from {_place(ends, True)} to {_place(ends, False)}, {ways[packet.path]}{where}")
+    return visible_line(f"{protocol} from {_place(ends, True)} to {_place(ends, False)}, {ways[packet.path]}{where}")
 
 
 def _place(ends: Endpoints, source: bool) -> str:
@@ -105,7 +106,7 @@ def _rewrite(rewrite: Rewrite, width: int) -> list[str]:
         if _place(rewrite.before, source) != _place(rewrite.after, source)
     ]
     by = "" if rewrite.rule is None else f", by {rewrite.rule.place()}"
-    said = _wrapped("; ".join(parts) + by, width, indent=2)
+    said = wrapped("; ".join(parts) + by, width, indent=2)
     return said if rewrite.rule is None else [*said, f"      {rewrite.rule.text}"]
 
 

@@ -135,6 +135,16 @@ INET = ("nft add table inet guard", "nft 'add chain inet guard late { type filte
         ),
         pytest.param(("iptables -P INPUT DROP",), f"iptables -A INPUT {ACCEPT}", id="policy"),
         pytest.param(
+            ("iptables -N GUARD", "iptables -A INPUT -p tcp -g GUARD", "iptables -P INPUT DROP"),
+            f"iptables -I INPUT 1 {ACCEPT}",
+            id="policy behind a goto",
+        ),
+        pytest.param(
+            ("iptables -A INPUT -p udp -j ACCEPT", "iptables -A INPUT -p tcp -j RETURN", "iptables -P INPUT DROP"),
+            f"iptables -I INPUT 2 {ACCEPT}",
+            id="policy behind a RETURN",
+        ),
+        pytest.param(
             ("iptables -N CLOSED", "iptables -A INPUT -p tcp -j CLOSED", "iptables -A CLOSED -j REJECT"),
             f"iptables -I CLOSED 1 {ACCEPT}",
             id="called chain",
@@ -162,6 +172,25 @@ INET = ("nft add table inet guard", "nft 'add chain inet guard late { type filte
             (*INET, "nft 'chain inet guard late { policy drop ; }'"),
             "nft add rule inet guard late ip saddr 10.71.0.2 tcp dport 2377 accept comment",
             id="policy of nft",
+        ),
+        pytest.param(
+            (
+                *INET,
+                "nft add rule inet guard late tcp dport 2377 return",
+                "nft 'chain inet guard late { policy drop ; }'",
+            ),
+            "nft insert rule inet guard late handle HANDLE ip saddr 10.71.0.2 tcp dport 2377 accept comment",
+            id="policy of nft behind a return",
+        ),
+        pytest.param(
+            (
+                *INET,
+                "nft add chain inet guard sub",
+                "nft add rule inet guard late meta l4proto tcp goto sub",
+                "nft 'chain inet guard late { policy drop ; }'",
+            ),
+            "nft insert rule inet guard late handle HANDLE ip saddr 10.71.0.2 tcp dport 2377 accept comment",
+            id="policy of nft behind a goto",
         ),
         pytest.param(
             (

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from netdiag.checks.flows import MOST_TRACED, packet_to, to_trace
-from netdiag.model.engine import Cluster, Network
+from netdiag.model.engine import Cluster, Network, OverlayPeer
 from netdiag.model.facts import HOST, Backend, FirewallBoot, FirewallSaved, FirewallService, SavedRules
 from netdiag.model.firewall import Direction, FirewallRule, Owner
 from netdiag.model.level import Level
@@ -133,6 +133,30 @@ def test_members_know_each_other():
     lost = traced(worker, both("out", Direction.OUT, DROP, SITE))
     assert only("firewall.outbound", lost).answers[J] is Answer.NO
     assert only("firewall.outbound", lost).state is State.FAIL
+
+
+def worker_of(*peers, given=()):
+    named = tuple(OverlayPeer(name=address, address=address) for address in peers)
+    ingress = Network(id="i", name="ingress", driver="overlay", scope="swarm", ingress=True, peers=named)
+    there = engine(swarm=member(), networks=(ingress,))
+    return context(engine=there, firewall={HOST: (rules(""),)}, options={"peers": given})
+
+
+@pytest.mark.parametrize(
+    ("ctx", "known", "told"),
+    [
+        pytest.param(worker_of(OWN, OTHER), {MANAGER, OTHER}, False, id="gossip names them"),
+        pytest.param(worker_of(), {MANAGER}, True, id="gossip names nobody"),
+        pytest.param(worker_of(given=(OTHER,)), {OTHER}, False, id="given"),
+    ],
+)
+def test_a_worker_traces_whom_it_knows_and_says_where_that_may_not_be_all(ctx, known, told):
+    assert {one.source for one in to_trace(ctx) if one.direction is Direction.IN} == known
+    said = [
+        one for one in found("firewall.inbound", ctx) if one.summary.startswith("other members: not known, give --peer")
+    ]
+    assert [one.state for one in said] == [State.UNKNOWN] * told
+    assert all(not one.answers for one in said), "it is told, and is not the verdict"
 
 
 def test_nobody_known_is_left_to_the_rules_and_so_is_esp_that_leaves():

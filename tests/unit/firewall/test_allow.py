@@ -22,6 +22,7 @@ from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.model.level import Level
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Endpoints, Rewrite, Trace, TracedPacket, TracePath, TraceStep, TraceVerdict
+from netdiag.participant.change_words import is_allowed
 
 PEER, OWN, INSIDE = "192.0.2.21", "192.0.2.10", "172.17.0.2"
 NFT, LEGACY, NATIVE = Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY, Backend.NFT_NATIVE
@@ -261,6 +262,13 @@ def test_a_name_that_nft_would_read_as_more_is_not_put_into_a_command():
             assert "cannot name" in plan(trace(at, hook="input"), around()).reason
 
 
+def test_nfts_rules_are_not_written_into_iptables_chains():
+    at = native("tcp dport 2377 drop", table="filter", chain="INPUT", family="ip")
+    found = plan(trace(at, hook="input"), around(save("-A INPUT -j DROP")))
+    assert found.fix is None
+    assert "iptables" in found.reason
+
+
 DOCKER = """
 :FORWARD DROP
 -A FORWARD -j DOCKER-USER
@@ -347,6 +355,125 @@ def test_programs_chains_stay_as_they_are(traced, text, command):
 
 NAT = "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n"
 BOTH_WAYS = f"-p tcp -m conntrack --ctorigsrc {PEER} --ctorigdst {{}} --ctorigdstport {{}} -m comment --comment netdiag -j ACCEPT"
+
+
+def steps(*taken, **fields):
+    """A trace from rules with what each said; the last one decides."""
+    traced = trace(*(each for each, _ in taken), **fields)
+    said = [msgspec.structs.replace(step, verdict=word) for step, (_, word) in zip(traced.path, taken, strict=True)]
+    return msgspec.structs.replace(traced, path=tuple(said))
+
+
+GOTO, EMPTY_HANDED = rule("-A INPUT -p tcp -g guard", 3), rule("-A guard -p udp -j DROP", 1)
+UFW = ":INPUT DROP\n-A INPUT -p tcp -j RETURN\n-A INPUT -j ufw-before-input\n"
+
+
+@pytest.mark.parametrize(
+    ("traced", "sets", "command"),
+    [
+        pytest.param(
+            steps((GOTO, "goto"), (rule(":INPUT DROP"), "drop")), (), f"iptables -I INPUT 3 {FLOW}", id="goto"
+        ),
+        pytest.param(
+            steps((GOTO, "goto"), (rule("-A guard -j LOG", 2), "continue"), (rule(":INPUT DROP"), "drop")),
+            (),
+            f"iptables -I INPUT 3 {FLOW}",
+            id="goto, and a rule there had a say",
+        ),
+        pytest.param(
+            steps((rule("-A INPUT -p tcp -j RETURN", 2), "return"), (rule(":INPUT DROP"), "drop")),
+            (),
+            f"iptables -I INPUT 2 {FLOW}",
+            id="return",
+        ),
+        pytest.param(
+            steps((rule("-A INPUT -j CALLED", 2), "jump"), (rule(":INPUT DROP"), "drop")),
+            (),
+            f"iptables -A INPUT {FLOW}",
+            id="a jump comes back",
+        ),
+        pytest.param(
+            steps((rule("-A INPUT -p tcp -j RETURN", 1), "return"), (rule(":INPUT DROP"), "drop")),
+            (save(UFW),),
+            f"iptables -I INPUT 1 {FLOW}",
+            id="it never came to ufw's chains",
+        ),
+        pytest.param(
+            steps((rule("-A FORWARD -p tcp -j RETURN", 1), "return"), (rule(":FORWARD DROP"), "drop"), **FORWARDED),
+            (
+                save(
+                    DOCKER.replace(
+                        "-A FORWARD -j DOCKER-USER", "-A FORWARD -p tcp -j RETURN\n-A FORWARD -j DOCKER-USER"
+                    )
+                ),
+            ),
+            f"iptables -I FORWARD 1 {INSIDE_FLOW}",
+            id="it never came to the engine's chains",
+        ),
+        pytest.param(
+            trace(rule(":FORWARD DROP"), **FORWARDED),
+            (
+                save(
+                    DOCKER.replace(
+                        "-A DOCKER-USER -s 198.51.100.7/32 -j DROP",
+                        "-A DOCKER-USER -p tcp -g MINE\n-A MINE -p udp -j DROP",
+                    )
+                ),
+            ),
+            f"iptables -I DOCKER-USER 1 {INSIDE_FLOW}",
+            id="a goto in the engine's chain for operators",
+        ),
+        pytest.param(
+            steps((native("tcp dport 2377 return"), "return"), (native("", policy="drop"), "drop"), hook="input"),
+            (),
+            f"nft insert rule inet guard late handle 7 ip saddr {PEER} tcp dport 2377 accept comment '\"netdiag-ab12\"'",
+            id="nft",
+        ),
+    ],
+)
+def test_a_policy_that_was_come_to_before_the_chains_end(traced, sets, command):
+    """What is added at the end of the chain is never come to."""
+    found = plan(traced, around(*sets))
+    assert texts(found)[0] == [command]
+
+
+NOTRACK = rule("-A PREROUTING -p tcp -j CT --notrack", 1, "raw")
+
+
+@pytest.mark.parametrize(
+    "untracks",
+    [
+        NOTRACK,
+        rule("-A PREROUTING -j NOTRACK", 1, "raw", LEGACY),
+        native('iifname "eth0" notrack', chain="first"),
+    ],
+)
+def test_a_forwarded_flow_that_is_not_tracked_is_let_through_both_ways(untracks):
+    traced = steps(
+        (untracks, "continue"), (rule("-A FORWARD -p tcp --dport 80 -j DROP", 2), "drop"), hook="forward", **FORWARDED
+    )
+    found = plan(traced, around(save("-A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT")))
+    back = f"-s {INSIDE} -d {PEER} -p tcp --sport 80 -m comment --comment netdiag -j ACCEPT"
+    assert texts(found) == [
+        [f"iptables -I FORWARD 2 {INSIDE_FLOW}", f"iptables -I FORWARD 2 {back}"],
+        [f"iptables -D FORWARD {INSIDE_FLOW}", f"iptables -D FORWARD {back}"],
+    ]
+    assert "two rules, one for each direction" in found.fix.notes[0]
+    signed = plan(traced, around(mark="netdiag-ab12")).fix
+    assert all(is_allowed(list(each.argv)) for each in (*signed.commands, *signed.undo))
+
+
+def test_nfts_rules_for_both_ways_have_comments_of_their_own():
+    traced = steps((NOTRACK, "continue"), (native("drop"), "drop"), hook="forward", **FORWARDED)
+    found = plan(traced, around())
+    where = "nft insert rule inet guard late handle 7"
+    assert texts(found)[0] == [
+        f"{where} ip saddr {PEER} ip daddr {INSIDE} tcp dport 80 accept comment '\"netdiag-ab12\"'",
+        f"{where} ip saddr {INSIDE} ip daddr {PEER} tcp sport 80 accept comment '\"netdiag-ab12-answers\"'",
+    ]
+    assert [each.comment for each in found.fix.undo] == ["netdiag-ab12", "netdiag-ab12-answers"]
+    for each in (*found.fix.commands, *found.fix.undo):
+        assert is_allowed(list(each.argv), each.comment)
 
 
 def with_nat(text):

@@ -250,7 +250,7 @@ def test_only_root_confirms(host):
 
 
 def test_nobody_else_to_confirm():
-    with pytest.raises(UsageError, match="no change nonesuch waits to be confirmed here: Connection refused"):
+    with pytest.raises(UsageError, match=r"no change nonesuch waits to be confirmed here$"):
         confirm("nonesuch")
 
 

@@ -40,6 +40,15 @@ def test_one_group_says_its_command_and_meaning_once():
     assert "  … and 3 more (--output json has all)" in text
 
 
+def test_what_several_rules_have_in_common_is_said_once():
+    """Two tables, so two sentences; each stands once, below its rules."""
+    said = ("No file has the table one.", "No file has the table two.")
+    found = document(*(change(rule=rule(number), meaning=said[number > 2]) for number in range(1, 6)))
+    text = lines(found)
+    assert [sum(line.strip() == each for line in text) for each in said] == [1, 1]
+    assert text.index(f"    {said[0]}") < next(number for number, line in enumerate(text) if "rule 3" in line)
+
+
 def test_moments_and_kinds_have_headings_of_their_own():
     wiped = change(ChangeKind.WIPES, When.RELOAD, "nftables.service", file="", setting="table ip docker-bridges")
     lost = change(mechanism="none", file="", rule=rule(1))
