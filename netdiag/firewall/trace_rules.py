@@ -56,6 +56,11 @@ class Rules:
         """The legacy tables in words, such as "ip filter"."""
         return tuple(" ".join(each) for each in self.legacy)
 
+    def legacy_tables_of(self, *, six: bool | None) -> tuple[str, ...]:
+        """Those of one family; all of them where it is not known."""
+        family = None if six is None else "ip6" if six else "ip"
+        return tuple(" ".join(each) for each in self.legacy if family in (None, each[0]))
+
     def watches_egress(self) -> bool:
         """Whether anybody has a chain at a device's egress hook."""
         return any(chain.hook == "egress" for chain in self._listing.values())

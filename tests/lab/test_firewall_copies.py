@@ -217,3 +217,23 @@ def test_a_bridge_knows_afterwards_what_it_knew_before(bridge, forget):
     speak(bridge, "p1")
     guard(bridge, f"ether saddr {mac(bridge, 'p1')} drop")
     assert answer(bridge, *words, "--src", "198.51.100.99", code=1)["rule"]["number"] == 1
+
+
+def test_a_packet_and_what_a_rule_sends_elsewhere_besides_it(pair_lab):
+    """A clone (TEE, dup) that came through says nothing of the packet itself."""
+    host, peer = pair_lab.host("one"), pair_lab.host("two")
+    for tee, way, words in (
+        ("PREROUTING", "INPUT", ("--src", peer.address)),
+        ("OUTPUT", "OUTPUT", ("--path", "out", "--dst", peer.address)),
+    ):
+        clone = ["-t", "mangle", "-A", tee, "-p", "tcp", "--dport", "9000", "-j", "TEE", "--gateway", peer.address]
+        drop = ["-A", way, "-p", "tcp", "--dport", "9000", "-j", "DROP"]
+        host.exec(["iptables", *clone])
+        try:
+            assert answer(host, *words, "--dport", "9000", code=0)["nat"] == []
+            host.exec(["iptables", *drop])
+            found = answer(host, *words, "--dport", "9000", code=1)
+            assert (found["verdict"], found["rule"]["chain"], found["confidence"]) == ("drop", way, "proven")
+            assert {step["hook"] for step in found["path"]} <= {"prerouting", "input", "output"}
+        finally:
+            host.exec(["nft", "flush", "ruleset"])
