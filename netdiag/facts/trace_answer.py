@@ -9,6 +9,7 @@ import msgspec
 
 from netdiag.facts.legacy_events import decode_legacy
 from netdiag.facts.trace_events import decode_trace
+from netdiag.facts.trace_surroundings import Suspects
 from netdiag.firewall.legacy_trace import follow
 from netdiag.firewall.trace import Resolved, resolve
 from netdiag.firewall.trace_copies import resolve_copies, ways_of, without_clones
@@ -27,7 +28,7 @@ def read_answer(
     links: Sequence[Link],
     *,
     port: str = "",
-    suspects: Sequence[str] = (),
+    suspects: Suspects | None = None,
     waited: bool = False,
 ) -> tuple[Resolved, tuple[TraceEvent, ...]]:
     """What became of the packet, and nft's events.
@@ -38,7 +39,7 @@ def read_answer(
         packet: What was sent.
         links: The namespace's devices.
         port: The port of a bridge by which it should leave (`netdiag.facts.trace_request.port_of`).
-        suspects: As for `netdiag.firewall.trace.resolve`.
+        suspects: What could lose it outside the filters.
         waited: The packet was somebody else's.
     """
     events = decode_trace(data["messages"])
@@ -57,7 +58,8 @@ def read_answer(
             lost=data["lost"] or bool(events.error),
             bridges=bridges,
             waited=waited,
-            suspects=suspects,
+            suspects=suspects.always if suspects is not None else (),
+            forwarded_suspects=suspects.forwarded if suspects is not None else (),
             legacy_reports=reports is not None,
         )
         if reports is None:

@@ -54,6 +54,7 @@ def resolve(
     bridges: Collection[int] = (),
     waited: bool = False,
     suspects: Sequence[str] = (),
+    forwarded_suspects: Sequence[str] = (),
     legacy_reports: bool = False,
 ) -> Resolved:
     """Say what became of the packet, and which rule or policy decided.
@@ -67,6 +68,7 @@ def resolve(
         bridges: Interface indexes of the namespace's bridges.
         waited: The packet was somebody else's, so that our last chain let it go on.
         suspects: What of this host could lose such a packet outside its filters, in words.
+        forwarded_suspects: The same for one that goes on to somebody else, or was given another destination.
         legacy_reports: Legacy chains were listened to as well (`netdiag.firewall.trace_variants.join` has the rest).
     """
     steps, callers = _steps(events, rules)
@@ -92,6 +94,8 @@ def resolve(
         elif _rejects(last.rule):
             verdict = TraceVerdict.REJECT
         return _replace(found, verdict=verdict, decided=last, reason=reason)
+    if path is TracePath.FORWARD or (found.nat and _destination(found) != found.nat[0].before.destination):
+        suspects = (*forwarded_suspects, *suspects)
     silent = () if legacy_reports else rules.legacy_tables_of(six=_is_six(found))
     return _replace(
         found,

@@ -14,11 +14,11 @@ from netdiag.facts.level import features_needed, judge
 from netdiag.facts.namespace_names import of_container, of_namespace
 from netdiag.facts.trace_answer import made, read_answer
 from netdiag.facts.trace_here import namespace_of
-from netdiag.facts.trace_plan import gather_packet
+from netdiag.facts.trace_plan import Unroutable, at_port, gather_packet
 from netdiag.facts.trace_request import port_of, request_of, watch_request
 from netdiag.facts.trace_rules import gather_rules
-from netdiag.facts.trace_surroundings import gather_surroundings, gather_suspects
-from netdiag.facts.trace_wanted import Wanted
+from netdiag.facts.trace_surroundings import Suspects, gather_surroundings, gather_suspects
+from netdiag.facts.trace_wanted import Wanted, checked
 from netdiag.firewall.trace import Resolved, with_names
 from netdiag.firewall.trace_agreed import agreed
 from netdiag.firewall.trace_rules import Rules
@@ -106,11 +106,20 @@ class _Tracer:
         self._options = options
 
     def send(self, wait_ms: int) -> Trace:
-        packet = drive(gather_packet(self._wanted, self._facts), self._carrier)
+        try:
+            packet = drive(gather_packet(self._wanted, self._facts), self._carrier)
+        except Unroutable as error:
+            return _unknown(str(error), _described(checked(self._wanted)), self._level)
         if not self._level.traces:
             found = UNTRACED[self._level](self._carrier, packet, self._facts, self._options)
             return made(found, packet, None, self._level)
         rules, hidden = self._rules()
+        packet, why = at_port(packet, self._facts, rules)
+        if why:
+            self._look_everywhere()
+            packet, why = at_port(packet, self._facts, rules)
+            if why:
+                return _unknown(why, packet, self._level)
         suspects = drive(gather_suspects(packet, self._facts), self._carrier)
         (answer,) = self._carrier.ask(
             [
@@ -135,9 +144,16 @@ class _Tracer:
             return _untraced(answer, packet, self._level)
         if not answer.data["messages"]:
             reason = f"no such packet was seen within {wait_s:g} s"
-            nothing = Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=(), reason=reason)
-            return made(nothing, packet, None, self._level)
-        return self._answered(answer.data, packet, rules, hidden, waited=True, suspects=())
+            return _unknown(reason, packet, self._level)
+        return self._answered(answer.data, packet, rules, hidden, waited=True, suspects=Suspects())
+
+    def _look_everywhere(self) -> None:
+        """Read the devices and addresses of all namespaces: they tell who is behind which port or address."""
+        if self._facts.namespaces.value is None:
+            found = collect(self._carrier, ("namespaces",), now_s=self._now_s, options=self._options)
+            self._facts = msgspec.structs.replace(self._facts, namespaces=found.namespaces)
+        context = Context(options=self._options, kernel=self._facts.kernel.value)
+        self._facts = drive(gather_surroundings(self._wanted, self._facts, context, everywhere=True), self._carrier)
 
     def _may_hear_legacy(self) -> bool:
         """Whether legacy chains can be listened to without loading a module that may not be loaded."""
@@ -169,7 +185,7 @@ class _Tracer:
         hidden: Absence | None,
         *,
         waited: bool,
-        suspects: tuple[str, ...],
+        suspects: Suspects,
     ) -> Trace:
         start_s = time.monotonic()
         links = (self._facts.links.value or {}).get(packet.namespace, ())
@@ -255,4 +271,8 @@ def _untraced(answer: Answer, packet: TracedPacket, level: Level) -> Trace:
     if answer.error is not None and answer.error.kind in _UNUSABLE:
         raise UsageError(answer.error.text)
     reason = answer.error.text if answer.error is not None else "no answer"
+    return _unknown(reason, packet, level)
+
+
+def _unknown(reason: str, packet: TracedPacket, level: Level) -> Trace:
     return made(Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=(), reason=reason), packet, None, level)

@@ -200,7 +200,7 @@ def is_local(flow: packets.Flow) -> bool:
     """Whether the destination is an address of this namespace."""
     with socket.socket(socket.AF_INET6 if flow.six else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
-            sock.bind((flow.destination, 0))
+            sock.bind(flow.place(flow.destination, 0))
         except OSError:
             return False
     return True
