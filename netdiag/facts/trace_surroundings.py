@@ -8,11 +8,12 @@ import msgspec
 
 from netdiag.facts.context import Context, texts, within
 from netdiag.facts.rounds import together
+from netdiag.facts.route_lookup import gather_lookup
 from netdiag.facts.tables import gather_addresses, gather_fdb, gather_links, gather_neighbours
-from netdiag.facts.trace_here import Here, namespace_of
+from netdiag.facts.trace_here import Here, is_link_local, namespace_of
 from netdiag.facts.trace_wanted import Wanted
 from netdiag.model.facts import Facts
-from netdiag.model.trace import TracedPacket, TracePath
+from netdiag.model.trace import Trace, TracedPacket, TracePath, TraceVerdict
 from netdiag.model.wire import Gather, Request
 
 
@@ -68,6 +69,25 @@ def gather_suspects(packet: TracedPacket, facts: Facts) -> Gather[Suspects]:
         kind = "strict" if strictest == 1 else "loose"
         always = (f"the reverse path filter of {device} is {kind} ({strictest})",)
     return Suspects(always + _programs(packet, facts), forwarded)
+
+
+_ANSWERED = ("tcp", "udp", "icmp", "icmpv6")
+
+
+def gather_answer_route(found: Trace, netns: str) -> Gather[Trace]:
+    """The answer of a trace with what it does not cover: the way back of what would be answered.
+
+    No answer can be sent here that connection tracking takes for one, so only its route is looked up, by its destination.
+    """
+    packet = found.packet
+    if found.verdict is not TraceVerdict.ACCEPT or packet.path is not TracePath.IN or packet.protocol not in _ANSWERED:
+        return found
+    said = "only this packet was followed, not its answer"
+    if not is_link_local(packet.source):
+        absent = (yield from gather_lookup(packet.source, netns)).route.absent
+        if absent is not None:
+            said = f"an answer does not come back: {absent.text}"
+    return msgspec.structs.replace(found, reason="; ".join(filter(None, (found.reason, said))))
 
 
 def _programs(packet: TracedPacket, facts: Facts) -> tuple[str, ...]:

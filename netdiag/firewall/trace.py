@@ -94,7 +94,8 @@ def resolve(
         elif _rejects(last.rule):
             verdict = TraceVerdict.REJECT
         return _replace(found, verdict=verdict, decided=last, reason=reason)
-    if path is TracePath.FORWARD or (found.nat and _destination(found) != found.nat[0].before.destination):
+    # A packet that was lost on its way to a new destination never told that one.
+    if path is TracePath.FORWARD or any(_translates(step.rule) for step in steps):
         suspects = (*forwarded_suspects, *suspects)
     silent = () if legacy_reports else rules.legacy_tables_of(six=_is_six(found))
     return _replace(

@@ -14,10 +14,11 @@ from netdiag.facts.level import features_needed, judge
 from netdiag.facts.namespace_names import of_container, of_namespace
 from netdiag.facts.trace_answer import made, read_answer
 from netdiag.facts.trace_here import namespace_of
+from netdiag.facts.trace_onward import doubted, inside, joined, sent_on
 from netdiag.facts.trace_plan import Unroutable, at_port, gather_packet
 from netdiag.facts.trace_request import port_of, request_of, watch_request
 from netdiag.facts.trace_rules import gather_rules
-from netdiag.facts.trace_surroundings import Suspects, gather_surroundings, gather_suspects
+from netdiag.facts.trace_surroundings import Suspects, gather_answer_route, gather_surroundings, gather_suspects
 from netdiag.facts.trace_wanted import Wanted, checked
 from netdiag.firewall.trace import Resolved, with_names
 from netdiag.firewall.trace_agreed import agreed
@@ -62,7 +63,10 @@ def trace(
     Raises UsageError when the packet cannot be made, a module would have to be loaded, or the host does not allow the
     level.
     """
-    return _Tracer(carrier, wanted, now_s, options, forced).send(wait_ms)
+    tracer = _Tracer(carrier, wanted, now_s, options, forced)
+    found = tracer.send(wait_ms)
+    beyond = tracer.beyond(found, wait_ms)
+    return drive(gather_answer_route(beyond, tracer.path_of_namespace()), carrier)
 
 
 def watch(
@@ -95,6 +99,7 @@ class _Tracer:
         self._carrier = carrier
         self._now_s = now_s
         self._wanted = wanted
+        self._forced = forced
         sections = ["identity", "kernel"]
         if wanted.namespace != HOST or wanted.path is TracePath.FORWARD:
             sections.append("namespaces")
@@ -146,6 +151,25 @@ class _Tracer:
             reason = f"no such packet was seen within {wait_s:g} s"
             return _unknown(reason, packet, self._level)
         return self._answered(answer.data, packet, rules, hidden, waited=True, suspects=Suspects())
+
+    def beyond(self, found: Trace, wait_ms: int) -> Trace:
+        """The answer with what the container's filters say that a rule sends the packet to."""
+        after = sent_on(found, self._facts)
+        if after is None:
+            return found
+        self._look_everywhere()
+        wanted = inside(found, after, self._facts)
+        if wanted is None:
+            return doubted(found, "no container of this host is known to have that address")
+        try:
+            there = _Tracer(self._carrier, wanted, self._now_s, self._options, self._forced).send(wait_ms)
+        except UsageError as error:
+            return doubted(found, f"{wanted.namespace} has it, and a packet cannot be followed in there: {error}")
+        return joined(found, there)
+
+    def path_of_namespace(self) -> str:
+        """The path of the namespace that the trace is made in; empty for the host's own."""
+        return namespace_of(self._facts, self._wanted.namespace).path
 
     def _look_everywhere(self) -> None:
         """Read the devices and addresses of all namespaces: they tell who is behind which port or address."""

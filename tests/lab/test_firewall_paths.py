@@ -161,8 +161,14 @@ def test_inside_a_container(manager):
         assert (rule["namespace"], rule["chain"], rule["number"]) == ("container:web", "INPUT", 1)
         identity = manager.exec(["docker", "inspect", "-f", "{{.Id}}", "web"]).stdout[:12]
         assert answer(manager, "--container", identity, "--dport", "80", code=1)["rule"] == {**rule}
-        # The host's own filters never see what is inside.
+        # The host's own filters never see what is inside; but a published port ends there, and so does its trace.
         assert answer(manager, "--dport", "80", code=0)["rule"] is None
+        found = answer(manager, "--dport", "8080", code=1)
+        assert (found["verdict"], found["confidence"], found["packet"]["namespace"]) == ("drop", "proven", "host")
+        assert (found["rule"]["namespace"], found["rule"]["chain"]) == ("container:web", "INPUT")
+        assert {"host", "container:web"} == {step["rule"]["namespace"] for step in found["path"]}
+        result = manager.exec(["netdiag", "firewall", "allow", "--src", "10.71.0.2", "--dport", "8080"], check=False)
+        assert (result.returncode, "the rule stands in container:web" in result.stdout) == (1, True), result.stdout
     finally:
         manager.exec([*inside, "iptables", "-F", "INPUT"])
 
@@ -176,6 +182,42 @@ def test_forwarding_that_is_switched_off_is_suspected(manager):
         assert (found["confidence"], found["rule"]) == ("possible", None)
     finally:
         manager.exec(["sysctl", "-qw", "net.ipv4.conf.eth0.forwarding=1"])
+
+
+def test_what_would_lose_a_packet_behind_a_published_port(manager):
+    manager.exec(["sysctl", "-qw", "net.ipv4.conf.eth0.forwarding=0"])
+    try:
+        assert "net.ipv4.conf.eth0.forwarding is 0" in answer(manager, "--dport", "8080", code=3)["reason"]
+    finally:
+        manager.exec(["sysctl", "-qw", "net.ipv4.conf.eth0.forwarding=1"])
+
+
+def test_the_way_back_of_an_answer(manager):
+    assert answer(manager, "--dport", "22", code=0)["reason"] == "only this packet was followed, not its answer"
+    manager.exec(["ip", "route", "add", "blackhole", "10.71.0.77/32"])
+    try:
+        found = answer(manager, "--in", "eth0", "--src", "10.71.0.77", "--dst", "10.71.0.1", "--dport", "22", code=0)
+        assert "an answer does not come back: route lookup for 10.71.0.77: a blackhole route" in found["reason"]
+        assert found["confidence"] == "proven"
+    finally:
+        manager.exec(["ip", "route", "del", "blackhole", "10.71.0.77/32"])
+
+
+def test_a_bridge_of_the_engine_named_as_the_device(manager, added):
+    """Chains of the family bridge stand between two containers, and only a packet at a port meets them."""
+    manager.exec(["docker", "run", "-d", "--rm", "--name", "other", "netdiag/busybox:lab", "sleep", "100000"])
+    try:
+        ends = [address(manager, name, "bridge") for name in ("other", "web")]
+        words = ("--path", "forward", "--in", "docker0", "--src", ends[0], "--dst", ends[1], "--dport", "9000")
+        assert answer(manager, *words, code=0)["confidence"] == "proven"
+        added("nft add table bridge guard", "nft delete table bridge guard")
+        manager.exec(["nft", "add chain bridge guard f { type filter hook forward priority 0 ; }"])
+        manager.exec(["nft", "add rule bridge guard f tcp dport 9000 drop"])
+        assert answer(manager, *words, code=1)["rule"]["family"] == "bridge"
+        host = ("--in", "docker0", "--src", ends[0], "--dst", "10.71.0.1", "--dport", "22")
+        assert answer(manager, *host, code=0)["packet"]["in_device"].startswith("veth")
+    finally:
+        manager.exec(["docker", "rm", "-f", "other"])
 
 
 SEND = "import socket; s = socket.socket(2, 2)\nfor port in (4, 5): s.sendto(b'real', ('10.71.0.1', port))"
