@@ -25,6 +25,7 @@ from netdiag.facts.trace_surroundings import Suspects, gather_suspects
 from netdiag.facts.trace_wanted import PORTS, Wanted, named
 from netdiag.firewall.trace import with_names
 from netdiag.firewall.trace_agreed import agreed
+from netdiag.firewall.trace_memory import remembering
 from netdiag.firewall.trace_rules import Rules
 from netdiag.model.facts import HOST, Facts, RuleSet, Section
 from netdiag.model.firewall import Direction, Packet
@@ -144,6 +145,9 @@ def _planned(packet: Packet, facts: Facts) -> Gather[TracedPacket | str]:
 
 def _met(plan: TracedPacket, facts: Facts, rules: Rules) -> TracedPacket | str:
     """The packet where this host's chains meet it, or why it is better not sent."""
+    rule = remembering(rules, plan)
+    if rule:
+        return f"this rule would remember the peer as if it had sent the packet: {rule}"
     placed, why = at_port(plan, facts, rules)
     return why or placed
 

@@ -22,6 +22,7 @@ from netdiag.facts.trace_surroundings import Suspects, gather_answer_route, gath
 from netdiag.facts.trace_wanted import Wanted, checked
 from netdiag.firewall.trace import Resolved, with_names
 from netdiag.firewall.trace_agreed import agreed
+from netdiag.firewall.trace_memory import looking_inside, remembering
 from netdiag.firewall.trace_rules import Rules
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
@@ -116,9 +117,12 @@ class _Tracer:
         except Unroutable as error:
             return _unknown(str(error), _described(checked(self._wanted)), self._level)
         if not self._level.traces:
+            if self._level is not Level.FACTS:  # which sends nothing
+                self._spare(packet, self._rules()[0])
             found = UNTRACED[self._level](self._carrier, packet, self._facts, self._options)
             return made(found, packet, None, self._level)
         rules, hidden = self._rules()
+        self._spare(packet, rules)
         packet, why = at_port(packet, self._facts, rules)
         if why:
             self._look_everywhere()
@@ -151,6 +155,12 @@ class _Tracer:
             reason = f"no such packet was seen within {wait_s:g} s"
             return _unknown(reason, packet, self._level)
         return self._answered(answer.data, packet, rules, hidden, waited=True, suspects=Suspects())
+
+    def _spare(self, packet: TracedPacket, rules: Rules) -> None:
+        """Raise UsageError where a rule would remember the packet's peer, who never sent it."""
+        rule = "" if self._options.let_remember else remembering(rules, packet)
+        if rule:
+            raise UsageError(f"a rule would remember this packet's addresses (--let-remember goes on): {rule}")
 
     def beyond(self, found: Trace, wait_ms: int) -> Trace:
         """The answer with what the container's filters say that a rule sends the packet to."""
@@ -238,6 +248,10 @@ class _Tracer:
             and not resolved.decided.rule.text
         ):
             resolved = msgspec.structs.replace(resolved, reason=hidden.text)
+        looks = looking_inside(rules, packet) if resolved.verdict is TraceVerdict.ACCEPT else ""
+        if looks:
+            said = f"the packet carries no payload, and this rule looks into one: {looks}"
+            resolved = msgspec.structs.replace(resolved, reason="; ".join(filter(None, (resolved.reason, said))))
         resolved = self._named(resolved, rules)
         return made(resolved, packet, elapsed_ms, self._level)
 

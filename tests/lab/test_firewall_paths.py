@@ -220,6 +220,30 @@ def test_a_bridge_of_the_engine_named_as_the_device(manager, added):
         manager.exec(["docker", "rm", "-f", "other"])
 
 
+def test_a_rule_that_remembers_is_not_met_unasked(manager, added):
+    """A peer that never sent anything must not be banned for it."""
+    rule = "INPUT -p tcp -m tcp --dport 9000 -m recent --set --name bad --mask 255.255.255.255 --rsource"
+    words = ("--src", "10.71.0.2", "--dport", "9000")
+    added(f"iptables -A {rule}", f"iptables -D {rule}")
+    said = refused(manager, *words)
+    assert f"--let-remember goes on): filter INPUT rule 1: -A {rule}" in said
+    assert said.count("\n") == 0
+    assert answer(manager, "--src", "10.71.0.2", "--dport", "9001", code=0)["verdict"] == "accept"
+    assert manager.exec(["cat", "/proc/net/xt_recent/bad"]).stdout == ""
+    allow = manager.exec(["netdiag", "firewall", "allow", *words], check=False)
+    assert (allow.returncode, "--let-remember" in allow.stderr) == (2, True)
+    answer(manager, *words, "--let-remember", code=0)
+    assert "src=10.71.0.2" in manager.exec(["cat", "/proc/net/xt_recent/bad"]).stdout
+
+
+def test_a_rule_that_looks_into_the_payload_saw_none(manager, added):
+    added("nft add table inet look", "nft delete table inet look")
+    manager.exec(["nft", "add chain inet look in { type filter hook input priority 0 ; }"])
+    manager.exec(["nft", "add rule inet look in tcp dport 9000 @th,160,32 0x47455420 drop"])
+    found = answer(manager, "--dport", "9000", code=0)
+    assert "carries no payload, and this rule looks into one: look in rule 1:" in found["reason"]
+
+
 SEND = "import socket; s = socket.socket(2, 2)\nfor port in (4, 5): s.sendto(b'real', ('10.71.0.1', port))"
 
 
