@@ -267,6 +267,11 @@ def test_what_the_operator_named_may_be_reached(hosts, listening):
     ) == ["ok"]
 
 
+def works(host):
+    """Whether a trace has its table there."""
+    return "netdiag" in host.exec(["nft", "list", "tables"]).stdout
+
+
 def test_a_killed_side_leaves_nothing(hosts):
     """kill -9 of either side at random moments: no socket, rule, device, process or file is left on any host."""
     one, two = hosts
@@ -288,10 +293,9 @@ def test_a_killed_side_leaves_nothing(hosts):
         peer = asks(two, server.where, server.key, requests, STAY_S="3")
         time.sleep(chance.uniform(0.0, 2.5))  # the moment is the point of the test
         if number % 3 == 0:  # at least some while it works, however slow the machine is
-            working = lambda: "netdiag" in one.exec(["nft", "list", "tables"]).stdout  # noqa: E731
             with contextlib.suppress(LabError):
-                until(lambda: working() or peer.poll() is not None, 10, "a trace at work")
-        reached.add("netdiag" in one.exec(["nft", "list", "tables"]).stdout)
+                until(lambda asked=peer: works(one) or asked.poll() is not None, 10, "a trace at work")
+        reached.add(works(one))
         victim, other = (server.process, peer) if number % 2 else (peer, server.process)
         end_group(victim)
         if other is server.process and "has proven" not in stderr_so_far(other):
