@@ -280,11 +280,19 @@ def test_a_killed_side_leaves_nothing(hosts):
     chance = random.Random(4)
     trace = {"path": "in", "src": two.address, "dst": one.address, "proto": "tcp", "dport": 9000, "in_device": "eth0"}
     requests = [
-        ("firewall-trace", {**trace, "may_load": True}),
+        ("firewall-trace", {**trace, "may_load": True, "level": "owned-trace"}),
         ("capture-start", {"points": [flow("eth0", one.address, two.address)], "seconds": 60}),
         (
             "firewall-watch",
-            {"path": "in", "src": two.address, "dport": 9001, "wait_ms": 3000, "may_load": True, "devices": ["eth0"]},
+            {
+                "path": "in",
+                "src": two.address,
+                "dport": 9001,
+                "wait_ms": 3000,
+                "may_load": True,
+                "devices": ["eth0"],
+                "level": "owned-trace",
+            },
         ),
     ]
     reached = set()
