@@ -287,10 +287,6 @@ def test_a_killed_side_leaves_nothing(hosts):
         server = Listening(one, "--peer", two.address, "--port", "4449", "--for", "60")
         peer = asks(two, server.where, server.key, requests, STAY_S="3")
         time.sleep(chance.uniform(0.0, 2.5))  # the moment is the point of the test
-        if number % 3 == 0:  # at least some while it works, however slow the machine is
-            working = lambda: "netdiag" in one.exec(["nft", "list", "tables"]).stdout  # noqa: E731
-            with contextlib.suppress(LabError):
-                until(lambda: working() or peer.poll() is not None, 10, "a trace at work")
         reached.add("netdiag" in one.exec(["nft", "list", "tables"]).stdout)
         victim, other = (server.process, peer) if number % 2 else (peer, server.process)
         end_group(victim)
