@@ -37,21 +37,21 @@ def tell_story(tell: Tell, *, name: str = "demo", columns: int = 100) -> None:
         tell(f"worker$ docker swarm join --token SWMTKN-1-… {manager.address}:2377")
         outcome = lab.swarm_join("worker", "manager", timeout_s=40.0)
         tell(outcome.message)
-        _expect(not outcome.joined, "the join was to time out")
+        expect(not outcome.joined, "the join was to time out")
 
         tell("\n# 2. The usual advice is 'iptables -F'. What netdiag says instead, on the worker:")
-        answer = _netdiag(worker, ["preflight", "swarm", "--manager", manager.address], tell, columns)
-        _expect(answer["answers"]["join"] == "no", "the preflight was to say no")
+        answer = run_netdiag(worker, ["preflight", "swarm", "--manager", manager.address], tell, columns)
+        expect(answer["answers"]["join"] == "no", "the preflight was to say no")
 
         tell("\n# 3. The other half, on the manager, as the answer's next step says:")
-        said = _netdiag(manager, ["verify", "swarm", "--peer", worker.address], tell, columns)
+        said = run_netdiag(manager, ["verify", "swarm", "--peer", worker.address], tell, columns)
         rule = next((cause for cause in said["causes"] if cause["code"] == "firewall.rule"), None)
-        _expect(rule is not None, "the manager's rule was to be named")
+        expect(rule is not None, "the manager's rule was to be named")
         assert rule is not None  # noqa: S101 - just expected
 
         tell("\n# 4. The remedy: one rule, for this peer and this port. Nothing is flushed.")
         commands = [command for command in rule["remedy"][0]["commands"] if "2377" in command]
-        _expect(bool(commands), "a command was to be given")
+        expect(bool(commands), "a command was to be given")
         for command in commands:
             tell(f"manager$ {command}")
             manager.exec(shlex.split(command))
@@ -70,14 +70,14 @@ def tell_story(tell: Tell, *, name: str = "demo", columns: int = 100) -> None:
         )
         nodes = swarm.nodes(manager)
         ready = sum(node["Status"]["State"] == "ready" for node in nodes)
-        _expect((ready, len(nodes)) == (2, 2), "two nodes were to be Ready")
+        expect((ready, len(nodes)) == (2, 2), "two nodes were to be Ready")
 
         tell("# 6. What is still worth knowing, now that it has joined, on the manager:")
-        _netdiag(manager, ["verify", "swarm", "--peer", worker.address], tell, columns)
+        run_netdiag(manager, ["verify", "swarm", "--peer", worker.address], tell, columns)
         tell(f"# {ready} nodes Ready.")
 
 
-def _netdiag(host: Host, words: list[str], tell: Tell, columns: int) -> dict[str, Any]:
+def run_netdiag(host: Host, words: list[str], tell: Tell, columns: int) -> dict[str, Any]:
     """Run netdiag on a host, show its table, and return the same report as data."""
     prompt = host.name
     tell(f"{prompt}$ netdiag {' '.join(words)}")
@@ -89,6 +89,7 @@ def _netdiag(host: Host, words: list[str], tell: Tell, columns: int) -> dict[str
     return report
 
 
-def _expect(holds: bool, what: str) -> None:
+def expect(holds: bool, what: str) -> None:
+    """Raise LabError unless it holds: a story that goes otherwise is not told to its end."""
     if not holds:
         raise LabError(f"the story went otherwise: {what}")

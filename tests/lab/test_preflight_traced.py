@@ -13,8 +13,6 @@ EVERY_PORT = ("tcp/2377", "tcp/7946", "udp/7946", "udp/4789")
 
 @pytest.fixture
 def hosts(swarm2_lab):
-    # A manager makes its ingress network some seconds after its swarm, and with it rules: none may change in a trace.
-    swarm2_lab.await_settled("manager")
     return swarm2_lab.host("manager"), swarm2_lab.host("worker")
 
 
