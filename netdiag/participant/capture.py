@@ -19,8 +19,8 @@ from netdiag.participant.errors import FAILED, MISSING, VerbError, from_os_error
 from netdiag.participant.netns import in_netns
 
 MOST_POINTS = 32
-MOST_FRAMES = 512
-"""Frames that are kept at one place; more are counted."""
+MOST_FRAMES, FRAMES_LIMIT = 512, 16384
+"""Frames that are kept at one place unless more are asked for, and the most that can be; more are counted."""
 MOST_SECONDS = 120.0
 _ETH_P_ALL = 0x0003
 _SO_ATTACH_FILTER, _SO_TIMESTAMPNS, _SOL_PACKET, _PACKET_STATISTICS = 26, 35, 263, 6
@@ -33,8 +33,8 @@ _captures: Dict[str, "_Capture"] = {}
 def capture_start(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """Begin to watch a flow. Answers when every socket is ready.
 
-    Parameters: ``points`` (each with ``name``, ``device``, ``netns`` and ``flow``: see `capture_filter.program`),
-    ``seconds`` (after which it stops by itself, 120 at most). Data: ``id``, and ``points``: for each ``name`` and
+    Parameters: ``points`` (each with ``name``, ``device``, ``netns``, ``flow``: see `capture_filter.program`, and
+    ``frames``: how many are kept), ``seconds`` (after which it stops by itself, 120 at most). Data: ``id``, and ``points``: for each ``name`` and
     ``error`` ("" where it watches). Errors: permission, missing, failed.
     """
     points = list(params["points"])
@@ -50,6 +50,20 @@ def capture_start(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
         _captures[identity] = capture
     capture.begin(identity)
     return {"id": identity, "points": [{"name": point.name, "error": point.error} for point in capture.points]}
+
+
+def capture_read(params: Dict[str, Any], _deadline: Deadline) -> Dict[str, Any]:
+    """What a capture has seen so far; it goes on.
+
+    Parameters: ``id``; ``after``: for each point's name how many of its frames are known already. Data: as for
+    ``capture-stop``, with the later frames only. Errors: missing.
+    """
+    with _lock:
+        capture = _captures.get(str(params.get("id")))
+    if capture is None:
+        raise VerbError(MISSING, "read a capture: there is none of this id (any more)")
+    after = params.get("after") or {}
+    return {"points": [point.row(int(after.get(point.name) or 0)) for point in capture.points]}
 
 
 def capture_stop(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
@@ -78,6 +92,7 @@ class _Point:
         self.frames: List[Dict[str, Any]] = []
         self.more = 0
         self.dropped = 0
+        self._most = min(int(params.get("frames") or MOST_FRAMES), FRAMES_LIMIT)
         self.socket: Optional[socket.socket] = None
         device = str(params["device"])
         try:
@@ -102,11 +117,21 @@ class _Point:
             if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(value) >= 16:
                 seconds, nanoseconds = struct.unpack_from("=qq", value)
                 stamp_s = seconds + nanoseconds / 1e9
-        if len(self.frames) >= MOST_FRAMES:
+        if len(self.frames) >= self._most:
             self.more += 1
             return
         out = address[2] == _PACKET_OUTGOING
         self.frames.append({"t_us": int((stamp_s - start_s) * 1e6), "out": out, "data": data})
+
+    def row(self, after: int) -> Dict[str, Any]:
+        """What was seen, without the first ``after`` frames."""
+        return {
+            "name": self.name,
+            "error": self.error,
+            "frames": self.frames[after:],
+            "more": self.more,
+            "dropped": self.dropped,
+        }
 
     def close(self) -> None:
         """Close the socket; what the kernel could not keep is counted."""
@@ -157,16 +182,7 @@ class _Capture:
         os.close(self._stop_write)
         if self._thread is not None:
             self._thread.join(2.0)
-        return [
-            {
-                "name": point.name,
-                "error": point.error,
-                "frames": point.frames,
-                "more": point.more,
-                "dropped": point.dropped,
-            }
-            for point in self.points
-        ]
+        return [point.row(0) for point in self.points]
 
     def _run(self, identity: str) -> None:
         poller = select.poll()
