@@ -37,7 +37,7 @@ def propose(carrier: Carrier, wanted: Wanted, *, now_s: float, options: Options,
     if before.verdict not in (TraceVerdict.DROP, TraceVerdict.REJECT):
         reason = before.reason if before.verdict is TraceVerdict.UNKNOWN else ""
         return Allow(packet=before.packet, before=before, fix=None, reason=reason)
-    found = plan(before, _around(carrier, before, now_s=now_s, options=options, rule_id=rule_id))
+    found = plan(before, surroundings(carrier, before, now_s=now_s, options=options, rule_id=rule_id))
     return Allow(packet=before.packet, before=before, fix=found.fix, reason=found.reason)
 
 
@@ -54,7 +54,7 @@ def again(carrier: Carrier, wanted: Wanted, before: Trace, *, now_s: float, opti
     return trace(carrier, same, now_s=now_s, options=options)
 
 
-def _around(carrier: Carrier, before: Trace, *, now_s: float, options: Options, rule_id: str) -> Around:
+def surroundings(carrier: Carrier, before: Trace, *, now_s: float, options: Options, rule_id: str) -> Around:
     names = ["identity", "kernel", "firewall_saved"]
     place = before.packet.namespace
     if place != HOST:

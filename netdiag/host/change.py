@@ -159,10 +159,13 @@ def confirm(change_id: str) -> tuple[str, ...]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as guard:
         try:
             guard.connect("\0" + change_guard.SOCKET_PREFIX + change_id)
-            guard.send(msgspec.json.encode({"do": "keep"}))
         except OSError as error:
             raise UsageError(f"no change {change_id} waits to be confirmed here: {error.strerror}") from error
-        said = _receive(guard, _COMMAND_S)
+        said = None
+        # The guard closes on whom it does not listen to, perhaps before anything could be said.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            guard.send(msgspec.json.encode({"do": "keep"}))
+            said = _receive(guard, _COMMAND_S)
     if said is None:
         raise UsageError(f"change {change_id} was not kept: it is taken back already, or this is not root")
     return tuple(said["problems"])

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import FAILED, VerbError, from_os_error
-from netdiag.participant.marks import Mark, mark_of
+from netdiag.participant.marks import ANSWER, Mark, mark_of
 from netdiag.participant.netns import in_netns, namespace_of
 from netdiag.participant.running import Running, stop
 
@@ -24,8 +24,8 @@ def bind_port(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
 
     Parameters: ``ports`` (each with ``proto``: tcp, udp or esp, and ``port``; 0 is any that is free), ``mark`` (see
     `marks.mark_of`), ``six`` (IPv6 instead of IPv4), ``netns``, ``seconds`` (after which they are released, 120 at
-    most). To a datagram of the mark its first 8 bytes are sent back, from the port it came to; a connection is accepted
-    and closed; everything else is left without an answer. Data: ``id`` and ``ports``, each with ``proto``, ``port``,
+    most). To a datagram of the mark its tag is sent back as an answer, from the port it came to; a connection is accepted
+    and closed; everything else, answers too, is left without one. Data: ``id`` and ``ports``, each with ``proto``, ``port``,
     ``bound``, ``errno`` and ``error`` (of one that could not be had: mostly that somebody holds it). Errors: failed.
     """
     wanted = [(str(each["proto"]), int(each.get("port") or 0)) for each in params["ports"]]
@@ -122,9 +122,9 @@ class _Port:
             self._others += 1
             return
         self._keep(number, address, start_s)
-        if self.proto == "udp":
+        if self.proto == "udp" and not number & ANSWER:
             try:
-                self.socket.sendto(self._mark.tag(number), address)
+                self.socket.sendto(self._mark.tag(number | ANSWER), address)
             except OSError:
                 pass  # a filter of this host: the requester sees that no answer came
 

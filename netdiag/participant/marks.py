@@ -13,6 +13,8 @@ from netdiag.participant.errors import UNSUPPORTED, VerbError
 MARK_BYTES = 4
 TAG_BYTES = 8
 MOST = 0xFFF0
+ANSWER = 1 << 31
+"""Set in the number of an answer, so that two who answer never go on answering each other."""
 VNI_BASE = 0xE00000
 """Networks of an engine are numbered from 4096 upwards; none of them has this number."""
 _VXLAN_FLAG = 0x08
@@ -42,7 +44,7 @@ class Mark(NamedTuple):
         return self.sequence_half << 16 | number
 
     def number_of(self, payload: bytes) -> Optional[int]:
-        """The number of the probe that a UDP payload belongs to; None for one that is not ours."""
+        """The number in a UDP payload (with `ANSWER` in an answer); None for one that is not ours."""
         if payload[:MARK_BYTES] == self.raw and len(payload) >= TAG_BYTES:
             return int(struct.unpack_from(">I", payload, MARK_BYTES)[0])
         if payload[:1] == bytes([_VXLAN_FLAG]) and payload[8:12] == self.inner_mac:

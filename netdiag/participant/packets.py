@@ -92,6 +92,18 @@ def flow_of(params: Dict[str, Any]) -> Flow:
     return flow._replace(mac=bytes.fromhex(mac)) if mac else flow
 
 
+def tcp_options(flow: Flow) -> bytes:
+    """The options that a kernel's own SYN carries: filters ask for them. None where ``length`` leaves no room.
+
+    Maximum segment size, SACK permitted, time stamps, window scale (RFC 9293, 2018, 7323), in Linux's order.
+    """
+    head = (40 if flow.six else 20) + 20
+    if not flow.flags & TCP_FLAGS["syn"] or 0 < flow.length < head + 20:
+        return b""
+    largest = struct.pack(">BBH", 2, 4, 1440 if flow.six else 1460)
+    return largest + b"\4\2" + b"\10\12" + flow.tag + bytes(4) + b"\1" + b"\3\3\7"
+
+
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
     if len(data) % 2:
@@ -104,7 +116,7 @@ def checksum(data: bytes) -> int:
 
 def payload(flow: Flow) -> bytes:
     """What follows the transport header: the tag where TCP does not carry it, and zeros up to ``length``."""
-    head = (40 if flow.six else 20) + _head_bytes(flow)
+    head = (40 if flow.six else 20) + _head_bytes(flow) + len(tcp_options(flow) if flow.protocol == 6 else b"")
     tag = b"" if flow.protocol == 6 else flow.tag
     return tag + b"\0" * max(0, flow.length - head - len(tag))
 
@@ -149,9 +161,10 @@ def after_ip(flow: Flow) -> bytes:
     if flow.protocol == 6:
         # The acknowledgement number repeats the tag, so that a RST, which takes its numbers from here, is known.
         numbers = flow.tag + (flow.tag if flow.flags & TCP_FLAGS["ack"] else bytes(4))
-        head = (
-            struct.pack(">HH", flow.sport, flow.dport) + numbers + struct.pack(">BBHHH", 0x50, flow.flags, 64240, 0, 0)
-        )
+        options = tcp_options(flow)
+        offset = (20 + len(options)) // 4 << 4
+        head = struct.pack(">HH", flow.sport, flow.dport) + numbers
+        head += struct.pack(">BBHHH", offset, flow.flags, 64240, 0, 0) + options
         total = checksum(_pseudo(flow, len(head) + len(data)) + head + data)
         return head[:16] + struct.pack(">H", total) + head[18:] + data
     if flow.protocol == 17:

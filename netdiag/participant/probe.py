@@ -23,7 +23,7 @@ from netdiag.participant.errqueue import (
     read_errors,
     report_icmp_errors,
 )
-from netdiag.participant.marks import TAG_BYTES, VNI_BASE, Mark
+from netdiag.participant.marks import ANSWER, TAG_BYTES, VNI_BASE, Mark
 from netdiag.participant.netns import in_netns, namespace_of
 from netdiag.participant.sender import set_initial_sequence
 from netdiag.participant.trace import is_local
@@ -76,7 +76,7 @@ def send_probe(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
 
 class _Batch:
     def __init__(self, params: Dict[str, Any], wanted: List[Dict[str, Any]], deadline: Deadline) -> None:
-        self._wait_s = float(params.get("wait_ms") if params.get("wait_ms") is not None else 500) / 1000.0
+        self._wait_s = float(params.get("wait_ms", 500)) / 1000.0
         self._pace_s = max(LEAST_PACE_MS, float(params.get("pace_ms") or 1.0)) / 1000.0
         self._deadline = deadline
         self._probes: List[_Probe] = []
@@ -175,25 +175,34 @@ class _Probe:
 
     def send(self, start_s: float) -> None:
         """Send it once; what the kernel refuses is kept for the answer."""
-        flow = self._flow
-        try:
-            if self._whole:
-                self.sock.sendto(packets.packet(flow), (flow.destination, 0))
-            elif flow.protocol == 6:
-                if not self.row["sent_us"]:
-                    self.sock.connect((flow.destination, flow.dport))
-            elif flow.protocol == 17:
-                self.sock.sendto(packets.payload(flow), (flow.destination, flow.dport))
-            else:
-                self.sock.send(packets.after_ip(flow))
-        except OSError as error:
-            if error.errno not in _IN_PROGRESS:
-                self.row["errno"], self.row["error"] = error.errno or 0, os.strerror(error.errno or 0)
-                self._read_errors()
-                if error.errno in (errno.EPERM, errno.EMSGSIZE, errno.ENETUNREACH, errno.EINVAL):
-                    return  # nothing was sent
+        if self._flow.protocol == 6 and self.row["sent_us"]:
+            return
+        for _ in range(2):
+            try:
+                self._put()
+                break
+            except OSError as error:
+                number = error.errno or errno.EIO
+            if number in _IN_PROGRESS:
+                break
+            # An earlier packet's ICMP error is reported on the next send; it is read from the queue, so try again.
+            self._read_errors()
+        else:
+            self.row["errno"], self.row["error"] = number, os.strerror(number)
+            return
         self._sent_s = time.monotonic()
         self.row["sent_us"].append(int((self._sent_s - start_s) * 1e6))
+
+    def _put(self) -> None:
+        flow = self._flow
+        if self._whole:
+            self.sock.sendto(packets.packet(flow), (flow.destination, 0))
+        elif flow.protocol == 6:
+            self.sock.connect((flow.destination, flow.dport))
+        elif flow.protocol == 17:
+            self.sock.sendto(packets.payload(flow), (flow.destination, flow.dport))
+        else:
+            self.sock.send(packets.after_ip(flow))
 
     def open(self) -> bool:
         """Whether something could still be heard that says more."""
@@ -227,7 +236,7 @@ class _Probe:
 
     def _is_answer(self, data: bytes) -> bool:
         if self._flow.protocol == 17:
-            return data[:TAG_BYTES] == self._tag
+            return data[:TAG_BYTES] == self._mark.tag(self._number | ANSWER)
         # A raw IPv4 socket gives the IP header too.
         begin = (data[0] & 15) * 4 if data and data[0] >> 4 == 4 and not self._flow.six else 0
         return data[begin + 8 : begin + 8 + TAG_BYTES] == self._tag

@@ -382,14 +382,14 @@ def test_only_root_confirms(host):
     add(host, DROP)
     before = rules(host)
     with start(host, *PACKET, within=600) as process:
-        until(lambda: rules(host) != before, 10, "the rule")
-        program = (
-            "import os; os.setgid(65534); os.setuid(65534)\nfrom netdiag.host.change import *\nconfirm(pending()[0])"
-        )
-        refused = host.exec([sys.executable, "-c", program], check=False)
-        assert "was not kept" in refused.stderr
-        assert guards(host)
-        end_group(process)
+        try:
+            until(lambda: rules(host) != before, 10, "the rule")
+            program = "import os; os.setgid(65534); os.setuid(65534)\nfrom netdiag.host.change import *\nconfirm(pending()[0])"
+            refused = host.exec([sys.executable, "-c", program], check=False)
+            assert "was not kept" in refused.stderr
+            assert guards(host)
+        finally:
+            end_group(process)
     until(lambda: rules(host) == before, 10, "the rules as they were")
 
 

@@ -1,0 +1,162 @@
+"""The way of a flow between two ends: where it can be watched, what was seen there, and where it was lost."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from netdiag.model.facts import HOST
+
+
+class PathKind(enum.Enum):
+    """What carries the flow from one end to the other."""
+
+    OVERLAY = "overlay"
+    """Two hosts, a Swarm overlay network: VXLAN between them."""
+    OVERLAY_LOCAL = "overlay-local"
+    """An overlay network, both containers on one host."""
+    BRIDGE = "bridge"
+    """Two containers of one bridge network of one host."""
+    PUBLISHED = "published"
+    """A port that the engine publishes on a host's address."""
+    HOST = "host"
+    """Host to host."""
+    TO_OWN_HOST = "to-own-host"
+    """A container and its own host."""
+    ROUTED = "routed"
+    """A container's address that is reached by routes, with no encapsulation (Calico, macvlan, outside)."""
+
+
+class Side(enum.Enum):
+    """Which host."""
+
+    SOURCE = "source"
+    DESTINATION = "destination"
+
+
+class Stage(enum.Enum):
+    """What kind of place on the way it is."""
+
+    END = "end"
+    """The device of the end itself: a container's eth0, or a host's when it is the end."""
+    PORT = "port"
+    """The port of a bridge that leads to a container: the host's half of its veth."""
+    TUNNEL = "tunnel"
+    """The VXLAN device in the overlay's namespace: before encapsulation, behind decapsulation."""
+    NIC = "nic"
+    """The host's NIC."""
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """One end of the flow.
+
+    Attributes:
+        host: The host, as the operator would type it.
+        container: The container's name; empty for a host.
+        namespace: Whose stack it is: ``host`` or ``container:NAME``.
+        address: Its address on the way in question.
+        device: The device in ``namespace`` that has the address.
+        host_address: The host's address towards the other host: of its tunnel, or its own.
+        network: The Docker network of the way, if there is one.
+    """
+
+    host: str
+    address: str
+    container: str = ""
+    namespace: str = HOST
+    device: str = ""
+    host_address: str = ""
+    network: str = ""
+
+    def label(self) -> str:
+        """In a few words: "web on host-a"."""
+        return f"{self.container} on {self.host}" if self.container else self.host
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """One place on the way where the flow can be watched.
+
+    Attributes:
+        a: The address from which requests come, as this place sees it.
+        b: The address to which they go, as this place sees it.
+        port: The destination port, as this place sees it.
+        vxlan_port: The flow is inside VXLAN to this UDP port here; None where it is plain.
+    """
+
+    side: Side
+    stage: Stage
+    namespace: str
+    device: str
+    a: str
+    b: str
+    port: int | None = None
+    vxlan_port: int | None = None
+    where: str
+
+    def key(self) -> str:
+        """What tells it from the other places of the way."""
+        return f"{self.side.value}:{self.stage.value}:{self.namespace}:{self.device}"
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow, and the places that it passes in the order of its requests."""
+
+    kind: PathKind
+    source: End
+    destination: End
+    protocol: str
+    port: int | None = None
+    places: tuple[Place, ...]
+    vnis: tuple[int, ...] = ()
+    vxlan_port: int | None = None
+
+
+class Sight(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen at one place: how many frames of either direction, and of what kind.
+
+    Attributes:
+        there: Requests.
+        back: Answers.
+        refused: Resets among the answers, and ICMP errors about the requests.
+        outer_sources: Where encapsulated requests came from (their outer addresses).
+        outer_targets: Where encapsulated requests went.
+        vnis: Their VNIs.
+        watched: Whether the place could be watched; ``error`` says why not.
+    """
+
+    place: Place
+    there: int = 0
+    back: int = 0
+    refused: int = 0
+    outer_sources: tuple[str, ...] = ()
+    outer_targets: tuple[str, ...] = ()
+    vnis: tuple[int, ...] = ()
+    first_there_us: int | None = None
+    first_back_us: int | None = None
+    error: str = ""
+
+    @property
+    def watched(self) -> bool:
+        """Whether the place could be watched."""
+        return not self.error
+
+
+class Direction(enum.Enum):
+    """Which half of the exchange."""
+
+    THERE = "there"
+    BACK = "back"
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """Between which two places a direction was lost.
+
+    Attributes:
+        last: Where it was seen last, in the direction's own order; None when it was seen nowhere.
+        next: Where it should have been seen next; None when it came to its end.
+    """
+
+    direction: Direction
+    last: Place | None
+    next: Place | None

@@ -1,0 +1,155 @@
+"""The overlay's own tables: does a host know behind which host, and under which link address, the other container is?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from netdiag.causes import cause
+from netdiag.model.facts import Facts, Link, Network
+from netdiag.model.path import End, Side, Way
+from netdiag.model.report import Cause, Confidence, Evidence, Remedy
+from netdiag.path.ways import Host
+
+_UNSET = "00:00:00:00:00:00"
+
+
+def entry_causes(
+    way: Way, host: Host, side: Side, *, other: Host, network: Network, confidence: Confidence
+) -> Iterator[Cause]:
+    """What is missing or wrong in the overlay's namespace of one host for the container of the other.
+
+    Args:
+        way: The way.
+        host: Whose tables.
+        side: Which side that host is on.
+        other: The host of the container that the entries are for.
+        network: The overlay network, as this host's engine knows it.
+        confidence: *proven* where the packet was seen to be lost here, else less.
+    """
+    target = way.destination if side is Side.SOURCE else way.source
+    namespace = f"overlay:{network.name}"
+    device = _device(host.facts, namespace, network)
+    if device is None:
+        return
+    path = _path(host.facts, namespace)
+    mac = _mac_of(other.facts, target) or mac_from_address(target.address)
+    neighbours = [row for row in (host.facts.neighbours.value or {}).get(namespace, ()) if row.device == device.name]
+    known = next((row for row in neighbours if row.address == target.address and row.mac), None)
+    if known is None or known.mac != mac:
+        yield _neighbour(host, target, namespace, path, device.name, known.mac if known else "", mac, confidence)
+    rows = [
+        row
+        for row in (host.facts.fdb.value or {}).get(namespace, ())
+        if row.device == device.name and row.mac == mac and row.vtep
+    ]
+    vtep = target.host_address
+    if not rows:
+        yield _fdb("overlay.fdb-missing", host, target, namespace, path, device.name, mac, "", vtep, confidence)
+    elif vtep and all(row.vtep != vtep for row in rows):
+        yield _fdb("overlay.fdb-stale", host, target, namespace, path, device.name, mac, rows[0].vtep, vtep, confidence)
+
+
+def mac_from_address(address: str) -> str:
+    """The link address that the overlay driver makes from an IPv4 address (moby drivers/overlay/ov_endpoint.go)."""
+    parts = address.split(".")
+    if len(parts) != 4 or not all(part.isdigit() for part in parts):
+        return ""
+    return ":".join(["02", "42", *(f"{int(part):02x}" for part in parts)])
+
+
+def _device(facts: Facts, namespace: str, network: Network) -> Link | None:
+    for link in (facts.links.value or {}).get(namespace, ()):
+        if link.vxlan is not None and (not network.vnis or link.vxlan.vni in network.vnis):
+            return link
+    return None
+
+
+def _path(facts: Facts, namespace: str) -> str:
+    found = (facts.namespaces.value or {}).get(namespace)
+    return found.path if found is not None else ""
+
+
+def _mac_of(facts: Facts, end: End) -> str:
+    links = (facts.links.value or {}).get(end.namespace, ())
+    return next((link.mac for link in links if link.name == end.device and link.mac != _UNSET), "")
+
+
+def _neighbour(
+    host: Host, target: End, namespace: str, path: str, device: str, actual: str, mac: str, confidence: Confidence
+) -> Cause:
+    seen = f"{target.address} is {actual}" if actual else f"there is no entry for {target.address}"
+    inside = f"nsenter --net={path} -- "
+    undo = (
+        f"{inside}ip neigh replace {target.address} lladdr {actual} dev {device} nud permanent"
+        if actual
+        else f"{inside}ip neigh del {target.address} dev {device}"
+    )
+    return cause(
+        "overlay.neighbour",
+        host=host.name,
+        object={
+            "kind": "neighbour",
+            "namespace": namespace,
+            "address": target.address,
+            "device": device,
+            "mac": actual or None,
+            "expected": mac,
+        },
+        confidence=confidence,
+        explanation=f"In {namespace} of {host.name} {seen}; {target.label()} has {mac}.",
+        evidence=(Evidence("neighbour", f"{device} of {namespace}: {seen}, expected {mac}"),),
+        remedy=(
+            Remedy(
+                host=host.name,
+                summary=f"tell the overlay the link address of {target.label()}",
+                commands=(f"{inside}ip neigh replace {target.address} lladdr {mac} dev {device} nud permanent",),
+                undo=(undo,),
+            ),
+        ),
+    )
+
+
+def _fdb(
+    code: str,
+    host: Host,
+    target: End,
+    namespace: str,
+    path: str,
+    device: str,
+    mac: str,
+    actual: str,
+    vtep: str,
+    confidence: Confidence,
+) -> Cause:
+    seen = f"{mac} is behind {actual}" if actual else f"there is no entry for {mac}"
+    inside = f"nsenter --net={path} -- "
+    undo = (
+        f"{inside}bridge fdb replace {mac} dev {device} dst {actual} self permanent"
+        if actual
+        else f"{inside}bridge fdb del {mac} dev {device} dst {vtep} self"
+    )
+    return cause(
+        code,
+        host=host.name,
+        object={
+            "kind": "fdb",
+            "namespace": namespace,
+            "mac": mac,
+            "device": device,
+            "vtep": actual or None,
+            "expected": vtep,
+        },
+        confidence=confidence,
+        explanation=(
+            f"In {namespace} of {host.name} {seen}; the engine knows {target.label()} ({target.address}) behind {vtep}."
+        ),
+        evidence=(Evidence("fdb", f"{device} of {namespace}: {seen}, expected {vtep}"),),
+        remedy=(
+            Remedy(
+                host=host.name,
+                summary=f"tell the overlay behind which host {target.label()} is",
+                commands=(f"{inside}bridge fdb replace {mac} dev {device} dst {vtep} self permanent",),
+                undo=(undo,),
+            ),
+        ),
+    )

@@ -1,0 +1,79 @@
+"""Who listens where the flow ends: nobody, somebody on the loopback address only, or one who does not accept."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from netdiag.causes import cause
+from netdiag.model.facts import Facts, Socket
+from netdiag.model.path import End, Way
+from netdiag.model.report import Cause, Confidence, Evidence
+
+
+def listeners(facts: Facts, way: Way) -> tuple[Socket, ...] | None:
+    """The sockets at the destination's port, any address; None when its sockets could not be read."""
+    section = facts.sockets.value
+    if section is None or way.destination.namespace not in section:
+        return None
+    return tuple(
+        row for row in section[way.destination.namespace] if row.port == way.port and row.protocol == way.protocol
+    )
+
+
+def listener_cause(facts: Facts, way: Way, *, refused: bool) -> Cause | None:
+    """Why nobody answers on the port; None when somebody listens where the flow comes to, or nothing can be told.
+
+    ``refused``: a refusal by the destination's own stack was seen, which is the proof.
+    """
+    found = listeners(facts, way)
+    if found is None or way.port is None:
+        return None
+    end = way.destination
+    fitting = [row for row in found if _takes(row.address, end.address)]
+    if fitting:
+        return None
+    confidence = Confidence.PROVEN if refused else Confidence.LIKELY
+    port = f"{way.protocol}/{way.port}"
+    if found:
+        row = found[0]
+        who = f"{row.process} (pid {row.pid})" if row.process else "a process"
+        return cause(
+            "container.loopback-listener",
+            host=end.host,
+            object={
+                "kind": "socket",
+                "address": row.address,
+                "port": row.port,
+                "protocol": way.protocol,
+                "process": row.process or None,
+                "pid": row.pid,
+            },
+            confidence=confidence,
+            explanation=f"In {end.label()} {who} listens for {port} on {row.address} only, not on {end.address}.",
+            evidence=(Evidence("socket", f"{end.label()}: {row.address} port {row.port}, {who}"),),
+        )
+    others = sorted({row.port for row in (facts.sockets.value or {}).get(end.namespace, ()) if _is_open(row, way, end)})
+    listening = f"; it listens on {', '.join(map(str, others))}" if others else "; nothing listens there at all"
+    return cause(
+        "container.no-listener",
+        host=end.host,
+        object={"kind": "socket", "address": end.address, "port": way.port, "protocol": way.protocol},
+        confidence=confidence,
+        explanation=f"In {end.label()} nobody listens on {port}{listening}.",
+        evidence=(Evidence("socket", f"{end.label()}: no socket on {port}{listening}"),),
+    )
+
+
+def _takes(bound: str, address: str) -> bool:
+    """Whether a socket bound to one address receives what comes for another."""
+    try:
+        one, other = ipaddress.ip_address(bound.partition("%")[0]), ipaddress.ip_address(address)
+    except ValueError:
+        return bound in ("", "*")
+    if one.is_unspecified:
+        return True
+    return other in (one, getattr(one, "ipv4_mapped", None))
+
+
+def _is_open(row: Socket, way: Way, end: End) -> bool:
+    return row.protocol == way.protocol and _takes(row.address, end.address)

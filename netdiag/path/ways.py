@@ -1,0 +1,230 @@
+"""The places that a flow passes between two ends, from the facts of the hosts at both (design: the hops)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from netdiag.errors import UsageError
+from netdiag.model.facts import HOST, Container, ContainerNetwork, Facts, Link, Network
+from netdiag.model.path import End, PathKind, Place, Side, Stage, Way
+from netdiag.swarm.ports import DEFAULT_DATA_PATH_PORT
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the two hosts: what it is called, and its facts.
+
+    ``nic`` is the device by which it reaches the other host, ``nic_address`` its address there; empty when there is no
+    route, or no other host.
+    """
+
+    name: str
+    facts: Facts
+    nic: str = ""
+    nic_address: str = ""
+
+
+def overlay_way(
+    source: tuple[Host, Container],
+    destination: tuple[Host, Container],
+    network: Network,
+    *,
+    protocol: str,
+    port: int | None,
+    same_host: bool,
+) -> Way:
+    """The way between two containers of one overlay network. Raises UsageError when one of them is not attached."""
+    ends = (_container_end(*source, network.id), _container_end(*destination, network.id))
+    flow = _Flow(ends[0].address, ends[1].address, port)
+    vxlan_port = _vxlan_port(source[0].facts) or _vxlan_port(destination[0].facts) or DEFAULT_DATA_PATH_PORT
+    first = _near(source[0], ends[0], Side.SOURCE, flow)
+    last = tuple(reversed(_near(destination[0], ends[1], Side.DESTINATION, flow)))
+    middle: list[Place] = []
+    if not same_host:
+        middle += _tunnel(source[0], network, Side.SOURCE, flow)
+        middle += _nic(source[0], Side.SOURCE, flow, vxlan_port)
+        middle += _nic(destination[0], Side.DESTINATION, flow, vxlan_port)
+        middle += _tunnel(destination[0], network, Side.DESTINATION, flow)
+    return Way(
+        kind=PathKind.OVERLAY_LOCAL if same_host else PathKind.OVERLAY,
+        source=_with_host(ends[0], source[0], network),
+        destination=_with_host(ends[1], destination[0], network),
+        protocol=protocol,
+        port=port,
+        places=(*first, *middle, *last),
+        vnis=network.vnis,
+        vxlan_port=None if same_host else vxlan_port,
+    )
+
+
+def bridge_way(
+    host: Host, source: Container, destination: Container, network: Network, *, protocol: str, port: int | None
+) -> Way:
+    """The way between two containers of one bridge network of one host."""
+    ends = (_container_end(host, source, network.id), _container_end(host, destination, network.id))
+    flow = _Flow(ends[0].address, ends[1].address, port)
+    last = reversed(_near(host, ends[1], Side.DESTINATION, flow))
+    places = (*_near(host, ends[0], Side.SOURCE, flow), *last)
+    return Way(kind=PathKind.BRIDGE, source=ends[0], destination=ends[1], protocol=protocol, port=port, places=places)
+
+
+def host_way(source: Host, destination: Host, *, protocol: str, port: int | None) -> Way:
+    """The way from one host's own stack to another's."""
+    flow = _Flow(source.nic_address, destination.nic_address, port)
+    ends = [
+        End(
+            host=host.name,
+            address=host.nic_address,
+            device=host.nic,
+            host_address=host.nic_address,
+        )
+        for host in (source, destination)
+    ]
+    places = [
+        flow.at(side, Stage.NIC, HOST, host.nic, f"{host.nic} of {host.name}")
+        for side, host in ((Side.SOURCE, source), (Side.DESTINATION, destination))
+    ]
+    return Way(
+        kind=PathKind.HOST,
+        source=ends[0],
+        destination=ends[1],
+        protocol=protocol,
+        port=port,
+        places=tuple(places),
+    )
+
+
+def published_way(
+    source: Host,
+    destination: Host,
+    container: Container,
+    *,
+    protocol: str,
+    port: int,
+    inside: ContainerNetwork,
+    inside_port: int,
+) -> Way:
+    """The way from a host to a port that the engine of another publishes, and on into the container."""
+    end = _container_end(destination, container, inside.network_id)
+    outside = host_way(source, destination, protocol=protocol, port=port)
+    flow = _Flow(source.nic_address, end.address, inside_port)
+    behind = reversed(_near(destination, end, Side.DESTINATION, flow))
+    return msgspec.structs.replace(
+        outside,
+        kind=PathKind.PUBLISHED,
+        destination=msgspec.structs.replace(end, host_address=destination.nic_address),
+        places=(*outside.places, *behind),
+    )
+
+
+def shared_networks(one: Container, other: Container, facts: Facts) -> tuple[Network, ...]:
+    """The networks that two containers have in common, overlays first, as one host's engine knows them."""
+    engine = facts.engine.value
+    ids = {each.network_id for each in one.networks} & {each.network_id for each in other.networks}
+    found = [network for network in (engine.networks if engine is not None else ()) if network.id in ids]
+    return tuple(sorted(found, key=lambda network: network.driver != "overlay"))
+
+
+class _Flow(msgspec.Struct, frozen=True):
+    """Who asks whom, as a place sees it."""
+
+    a: str
+    b: str
+    port: int | None
+
+    def at(self, side: Side, stage: Stage, namespace: str, device: str, where: str) -> Place:
+        """A place that sees it so, in the clear."""
+        return Place(
+            side=side, stage=stage, namespace=namespace, device=device, a=self.a, b=self.b, port=self.port, where=where
+        )
+
+
+def _container_end(host: Host, container: Container, network_id: str) -> End:
+    attached = next((each for each in container.networks if each.network_id == network_id), None)
+    if attached is None or not attached.address:
+        raise UsageError(f"{container.name} on {host.name} has no address in that network")
+    namespace = _namespace_of(host.facts, container)
+    address = attached.address.partition("/")[0]
+    rows = (host.facts.addresses.value or {}).get(namespace, ())
+    device = next((row.device for row in rows if row.cidr.partition("/")[0] == address), "")
+    return End(
+        host=host.name,
+        container=container.name,
+        namespace=namespace,
+        address=address,
+        device=device,
+        network=attached.network,
+    )
+
+
+def _namespace_of(facts: Facts, container: Container) -> str:
+    for namespace in (facts.namespaces.value or {}).values():
+        if namespace.owner_id == container.id or (container.pid is not None and container.pid in namespace.pids):
+            return namespace.id
+    return f"container:{container.name}"
+
+
+def _with_host(end: End, host: Host, network: Network) -> End:
+    """The end with its host's tunnel address: as the peers know it, else as its own engine says."""
+    known = next((task.host_address for task in network.tasks if task.address.partition("/")[0] == end.address), "")
+    engine = host.facts.engine.value
+    own = engine.swarm.node_address if engine is not None else ""
+    return msgspec.structs.replace(end, host_address=known or own or host.nic_address)
+
+
+def _near(host: Host, end: End, side: Side, flow: _Flow) -> tuple[Place, ...]:
+    """The places next to a container: its own device, and the port that its veth ends in."""
+    places = []
+    if end.device:
+        where = f"{end.device} of {end.label()}"
+        places.append(flow.at(side, Stage.END, end.namespace, end.device, where))
+    pair = _pair(host.facts, end)
+    if pair is not None:
+        namespace, link = pair
+        owner = f"{namespace} on {host.name}" if namespace != HOST else host.name
+        places.append(flow.at(side, Stage.PORT, namespace, link.name, f"{link.name} of {owner}"))
+    return tuple(places)
+
+
+def _pair(facts: Facts, end: End) -> tuple[str, Link] | None:
+    """The other half of a container's veth: each half has the other's index."""
+    links: Mapping[str, tuple[Link, ...]] = facts.links.value or {}
+    own = next((link for link in links.get(end.namespace, ()) if link.name == end.device), None)
+    if own is None or own.peer_index is None:
+        return None
+    found = [
+        (namespace, link)
+        for namespace, each in links.items()
+        for link in each
+        if link.index == own.peer_index and link.peer_index == own.index and namespace != end.namespace
+    ]
+    # Indexes repeat in every namespace; only the right one is a port of a bridge, as a rule.
+    ports = [pair for pair in found if pair[1].master is not None]
+    chosen = [pair for pair in ports if end.network and pair[0] == f"overlay:{end.network}"] or ports or found
+    return chosen[0] if chosen else None
+
+
+def _tunnel(host: Host, network: Network, side: Side, flow: _Flow) -> list[Place]:
+    namespace = f"overlay:{network.name}"
+    for link in (host.facts.links.value or {}).get(namespace, ()):
+        if link.kind == "vxlan" and link.vxlan is not None and (not network.vnis or link.vxlan.vni in network.vnis):
+            where = f"{link.name} of {namespace} on {host.name}"
+            return [flow.at(side, Stage.TUNNEL, namespace, link.name, where)]
+    return []
+
+
+def _nic(host: Host, side: Side, flow: _Flow, vxlan_port: int) -> list[Place]:
+    if not host.nic:
+        return []
+    place = flow.at(side, Stage.NIC, HOST, host.nic, f"{host.nic} of {host.name}")
+    return [msgspec.structs.replace(place, vxlan_port=vxlan_port)]
+
+
+def _vxlan_port(facts: Facts) -> int | None:
+    for namespace, links in (facts.links.value or {}).items():
+        if namespace.startswith("overlay:"):
+            for link in links:
+                if link.vxlan is not None:
+                    return link.vxlan.port
+    return None
