@@ -9,10 +9,10 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from netdiag.participant.deadline import Deadline
-from netdiag.participant.errors import FAILED, VerbError, from_os_error
+from netdiag.participant.errors import FAILED, VerbError
 from netdiag.participant.marks import ANSWER, Mark, mark_of
 from netdiag.participant.netns import in_netns, namespace_of
-from netdiag.participant.running import Running, stop
+from netdiag.participant.running import Running, result
 
 MOST_PORTS = 16
 MOST_GOT = 16384
@@ -34,12 +34,13 @@ def bind_port(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     mark = mark_of(str(params["mark"]))
     six = bool(params.get("six"))
     held = in_netns(namespace_of(params), lambda: [_Port(proto, port, six, mark) for proto, port in wanted], deadline)
-    by_descriptor = {each.socket.fileno(): each for each in held if each.bound}
+    by_descriptor = {each.socket.fileno(): each for each in held if each.socket is not None}
     start_s = time.monotonic()
 
     def close() -> None:
         for each in held:
-            each.socket.close()
+            if each.socket is not None:
+                each.socket.close()
 
     running = Running(
         list(by_descriptor),
@@ -58,13 +59,14 @@ def bind_port(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
 def release_port(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """Let go of ports that were held, and tell what came to them.
 
-    Parameters: ``id``; ``settle_ms`` (how long they are held on for what is on the way; default 0). Data: ``ports``:
+    Parameters: ``id``; ``settle_ms`` (how long they are held on for what is on the way; default 0); ``keep`` (only
+    tell, and hold them on). Data: ``ports``:
     each with ``proto``, ``port``, ``got`` (datagrams of the mark and connections, each ``number`` (of the probe; None
     for a connection), ``source``, ``sport``, ``t_us`` since the start) and ``others`` (datagrams of anybody else).
     Errors: missing.
     """
     time.sleep(min(float(params.get("settle_ms") or 0) / 1000.0, deadline.left()))
-    return stop(str(params.get("id")), "release ports")
+    return result(params, "release ports")
 
 
 class _Port:
@@ -84,28 +86,35 @@ class _Port:
         }
         if proto not in kinds:
             raise VerbError(FAILED, "hold a port of {}: only {}".format(proto, ", ".join(sorted(kinds))))
-        kind, number = kinds[proto]
+        self.socket: Optional[socket.socket] = None
         try:
-            self.socket = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, number)
-        except OSError as error:
-            raise from_os_error(error, "hold {} port {}".format(proto, port))
-        try:
-            if proto == "tcp":
-                # Connections that have ended do not keep a port from being free; whoever listens does.
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if six:
-                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            self.socket.bind(("::" if six else "0.0.0.0", port if proto != "esp" else 0))
-            if proto == "tcp":
-                self.socket.listen(_BACKLOG)
-            if proto != "esp":
-                self.port = self.socket.getsockname()[1]
+            self.socket = self._opened(family, *kinds[proto])
             self.bound = True
         except OSError as error:
             self.errno, self.error = error.errno or 0, os.strerror(error.errno or 0)
 
+    def _opened(self, family: int, kind: int, number: int) -> socket.socket:
+        sock = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, number)
+        try:
+            if self.proto == "tcp":
+                # Connections that have ended do not keep a port from being free; whoever listens does.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", self.port if self.proto != "esp" else 0))
+            if self.proto == "tcp":
+                sock.listen(_BACKLOG)
+            if self.proto != "esp":
+                self.port = sock.getsockname()[1]
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
     def take(self, start_s: float) -> None:
         """Answer whatever has come."""
+        if self.socket is None:
+            return
         try:
             if self.proto == "tcp":
                 connection, address = self.socket.accept()
@@ -135,4 +144,4 @@ class _Port:
 
     def row(self) -> Dict[str, Any]:
         """What came to it."""
-        return {"proto": self.proto, "port": self.port, "got": self._got, "others": self._others}
+        return {"proto": self.proto, "port": self.port, "got": list(self._got), "others": self._others}

@@ -17,7 +17,7 @@ from netdiag.participant.marks import Mark, mark_of
 from netdiag.participant.netlink import HEADER
 from netdiag.participant.netns import in_netns, namespace_of
 from netdiag.participant.nftables import META_L4PROTO, TRANSPORT, Chain, meta_is, payload_is
-from netdiag.participant.running import Running, stop
+from netdiag.participant.running import Running, result
 from netdiag.participant.trace_events import (
     NETWORK_HEADER,
     TABLE,
@@ -49,11 +49,12 @@ def catch_start(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
 def catch_stop(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """End it, and tell what came so far.
 
-    Parameters: ``id``; ``settle_ms`` (how long it goes on for what is on the way; default 0). Data: ``numbers`` (of the
+    Parameters: ``id``; ``settle_ms`` (how long it goes on for what is on the way; default 0); ``keep`` (only tell, and
+    go on). Data: ``numbers`` (of the
     probes that came, one for each packet, in order), ``lost`` (the kernel could not tell of all). Errors: missing.
     """
     time.sleep(min(float(params.get("settle_ms") or 0) / 1000.0, deadline.left()))
-    return stop(str(params.get("id")), "stop taking probes away")
+    return result(params, "stop taking probes away")
 
 
 class _Caught:
@@ -102,7 +103,7 @@ class _Caught:
 
     def row(self) -> Dict[str, Any]:
         """What was seen."""
-        return {"numbers": self._numbers, "lost": self._lost}
+        return {"numbers": list(self._numbers), "lost": self._lost}
 
 
 def _rules(mark: Mark) -> Tuple[bytes, ...]:

@@ -65,11 +65,18 @@ class Running:
         self._thread.join(2.0)
 
 
-def stop(identity: str, what: str) -> Dict[str, Any]:
-    """End one, and give its result. Raises VerbError missing when it has ended already, or never was."""
+def result(params: Dict[str, Any], what: str) -> Dict[str, Any]:
+    """What the one with the request's ``id`` has seen; it ends unless ``keep`` is set.
+
+    Raises VerbError missing when it has ended already, or never was.
+    """
+    identity = str(params.get("id"))
     with _lock:
-        found: Optional[Running] = _running.pop(identity, None)
+        found: Optional[Running] = _running.get(identity)
+        if found is not None and not params.get("keep"):
+            del _running[identity]
     if found is None:
         raise VerbError(MISSING, "{}: there is none of this id (any more)".format(what))
-    found.end()
+    if not params.get("keep"):
+        found.end()
     return found.result()
