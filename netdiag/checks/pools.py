@@ -22,7 +22,8 @@ from netdiag.swarm.pools import (
 )
 
 
-def _host_prefixes(ctx: Context) -> Iterator[HostPrefix]:
+def host_prefixes(ctx: Context) -> Iterator[HostPrefix]:
+    """Every prefix that a host has a route to, each once."""
     seen: set[str] = set()
     for route in (ctx.facts.routes.value or {}).get(HOST, ()):
         if route.type not in ("unicast", "blackhole", "unreachable", "prohibit") or route.destination in seen:
@@ -47,7 +48,8 @@ def _label(route: Route) -> str:
     return f"the route {route.destination}{via} dev {hop.device}"
 
 
-def _networks(engine: Engine) -> Iterator[Pool]:
+def networks_of(engine: Engine) -> Iterator[Pool]:
+    """The subnets of an engine's overlay and bridge networks."""
     for network in engine.networks:
         kind = PoolKind.OVERLAY if network.driver == "overlay" else PoolKind.BRIDGE
         if network.driver not in ("overlay", "bridge"):
@@ -89,7 +91,7 @@ def _overlap(ctx: Context) -> Iterator[Found]:
     check = "swarm.pool.overlap"
     engine = ctx.facts.engine.value
     pools, known = _swarm_pools(ctx, engine)
-    existing = tuple(_networks(engine)) if engine is not None else ()
+    existing = tuple(networks_of(engine)) if engine is not None else ()
     local = tuple(_local_pools(engine)) if engine is not None else ()
     named = {pool.prefix for pool in existing}
     # An existing network's own subnet says more than the pool it was cut from.
@@ -100,7 +102,7 @@ def _overlap(ctx: Context) -> Iterator[Found]:
         *pool_overlaps(existing),
         *(
             one
-            for one in overlaps(claims, _host_prefixes(ctx))
+            for one in overlaps(claims, host_prefixes(ctx))
             if one.pool.kind is not PoolKind.LOCAL_POOL or one.other.owner not in bridges
         ),
     ]

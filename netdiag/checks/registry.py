@@ -24,6 +24,8 @@ from netdiag.checks import (
     ports,
     role,
     token,
+    two_sided_hosts,
+    two_sided_paths,
     verify,
     workload,
 )
@@ -36,6 +38,8 @@ PREFLIGHT: tuple[Check, ...] = (
     *membership.CHECKS,
     *token.CHECKS,
     *manager.CHECKS,
+    *two_sided_paths.CHECKS,
+    *two_sided_hosts.CHECKS,
     *mtu.CHECKS,
     *address.CHECKS,
     *firewall.CHECKS,
@@ -51,6 +55,8 @@ PREFLIGHT: tuple[Check, ...] = (
 VERIFY: tuple[Check, ...] = (
     next(check for check in engine.CHECKS if check.id == "swarm.engine.reachable"),
     *verify.CHECKS,
+    *two_sided_paths.CHECKS,
+    *two_sided_hosts.CHECKS,
     *gossip.CHECKS,
     *workload.CHECKS,
     *firewall.CHECKS,

@@ -11,7 +11,7 @@ import msgspec
 
 from netdiag.facts import sizes as planner
 from netdiag.host.station import Station
-from netdiag.model.probes import IcmpError
+from netdiag.model.icmp import IcmpError
 from netdiag.model.two_sided import Heard, Payload, SidedProbe, Way
 from netdiag.model.wire import Request
 from netdiag.swarm.ports import Plane, PortUse

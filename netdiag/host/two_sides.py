@@ -32,7 +32,7 @@ from netdiag.model.two_sided import ClockOffset, PeerView, SidedProbe, Way
 from netdiag.model.wire import Request
 from netdiag.swarm.ports import CONTROL_PORT, DEFAULT_DATA_PATH_PORT, Plane, PortUse, ports_of_swarm
 
-FACTS = ("identity", "kernel", "namespaces", "links", "addresses", "routes", "engine")
+FACTS = ("identity", "clock", "kernel", "namespaces", "links", "addresses", "routes", "engine")
 """What is read of every peer; the filters only where something is lost at one."""
 FACTS_S = 4.0
 CLOCK_TRIPS = 4

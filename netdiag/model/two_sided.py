@@ -7,7 +7,7 @@ import enum
 import msgspec
 
 from netdiag.model.facts import Facts
-from netdiag.model.probes import IcmpError
+from netdiag.model.icmp import IcmpError
 from netdiag.model.trace import Trace
 
 
