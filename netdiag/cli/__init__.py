@@ -34,6 +34,7 @@ COMMANDS: dict[str, Entry] = {
     "facts": Entry("netdiag.cli.facts:facts", "Show what is known of this host."),
     "firewall": Entry("netdiag.cli.firewall:firewall", "Say which rule decides about a packet."),
     "lab": Entry("netdiag.cli.lab:lab", "Virtual hosts with real engines on this machine, and faults to inject."),
+    "diagnose": Entry("netdiag.cli.diagnose:diagnose", "Say where a flow between two ends is lost, and what takes it."),
     "preflight": Entry("netdiag.cli.preflight:preflight", "Say before a node joins whether it will, and if not, why."),
     "schema": Entry("netdiag.cli.schema:schema", "Print the JSON schema of a document that netdiag writes."),
     "verify": Entry("netdiag.cli.verify:verify", "Check a cluster that this host has joined."),

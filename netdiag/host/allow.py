@@ -55,6 +55,7 @@ def again(carrier: Carrier, wanted: Wanted, before: Trace, *, now_s: float, opti
 
 
 def surroundings(carrier: Carrier, before: Trace, *, now_s: float, options: Options, rule_id: str) -> Around:
+    """What the planner is told beside a trace: the rules of its namespace, and whose they are."""
     names = ["identity", "kernel", "firewall_saved"]
     place = before.packet.namespace
     if place != HOST:

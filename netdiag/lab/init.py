@@ -42,7 +42,7 @@ PRIVATE = (
     *("etc/iptables", "etc/nftables.conf", "etc/nftables.d", "etc/firewalld", "etc/ufw", "etc/ipset.conf"),
     "etc/fail2ban",
     *("etc/sysconfig", "etc/sysctl.conf", "etc/sysctl.d", "etc/bird", "etc/etcd", "etc/ssh"),
-    *("root/.docker", "root/.ssh", "root/.bash_history"),
+    *("root/.docker", "root/.ssh", "root/.bash_history", "root/.bashrc", "root/.bash_profile", "root/.profile"),
 )
 # Accounts that the packages' installation scripts would have made: name, number, home.
 ACCOUNTS = (

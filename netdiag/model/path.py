@@ -122,6 +122,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
         outer_sources: Where encapsulated requests came from (their outer addresses).
         outer_targets: Where encapsulated requests went.
         vnis: Their VNIs.
+        there_length: Bytes of the IP packet (the outer one inside VXLAN) of the first request; 0 where there was none.
+        back_length: The same of the first answer.
         watched: Whether the place could be watched; ``error`` says why not.
     """
 
@@ -132,6 +134,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     outer_sources: tuple[str, ...] = ()
     outer_targets: tuple[str, ...] = ()
     vnis: tuple[int, ...] = ()
+    there_length: int = 0
+    back_length: int = 0
     first_there_us: int | None = None
     first_back_us: int | None = None
     error: str = ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from netdiag.causes import cause
 from netdiag.model.facts import Facts, Link, Network
-from netdiag.model.path import End, Side, Way
+from netdiag.model.path import Direction, End, Loss, Side, Sight, Way
 from netdiag.model.report import Cause, Confidence, Evidence, Remedy
 from netdiag.path.ways import Host
 
@@ -47,6 +47,56 @@ def entry_causes(
         yield _fdb("overlay.fdb-missing", host, target, namespace, path, device.name, mac, "", vtep, confidence)
     elif vtep and all(row.vtep != vtep for row in rows):
         yield _fdb("overlay.fdb-stale", host, target, namespace, path, device.name, mac, rows[0].vtep, vtep, confidence)
+
+
+def received_causes(
+    way: Way, loss: Loss, host: Host, sender: Host, network: Network, sights: Sequence[Sight]
+) -> Iterator[Cause]:
+    """Why a VXLAN device takes nothing of what arrives for it: it comes from another host than its entry says.
+
+    The kernel drops such a packet without a counter (drivers/net/vxlan: a static entry never moves).
+
+    Args:
+        way: The way.
+        loss: Between the receiver's NIC and its VXLAN device.
+        host: The receiver.
+        sender: The other host.
+        network: The network, as the receiver's engine knows it.
+        sights: What was seen.
+    """
+    side = Side.DESTINATION if loss.direction is Direction.THERE else Side.SOURCE
+    wrong = list(entry_causes(way, host, side, other=sender, network=network, confidence=Confidence.PROVEN))
+    stale = [one for one in wrong if one.code == "overlay.fdb-stale"]
+    if stale:
+        yield from stale
+        return
+    end = way.source if side is Side.DESTINATION else way.destination
+    seen = next((sight for sight in sights if sight.place == loss.last), None)
+    sources = seen.outer_sources if seen is not None and loss.direction is Direction.THERE else ()
+    if sources and end.host_address and end.host_address not in sources:
+        yield cause(
+            "overlay.vtep-source",
+            host=sender.name,
+            object={"kind": "address", "address": sources[0], "expected": end.host_address},
+            confidence=Confidence.PROVEN,
+            explanation=(
+                f"Overlay packets of {sender.name} come from {sources[0]}; {host.name} expects them from"
+                f" {end.host_address} and drops them."
+            ),
+            evidence=(Evidence("capture", f"{seen.place.where if seen else host.name}: outer source {sources[0]}"),),
+        )
+
+
+def host_behind(facts: Facts, address: str) -> str:
+    """The address of the host behind which an overlay's tables put a container's address; empty when none does."""
+    for namespace, rows in (facts.neighbours.value or {}).items():
+        if not namespace.startswith("overlay:"):
+            continue
+        mac = next((row.mac for row in rows if row.address == address and row.mac), "")
+        for row in (facts.fdb.value or {}).get(namespace, ()):
+            if mac and row.mac == mac and row.vtep:
+                return row.vtep
+    return ""
 
 
 def mac_from_address(address: str) -> str:

@@ -23,6 +23,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     destination: str
     protocol: int
+    length: int = 0
+    """Bytes of the IP packet; of the outer one where it was inside VXLAN."""
     source_port: int | None = None
     destination_port: int | None = None
     tcp_flags: int = 0
@@ -58,7 +60,9 @@ def read_frame(data: bytes, vxlan_port: int | None = None) -> Frame | None:
     inner = _ip(data, behind + 8 + _VXLAN_BYTES + 14)
     if inner is None:
         return None
-    return msgspec.structs.replace(inner[0], outer_source=head.source, outer_destination=head.destination, vni=vni)
+    return msgspec.structs.replace(
+        inner[0], length=head.length, outer_source=head.source, outer_destination=head.destination, vni=vni
+    )
 
 
 def _ip(data: bytes, at: int) -> tuple[Frame, int] | None:
@@ -67,9 +71,11 @@ def _ip(data: bytes, at: int) -> tuple[Frame, int] | None:
     if kind == _IPV4 and len(data) >= at + 20 and data[at] >> 4 == 4:
         behind = at + (data[at] & 15) * 4
         source, destination, protocol = data[at + 12 : at + 16], data[at + 16 : at + 20], data[at + 9]
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
     elif kind == _IPV6 and len(data) >= at + 40:
         behind = at + 40
         source, destination, protocol = data[at + 8 : at + 24], data[at + 24 : at + 40], data[at + 6]
+        length = 40 + int.from_bytes(data[at + 4 : at + 6], "big")
     else:
         return None
     ports: tuple[int | None, int | None] = (None, None)
@@ -83,6 +89,7 @@ def _ip(data: bytes, at: int) -> tuple[Frame, int] | None:
         source=str(ipaddress.ip_address(source)),
         destination=str(ipaddress.ip_address(destination)),
         protocol=protocol,
+        length=length,
         source_port=ports[0],
         destination_port=ports[1],
         tcp_flags=flags,

@@ -21,13 +21,25 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 def questions(way: Way, loss: Loss, sights: tuple[Sight, ...]) -> tuple[Question, ...]:
     """The traces that tell whether a filter took the packet where it was lost; none where no filter stands."""
     if loss.direction is Direction.BACK and loss.last is None:
-        return (_at_the_end(way),)
-    if loss.last is None:
-        return (_from_the_start(way, loss.direction),)
-    if loss.next is None:
+        found: Question | None = _at_the_end(way)
+    elif loss.last is None:
+        found = _from_the_start(way, loss.direction)
+    elif loss.next is None:
         return ()
-    found = _between(way, loss.direction, loss.last, loss.next, sights)
-    return (found,) if found is not None else ()
+    else:
+        found = _between(way, loss.direction, loss.last, loss.next, sights)
+    return (_as_long(found, loss, sights),) if found is not None else ()
+
+
+def _as_long(question: Question, loss: Loss, sights: tuple[Sight, ...]) -> Question:
+    """With the length that the lost packet had where it was seen last: a rule may ask for it."""
+    there = loss.direction is Direction.THERE
+    seen = next((sight for sight in sights if sight.place == (loss.last or loss.next)), None)
+    length = 0 if seen is None else seen.there_length if there or loss.last is None else seen.back_length
+    # A TCP packet of ours is as long as a kernel's own; a longer one than a trace sends is sent at its longest.
+    if not length or question.wanted.protocol == "tcp":
+        return question
+    return msgspec.structs.replace(question, wanted=msgspec.structs.replace(question.wanted, length=min(length, 1500)))
 
 
 def _between(way: Way, direction: Direction, here: Place, there: Place, sights: tuple[Sight, ...]) -> Question | None:

@@ -31,6 +31,8 @@ def read_sight(place: Place, raw: dict[str, Any], source_port: int | None = None
         outer_sources=_once(frame.outer_source for frame, _ in there),
         outer_targets=_once(frame.outer_destination for frame, _ in there),
         vnis=tuple(dict.fromkeys(frame.vni for frame, _ in there if frame.vni is not None)),
+        there_length=there[0][0].length if there else 0,
+        back_length=back[0][0].length if back else 0,
         first_there_us=there[0][1] if there else None,
         first_back_us=back[0][1] if back else None,
     )

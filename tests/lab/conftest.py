@@ -69,6 +69,13 @@ swarm3_lab = _module_lab("swarm3")
 story1_lab = _module_lab("story1")
 
 
+@pytest.fixture
+def ssh_pair(pair_lab):
+    """Two hosts without engines; from the first, ``ssh two`` or ``ssh root@ADDRESS`` logs in to the second."""
+    pair_lab.break_("sshd", host="two")
+    return pair_lab.host("one"), pair_lab.host("two")
+
+
 @pytest.fixture(autouse=True)
 def _healed(request):
     """Take out the faults that a test left in its module's labs."""

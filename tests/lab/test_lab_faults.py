@@ -38,8 +38,9 @@ COMMANDS = {
     "legacy": "iptables-legacy-save",
     "sets": "ipset list",
     "ufw": "sh -c 'cat /etc/default/ufw /etc/ufw/*'",
-    "daemons": "ps -C firewalld,dbus-daemon,fail2ban-server -o args=",
+    "daemons": "ps -C firewalld,dbus-daemon,fail2ban-server,sshd -o args=",
     "fail2ban": "find /etc/fail2ban /var/lib/fail2ban /run/fail2ban /var/log/fail2ban.log /var/log/lab-logins.log",
+    "ssh": "find /etc/ssh /root/.ssh -type f",
     "links": "ip -o link",
     "addresses": "ip -o -4 address",
     "routes": "ip route show table all type unicast",
@@ -385,3 +386,14 @@ def test_another_process_can_heal(pair_lab):
     assert before.count("icmp") == 0
     with pytest.raises(LabError, match="no fault 1 in lab"):
         pair_lab.heal(1)
+
+
+def test_root_of_every_other_host_logs_in_to_a_real_sshd(pair_lab):
+    one, two = pair_lab.host("one"), pair_lab.host("two")
+    fault = pair_lab.break_("sshd", host="two")
+    for destination in (f"root@{two.address}", "two"):
+        assert one.exec(["ssh", "-o", "BatchMode=yes", destination, "hostname"]).stdout == "two\n"
+    with pytest.raises(LabError, match="sshd runs on two already"):
+        pair_lab.break_("sshd", host="two")
+    pair_lab.heal(fault)
+    assert connect(one, two.address, 22) == "Connection refused"

@@ -39,12 +39,11 @@ def test_lengths_and_checksums_are_right(six, params):
 
 def test_a_syn_carries_what_a_kernel_s_own_carries():
     """Filters ask for options: a SYN without them meets rules that no real one meets."""
-    from scapy.layers.inet import IP
 
-    made = IP(packets.packet(packets.flow_of({"proto": "tcp", "src": "192.0.2.1", "dst": "192.0.2.2", "dport": 80})))
+    made = IP(packet(flow_of({"proto": "tcp", "src": "192.0.2.1", "dst": "192.0.2.2", "dport": 80})))
     names = [name for name, _ in made["TCP"].options]
     assert names == ["MSS", "SAckOK", "Timestamp", "NOP", "WScale"]
     assert dict(made["TCP"].options)["MSS"] == 1460
     plain = {"proto": "tcp", "src": "192.0.2.1", "dst": "192.0.2.2", "dport": 80}
     for more in ({"length": 40}, {"tcp_flags": "ack"}):
-        assert IP(packets.packet(packets.flow_of({**plain, **more})))["TCP"].options == []
+        assert IP(packet(flow_of({**plain, **more})))["TCP"].options == []

@@ -1,0 +1,227 @@
+"""From what was seen, traced and read to findings and causes: where the flow is lost, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from netdiag.causes import cause
+from netdiag.model.fix import Fix
+from netdiag.model.found import Found
+from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
+from netdiag.model.report import Cause, Confidence, Evidence, Remedy, State, Step, Subject
+from netdiag.model.trace import Trace, TraceVerdict
+from netdiag.path.questions import Question
+
+_AFFECTS = {
+    PathKind.OVERLAY: ("overlay data",),
+    PathKind.OVERLAY_LOCAL: ("overlay data",),
+    PathKind.PUBLISHED: ("published ports",),
+    PathKind.HOST: ("host traffic",),
+}
+
+
+class Traced(msgspec.Struct, frozen=True, kw_only=True):
+    """A question, the kernel's answer to it, and the fix that was planned for it."""
+
+    question: Question
+    trace: Trace | None
+    fix: Fix | None = None
+    reason: str = ""
+    """Why there is no trace, or no fix."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """How the real attempt from the source ended.
+
+    Attributes:
+        answered: A connection came about, or an echo was answered.
+        refused: A reset or an ICMP error came back.
+        text: In a few words.
+        rtt_us: How long the answer took.
+        sent: Whether anything could be sent at all.
+    """
+
+    answered: bool
+    refused: bool
+    text: str
+    rtt_us: int | None = None
+    sent: bool = True
+
+
+def attempt_found(way: Way, attempt: Attempt) -> Found:
+    """What the user's own attempt meets."""
+    what = f"{way.protocol}/{way.port}" if way.port is not None else way.protocol
+    summary = (
+        f"{what} from {way.source.label()} to {way.destination.label()} ({way.destination.address}): {attempt.text}"
+    )
+    subject = Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None)
+    return Found(
+        check="path.attempt",
+        state=State.OK if attempt.answered else State.FAIL,
+        subject=subject,
+        summary=summary,
+        evidence=(Evidence("probe", attempt.text, {"rtt_us": attempt.rtt_us}),),
+    )
+
+
+def sight_evidence(way: Way, sights: Sequence[Sight]) -> tuple[Evidence, ...]:
+    """What was seen at each place, in the order of the way."""
+    return tuple(
+        Evidence(
+            "capture",
+            f"{sight.place.where}: {_counted(sight)}",
+            {"there": sight.there, "back": sight.back, "refused": sight.refused, "side": sight.place.side.value},
+        )
+        for sight in sights
+        if way.places
+    )
+
+
+def _counted(sight: Sight) -> str:
+    if not sight.watched:
+        return f"not watched ({sight.error})"
+    if not sight.there and not sight.back:
+        return "nothing of the flow"
+    return f"{sight.there} there, {sight.back} back" + (f", {sight.refused} of them refuse" if sight.refused else "")
+
+
+def loss_text(loss: Loss) -> str:
+    """Where it was lost, in one sentence."""
+    what = "requests" if loss.direction is Direction.THERE else "answers"
+    if loss.last is None and loss.next is None:
+        return f"{what} were seen nowhere"
+    if loss.last is None:
+        if loss.direction is Direction.BACK and loss.next is not None:
+            return f"requests arrive at {loss.next.where}, and nothing answers"
+        return f"{what} never came to {loss.next.where if loss.next is not None else 'the first place'}"
+    return f"{what} were seen at {loss.last.where}, and not at {loss.next.where if loss.next else 'the end'}"
+
+
+def loss_found(way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[Cause], reason: str) -> Iterator[Found]:
+    """The findings of one loss: one for each cause, or one that says what is not known."""
+    subject = Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None)
+    evidence = sight_evidence(way, sights)
+    for one in causes:
+        yield Found(
+            check="path.loss",
+            state=State.FAIL,
+            subject=subject,
+            summary=f"{loss_text(loss)}: {one.title.lower() if not one.title[:2].isupper() else one.title}",
+            evidence=evidence,
+            cause=one,
+        )
+    if not causes:
+        yield Found(
+            check="path.loss",
+            state=State.UNKNOWN,
+            subject=subject,
+            summary=f"why {loss_text(loss)}",
+            evidence=evidence,
+            reason=reason,
+            next=tuple(_would_tell(way, loss)),
+        )
+
+
+def _would_tell(way: Way, loss: Loss) -> Iterator[Step]:
+    place = loss.last or loss.next
+    if place is not None:
+        host = way.source.host if place.side is Side.SOURCE else way.destination.host
+        yield Step(
+            host=host, command=f"tcpdump -ni {place.device}", why=f"watches {place.where} while it is tried again"
+        )
+
+
+def rule_cause(way: Way, traced: Traced, host: str) -> Cause | None:
+    """The rule or policy that the kernel named for the lost packet; None where none was."""
+    trace = traced.trace
+    if trace is None or trace.verdict not in (TraceVerdict.DROP, TraceVerdict.REJECT):
+        return None
+    rule = trace.rule or trace.policy
+    if rule is None:
+        return None
+    code = "firewall.policy" if rule.number is None and rule.policy is not None else "firewall.rule"
+    if rule.namespace.startswith("container:") and code == "firewall.rule":
+        code = "firewall.container"
+    elapsed = f", {trace.elapsed_ms:g} ms after it was sent" if trace.elapsed_ms is not None else ""
+    seen = Evidence(
+        "trace",
+        f"{rule.place()} ({rule.backend.value}): {rule.text}; the kernel's trace of this packet ended here{elapsed}",
+        {**rule.as_object(), "elapsed_ms": trace.elapsed_ms},
+    )
+    return cause(
+        code,
+        host=host,
+        object=rule.as_object(),
+        confidence=trace.confidence,
+        explanation=(
+            f"{traced.question.about}: a packet like the lost one was traced there, and the kernel named what takes it:"
+            f' {rule.place()}, "{rule.text}".' + (f" It is called from {rule.call_site}." if rule.call_site else "")
+        ),
+        evidence=(seen,),
+        affects=_AFFECTS.get(way.kind, ("container traffic",)),
+        remedy=(_remedy(traced.fix),) if traced.fix is not None else (),
+    )
+
+
+def _remedy(fix: Fix) -> Remedy:
+    return Remedy(
+        host=fix.host,
+        summary=fix.summary,
+        commands=tuple(command.text for command in fix.commands),
+        undo=tuple(command.text for command in reversed(fix.undo)),
+        persist=fix.persist,
+        risk=fix.risk,
+    )
+
+
+def filtered_cause(way: Way, loss: Loss, *, control_arrived: bool | None) -> Cause | None:
+    """Lost between two NICs: something between the hosts took it, if a control packet got through."""
+    if loss.last is None or loss.next is None or (loss.last.stage, loss.next.stage) != (Stage.NIC, Stage.NIC):
+        return None
+    if not control_arrived:
+        return None
+    there = loss.direction is Direction.THERE
+    sender, receiver = (way.source, way.destination) if there else (way.destination, way.source)
+    protocol, port = ("udp", way.vxlan_port) if way.vxlan_port else (way.protocol, way.port)
+    return cause(
+        "underlay.filtered",
+        host=None,
+        object={
+            "kind": "segment",
+            "from": sender.host_address,
+            "to": receiver.host_address,
+            "protocol": protocol,
+            "port": port,
+        },
+        confidence=Confidence.PROVEN,
+        explanation=(
+            f"{protocol}/{port} leaves {loss.last.where} and never reaches {loss.next.where}, while ICMP echo between"
+            " the same two does."
+        ),
+        evidence=(Evidence("capture", loss_text(loss)),),
+    )
+
+
+def healthy_found(way: Way, sights: Sequence[Sight]) -> Found:
+    """Everything was seen everywhere."""
+    count = sum(sight.watched for sight in sights)
+    return Found(
+        check="path.way",
+        state=State.OK,
+        subject=Subject(host=way.source.host, peer=way.destination.host),
+        summary=f"requests and answers were seen at all {count} places of the way ({way.kind.value})",
+        evidence=sight_evidence(way, sights),
+    )
+
+
+def unnoticed_found(way: Way, one: Cause) -> Found:
+    """Something that is wrong although this flow works now."""
+    return Found(
+        check="path.entries",
+        state=State.WARN,
+        subject=Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None),
+        summary=f"it works now, by what was learnt from the other side: {one.explanation}",
+        cause=one,
+    )
