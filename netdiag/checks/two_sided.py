@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from netdiag.checks.context import Context
-from netdiag.model.facts import HOST
+from netdiag.model.facts import HOST, SwarmNode
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.trace import Trace, TraceVerdict
 from netdiag.model.two_sided import LossTrace, Payload, PeerView, SidedProbe, Way
@@ -98,6 +98,15 @@ def peers(ctx: Context) -> tuple[PeerView, ...]:
     """The peers with which something was found out."""
     views = ctx.observed.peers if ctx.observed is not None else ()
     return tuple(view for view in views if not view.why_not)
+
+
+def nodes_known(ctx: Context) -> tuple[SwarmNode, ...]:
+    """The swarm's nodes, as a manager among the peers has them; empty where none is."""
+    for view in peers(ctx):
+        engine = view.facts.engine.value if view.facts is not None else None
+        if engine is not None and engine.cluster is not None:
+            return engine.cluster.nodes
+    return ()
 
 
 def use_of(ctx: Context, probe: SidedProbe) -> PortUse | None:

@@ -22,7 +22,7 @@ CLOCK_FAIL_S = 3600.0
 
 
 def _carrier(ctx: Context) -> Iterator[Found]:
-    check = "swarm.peer.examined"
+    check = "two-sides.examined"
     views = ctx.observed.peers if ctx.observed is not None else ()
     why: dict[str, list[str]] = {}
     for view in views:
@@ -57,7 +57,7 @@ def _carrier(ctx: Context) -> Iterator[Found]:
 
 
 def _addresses(ctx: Context) -> Iterator[Found]:
-    check = "swarm.peer.addresses"
+    check = "two-sides.addresses"
     same: list[str] = []
     for view in peers(ctx):
         changed = False
@@ -164,7 +164,7 @@ def _ends(ctx: Context, view: PeerView, way: Way) -> tuple[str, str]:
 
 
 def _clocks(ctx: Context) -> Iterator[Found]:
-    check = "swarm.peer.clock"
+    check = "two-sides.clock"
     near: list[tuple[str, float, float]] = []
     for view in peers(ctx):
         clock, label = view.clock, label_of(ctx, view)
@@ -243,7 +243,7 @@ def _engines(ctx: Context) -> Iterator[tuple[str, Engine]]:
 
 
 def _versions(ctx: Context) -> Iterator[Found]:
-    check = "swarm.peer.engine"
+    check = "two-sides.engine"
     if not peers(ctx):
         return
     engines = dict(_engines(ctx))
@@ -275,7 +275,7 @@ def _versions(ctx: Context) -> Iterator[Found]:
 
 
 def _names(ctx: Context) -> Iterator[Found]:
-    check = "swarm.peer.name"
+    check = "two-sides.name"
     own = ctx.facts.identity.value
     hosts: dict[str, list[tuple[str, str]]] = {}
     if own is not None and own.hostname:
@@ -319,7 +319,7 @@ def _new_name(ctx: Context) -> str:
 
 
 def _pools(ctx: Context) -> Iterator[Found]:
-    check = "swarm.peer.pools"
+    check = "two-sides.pools"
     manager = next((engine for _, engine in _engines(ctx) if engine.swarm.is_manager), None)
     if not peers(ctx):
         return
@@ -387,7 +387,7 @@ def _collision(ctx: Context, check: str, pool: str, other: str, found: Sequence[
 
 CHECKS = (
     Check(
-        id="swarm.peer.examined",
+        id="two-sides.examined",
         title="The peers were asked together with this host",
         explains="With --via a participant runs on each peer for as long as the command does; nothing is written there.",
         remedy="Make ssh to the peer work without a question, as root or with a sudo that asks nothing.",
@@ -395,7 +395,7 @@ CHECKS = (
     ),
     SIZES,
     Check(
-        id="swarm.peer.addresses",
+        id="two-sides.addresses",
         title="Addresses arrive as they are sent",
         explains=(
             "Each side tells from which address the other's packets come. A translated address, or one other than the swarm"
@@ -405,7 +405,7 @@ CHECKS = (
         evaluate=_addresses,
     ),
     Check(
-        id="swarm.peer.clock",
+        id="two-sides.clock",
         title="The clocks agree",
         explains=(
             "Time stamps are exchanged several times, and the quickest round trip bounds the error. Certificates are dated one"
@@ -415,21 +415,21 @@ CHECKS = (
         evaluate=_clocks,
     ),
     Check(
-        id="swarm.peer.engine",
+        id="two-sides.engine",
         title="The engines go together",
         explains="Versions of this host's engine and of the peers' are compared, by what is known of engines in one swarm.",
         remedy="Bring the engines to one version, managers first.",
         evaluate=_versions,
     ),
     Check(
-        id="swarm.peer.name",
+        id="two-sides.name",
         title="No two hosts have one name",
         explains="A swarm takes any number of nodes of one name; operators and scripts that go by name then hit the wrong one.",
         remedy="hostnamectl set-hostname NAME, and restart the engine.",
         evaluate=_names,
     ),
     Check(
-        id="swarm.peer.pools",
+        id="two-sides.pools",
         title="No host has a route into the swarm's networks",
         explains="Containers on a host never reach a real network whose addresses an overlay uses: every host's routes count.",
         remedy="Choose another pool at 'docker swarm init', or other subnets for the networks.",

@@ -26,7 +26,7 @@ from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk
 from netdiag.model.two_sided import Payload, PeerView, Way
 from netdiag.swarm.ports import Plane, Protocol
 
-_IDS = {Way.BACK: "swarm.peer.inbound", Way.THERE: "swarm.peer.outbound"}
+_IDS = {Way.BACK: "two-sides.inbound", Way.THERE: "swarm.peer.outbound"}
 _AFFECTED = {Need.JOIN: "swarm join", Need.NAMES: "service names", Need.TRAFFIC: "overlay data"}
 _LOST_BETWEEN = (Where.BETWEEN, Where.ANSWER_BETWEEN)
 _LOST_AT_HOST = (Where.SENDER, Where.RECEIVER, Where.ANSWER_SENDER)
@@ -221,7 +221,7 @@ def _between(ctx: Context, way: Way, losses: Sequence[Judged], judged: Sequence[
     lost_way = (Way.BACK if way is Way.THERE else Way.THERE) if answer else way
     source, target = ends_of(ctx, lost_way, views)
     only = _only_payload(losses, judged)
-    xdp = next((found for view in views if (found := xdp_of(view, ctx, at_peer=lost_way is Way.THERE))), "")
+    xdp = next((one for view in views if (one := xdp_of(view, ctx, at_peer=lost_way is Way.THERE))), "")
     what = labels_of(losses) if only is None else first.label
     evidence = (*seen_of(ctx, losses), *_control(lost_way, views), *state_of(ctx, losses))
     summary = f"{'the answers to ' if answer else ''}{what} {direction_of(ctx, lost_way, views)}"
@@ -374,7 +374,7 @@ def _came(ctx: Context, way: Way, came: Sequence[Judged]) -> Found:
     views = views_of(came)
     return ctx.ok(
         _IDS[way],
-        f"{labels_of(came)} passes {direction_of(ctx, way, views)}",
+        f"{labels_of(came)} {'pass' if ',' in labels_of(came) else 'passes'} {direction_of(ctx, way, views)}",
         subject=subject_of(ctx, views),
         evidence=seen_of(ctx, came, most=8),
     )
@@ -419,7 +419,7 @@ def _lost_both_ways(ctx: Context, lost: Judged) -> bool:
 
 CHECKS = (
     Check(
-        id="swarm.peer.inbound",
+        id="two-sides.inbound",
         title="What the peers send comes in here",
         explains=(
             "With a participant on the peer (--via) it sends to this host what a swarm needs: tcp and udp 7946, the data path"
@@ -432,7 +432,7 @@ CHECKS = (
         evaluate=_inbound,
     ),
     Check(
-        id="swarm.peer.outbound",
+        id="two-sides.outbound",
         title="What this host sends comes in at the peers",
         explains="The same the other way: what this host sends to each peer, and tcp 2377 to managers.",
         remedy="Add an accept in front of the rule that is named; between the hosts, open the port where it is filtered.",

@@ -15,7 +15,7 @@ from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Subject
 from netdiag.model.two_sided import PeerView, SidedProbe, Way
 
-_CHECK = "swarm.peer.sizes"
+_CHECK = "two-sides.sizes"
 _LEAST_BYTES = 1280
 _SMALL_BYTES = 64
 

@@ -8,30 +8,36 @@ import difflib
 import ipaddress
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from netdiag.checks.context import Context, Options
+from netdiag.checks.context import Context, Options, host_of
 from netdiag.checks.flows import packet_to, to_trace, verdict_of
 from netdiag.checks.membership import is_member_of_asked_swarm
 from netdiag.checks.registry import CHECKS, PREFLIGHT, VERIFY, run
 from netdiag.cli.manager_address import is_address, split_manager
+from netdiag.cli.two_sides_run import Peers, read_peers, run_two_sides, views_from_values, with_managers
 from netdiag.errors import BundleError, UsageError
 from netdiag.facts.assemble import replay
 from netdiag.facts.bundle import Bundle
 from netdiag.facts.context import Context as FactsContext
+from netdiag.facts.context import Options as FactsOptions
 from netdiag.facts.firewall import gather_host_rules
 from netdiag.facts.observations import gather_bursts, gather_observations
 from netdiag.facts.probes import gather_resolve
 from netdiag.facts.traced_flows import gather_traced
 from netdiag.host import Carrier, LocalHost, Recorder, Replay, drive, drive_all
 from netdiag.host.collect import collect_bundle, local_options
+from netdiag.host.two_sides import ARMED_S, Examined, Sought
 from netdiag.model.facts import Facts, SwarmState
 from netdiag.model.probes import Observations, TlsOutcome
 from netdiag.model.report import Answer, Need, Report, Step
 from netdiag.model.wire import Gather
 from netdiag.report.assemble import build_report
+from netdiag.report.plan import Plan, two_sided_plan
+from netdiag.swarm.ports import ports_of_swarm
 from netdiag.swarm.token import Token, TokenProblem
 
 PROBES_DEADLINE_S = 12.0
@@ -52,6 +58,8 @@ class _AskedWithoutToken(msgspec.Struct, frozen=True, kw_only=True):
     ignored: tuple[str, ...] = ()
     docker_socket: str = ""
     token_in_environment: bool = False
+    vias: tuple[str, ...] = ()
+    peers_file: str = ""
 
 
 class Asked(_AskedWithoutToken, frozen=True, kw_only=True):
@@ -102,28 +110,33 @@ class Asked(_AskedWithoutToken, frozen=True, kw_only=True):
         words += [f"--data-path-port {self.data_path_port}"] if self.data_path_port else []
         words += [f"--image {image}" for image in self.images]
         words += [f"--need {self.need.value}"] if self.need is not Need.JOIN else []
+        words += [f"--via {via}" for via in self.vias]
+        words += [f"--peers {self.peers_file}"] if self.peers_file else []
         words += [f"--ignore {check}" for check in self.ignored]
         return " ".join(words)
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished preflight, and the bundle that repeats it."""
+    """A finished preflight, the bundle that repeats it, and how long each part took, in seconds."""
 
     report: Report
     bundle: Bundle
+    timings: tuple[tuple[str, float], ...] = ()
 
 
 Targets = tuple[tuple[str, str, int], ...]
 """The managers: as typed, address, port."""
 
 
-def run_preflight(asked: Asked) -> Done:
-    """Run a preflight on this host.
+def run_preflight(asked: Asked, *, progress: Callable[[str], None] | None = None) -> Done:
+    """Run a preflight on this host, and together with the peers that ``--via`` names.
 
     Raises:
-        UsageError: A manager that cannot be understood or resolved, an unknown check to ignore, a malformed address.
+        UsageError: A manager that cannot be understood or resolved, an unknown check to ignore, a malformed address, or
+            peers that cannot be understood.
     """
     _validate(asked)
+    peers = read_peers(asked.vias, asked.peers_file or None)
     options = local_options(docker_socket=asked.docker_socket or None)
     asked = msgspec.structs.replace(asked, docker_socket=options.docker_socket or "")
     recorder = Recorder(LocalHost())
@@ -137,21 +150,81 @@ def run_preflight(asked: Asked) -> Done:
             purpose="preflight swarm",
             options=options,
         )
+        own_s = time.monotonic() - start_s
+        known = targets if targets or asked.initialise else _known_managers(facts)
+        examined = _with_peers(
+            asked, peers, known, facts, options=options, now_s=started.timestamp(), progress=progress
+        )
         observed = probing.result()
-    if not targets and not asked.initialise:
+    if known and not targets:
         # A member knows its managers: whoever names none means those.
-        targets = _known_managers(facts)
-        observed = _probe(asked, targets, recorder) if targets else observed
+        targets = known
+        observed = _probe(asked, targets, recorder)
     if os.geteuid() == 0:
         observed = drive(_with_verdicts(asked, targets, observed, facts), recorder)
-    report = judge(asked, facts, observed, targets, started=started, duration_s=time.monotonic() - start_s)
+    observed = msgspec.structs.replace(observed, peers=examined.views)
+    duration_s = time.monotonic() - start_s
+    report = judge(asked, facts, observed, targets, started=started, duration_s=duration_s)
     arguments = {
         "asked": asked.as_values(),
         "targets": targets,
         "started": started.isoformat(),
         "root": os.geteuid() == 0,
+        "peers": msgspec.to_builtins(examined.views),
     }
-    return Done(report=report, bundle=msgspec.structs.replace(bundle, arguments=arguments, answers=recorder.answers()))
+    return Done(
+        report=report,
+        bundle=msgspec.structs.replace(bundle, arguments=arguments, answers=recorder.answers()),
+        timings=(("this host", own_s), *examined.timings, ("all", duration_s)),
+    )
+
+
+def _with_peers(
+    asked: Asked,
+    peers: Peers,
+    targets: Targets,
+    facts: Facts,
+    *,
+    options: FactsOptions,
+    now_s: float,
+    progress: Callable[[str], None] | None,
+) -> Examined:
+    if not peers.any:
+        return Examined(views=())
+    advertised = host_of(asked.advertise_address)
+    sought = Sought(
+        own_address=advertised if is_address(advertised) else "",
+        data_path_port=asked.data_path_port,
+        manager=asked.manager_role or asked.initialise,
+        now_s=now_s,
+    )
+    return run_two_sides(
+        LocalHost(),
+        facts,
+        with_managers(peers, targets),
+        sought,
+        candidates=[(address, port) for _, address, port in targets],
+        options=options,
+        progress=progress,
+    )
+
+
+def plan_of(asked: Asked) -> Plan:
+    """What a preflight with peers would do. Raises UsageError as `run_preflight` does, without asking anybody."""
+    _validate(asked)
+    peers = read_peers(asked.vias, asked.peers_file or None)
+    if not peers.any:
+        raise UsageError("--plan: of what is done together with peers; --via ssh names them")
+    named = [*peers.destinations, *(asked.managers if peers.every else ())]
+    manager = asked.manager_role or asked.initialise
+    return two_sided_plan(
+        f"netdiag {asked.command()}",
+        here="this host",
+        peers=tuple(dict.fromkeys(named)),
+        uses=ports_of_swarm(data_path_port=asked.data_path_port or 0),
+        manager=manager,
+        lasts_s=ARMED_S,
+    )
 
 
 def repeat_preflight(bundle: Bundle) -> Report:
@@ -165,12 +238,14 @@ def repeat_preflight(bundle: Bundle) -> Report:
         targets = msgspec.convert(bundle.arguments["targets"], Targets)
         started = dt.datetime.fromisoformat(bundle.arguments["started"])
         root = bool(bundle.arguments["root"])
+        views = views_from_values(bundle.arguments.get("peers", ()))
     except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
         raise BundleError(f"a bundle of a preflight without its arguments ({error})") from error
     facts, replay_ = replay(bundle), Replay(bundle.answers)
     observed = _probe(asked, targets, replay_)
     if root:
         observed = drive(_with_verdicts(asked, targets, observed, facts), replay_)
+    observed = msgspec.structs.replace(observed, peers=views)
     return judge(asked, facts, observed, targets, started=started, duration_s=facts.duration_s)
 
 

@@ -39,9 +39,10 @@ CLOCK_TRIPS = 4
 ONE_S, MANY_S = 8.0, 10.0
 """The longest that an examination of one peer, and of many, goes on."""
 AT_ONCE = 64
+ARMED_S = 30.0
+"""After so long whatever was armed ends by itself, whoever is still there."""
 _TRACED_OF_A_KIND = 6
 """Hosts on which losses of one kind are traced; on the others they are told as what they look like."""
-_ARMED_S = 30.0
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,8 +51,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         given: As the operator typed it.
         carrier: None where there is none; ``why_not`` says why.
-        address: Where this host should send to; empty for the address that the peer itself uses toward this host.
+        address: Where this host should send to; empty where its own addresses say.
         control_port: Where it listens as a manager; None where that is for its engine to say.
+        candidates: Managers that were named, address and port: the peer may be one of them.
     """
 
     given: str
@@ -59,6 +61,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     why_not: str = ""
     address: str = ""
     control_port: int | None = None
+    candidates: tuple[tuple[str, int], ...] = ()
 
 
 class Sought(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,14 +187,16 @@ class _Examination:
         return results
 
     def _meet(self, target: Target) -> _Peer | str:
-        if target.carrier is None:
+        carrier = target.carrier
+        if carrier is None:
             return target.why_not or "no way to it"
-        facts = collect(target.carrier, FACTS, now_s=self._asked.now_s, options=Options(), deadline_s=FACTS_S)
+        facts = collect(carrier, FACTS, now_s=self._asked.now_s, options=Options(), deadline_s=FACTS_S)
         if facts.identity.value is None and facts.addresses.value is None:
             absent = facts.identity.absent
             return absent.text if absent is not None else "it gives no answer"
-        clock = _clock(target.carrier, self._here.carrier)
+        clock = _clock(carrier, self._here.carrier)
         there = Context(facts=facts, options=CheckOptions())
+        target = _matched(target, there)
         address = target.address or next(iter(there.own_addresses()), "")
         if not address:
             return "none of its addresses could be read"
@@ -204,7 +209,7 @@ class _Examination:
         if not own_address:
             absent = out.route.absent
             return f"this host has no way to {address}" + (f": {absent.text}" if absent is not None else "")
-        back = drive(gather_lookup(own_address), target.carrier)
+        back = drive(gather_lookup(own_address), carrier)
         return _Peer(
             target=target,
             facts=facts,
@@ -232,7 +237,7 @@ class _Examination:
             ports=[_port(use) for use in self._all_uses if use.plane is not Plane.CONTROL or self._asked.manager],
             devices=_devices(self._facts, tuple(devices)),
             families=sorted({6 if ":" in peer.address else 4 for peer in peers}),
-            seconds=_ARMED_S,
+            seconds=ARMED_S,
             frames=16384 if len(peers) > 1 else 2048,
         )
 
@@ -255,7 +260,7 @@ class _Examination:
             ports=[_port(use) for use in uses[Way.THERE]],
             devices=_devices(peer.facts, (peer.peer_device,)),
             families=[6 if ":" in peer.address else 4],
-            seconds=_ARMED_S,
+            seconds=ARMED_S,
             frames=1024,
         )
         try:
@@ -330,6 +335,15 @@ class _Peer(msgspec.Struct, frozen=True, kw_only=True):
             facts=self.facts,
             clock=self.clock,
         )
+
+
+def _matched(target: Target, there: Context) -> Target:
+    """The target as the manager that it is, where one of its own addresses is a manager's that was named."""
+    local = there.local_addresses()
+    for address, port in target.candidates:
+        if target.control_port is None and any(same_address(address, own) for own in local):
+            return msgspec.structs.replace(target, address=address, control_port=port)
+    return target
 
 
 def _port(use: PortUse) -> Port:

@@ -1,0 +1,55 @@
+"""The options of commands that ask other hosts together with this one, and what they say of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from netdiag.report.plan import Plan
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def two_sided_options(command: F) -> F:
+    """Give a command ``--via``, ``--peers``, ``--plan`` and ``--timings``."""
+    for option in (
+        click.option("--timings", is_flag=True, help="Say on standard error how long each part took."),
+        click.option(
+            "--plan", is_flag=True, help="Only say what would be sent, armed and changed, where and for how long."
+        ),
+        click.option(
+            "--peers",
+            "peers_file",
+            metavar="FILE",
+            help="Peers to ask with --via, one a line: ADDRESS or USER@HOST; - for standard input.",
+        ),
+        click.option(
+            "--via",
+            "vias",
+            multiple=True,
+            metavar="ssh[:USER@HOST]",
+            help="Ask a peer together with this host, over ssh; without a host: every peer. May be repeated.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def emit_plan(plan: Plan, output: str) -> None:
+    """Print a plan on standard output."""
+    from netdiag.report.plan import plan_lines, plan_values
+
+    if output == "json":
+        click.echo(json.dumps(plan_values(plan)))
+    else:
+        click.echo("\n".join(plan_lines(plan)))
+
+
+def emit_timings(took: tuple[tuple[str, float], ...]) -> None:
+    """Print on standard error how long each part took."""
+    if took:
+        click.echo("  ".join(f"{name} {seconds:.2f} s" for name, seconds in took), err=True)
