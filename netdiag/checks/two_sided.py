@@ -189,6 +189,12 @@ def _judged(view: PeerView, probe: SidedProbe, use: PortUse) -> Judged:
         if any(_alike(other, probe) and other.number == each.number for other in view.probes)
     ]
     decisive = [each for each in traces if each.trace is not None and each.trace.verdict in _STOPS]
+    if where is Where.SENDER and not decisive and not any(each.left for each in view.probes if each.way is probe.way):
+        why = next((each.why_not for each in traces if each.why_not), probe.refused)
+        where, reason = Where.UNKNOWN, "nothing at all leaves for it" + (f": {why}" if why else "")
+    if probe.protocol == "esp" and where is Where.RECEIVER and not decisive:
+        # It has no ports, so whatever the receiver has sent meanwhile is the same flow: the trace meets its state.
+        came = any(each.trace is not None and each.trace.verdict is TraceVerdict.ACCEPT for each in traces)
     return Judged(
         view=view,
         probe=probe,
@@ -217,7 +223,7 @@ def _place(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
         if controls(view, probe.way):
             return Where.BETWEEN, ""
         return Where.UNKNOWN, "nothing arrived at all, not even a control: no one kind of packet can be blamed"
-    if connected or probe.heard.kind == "reply":
+    if connected or (probe.heard.kind == "reply" and probe.passed is None):
         return Where.CAME, ""
     if probe.arrived is None:
         blind = view.blind_there if probe.way is Way.THERE else view.blind_here

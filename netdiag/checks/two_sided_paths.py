@@ -26,7 +26,7 @@ from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk
 from netdiag.model.two_sided import Payload, PeerView, Way
 from netdiag.swarm.ports import Plane, Protocol
 
-_IDS = {Way.BACK: "two-sides.inbound", Way.THERE: "swarm.peer.outbound"}
+_IDS = {Way.BACK: "two-sides.inbound", Way.THERE: "two-sides.outbound"}
 _AFFECTED = {Need.JOIN: "swarm join", Need.NAMES: "service names", Need.TRAFFIC: "overlay data"}
 _LOST_BETWEEN = (Where.BETWEEN, Where.ANSWER_BETWEEN)
 _LOST_AT_HOST = (Where.SENDER, Where.RECEIVER, Where.ANSWER_SENDER)
@@ -332,6 +332,8 @@ def _why(each: Judged) -> str:
             return "no more than a few hosts are traced for one kind of loss"
         if trace.trace is None:
             return f"it could not be traced there: {trace.why_not}"
+        if each.stateful and each.use.port is None:
+            return "it comes through only after that host has sent protocol 50 to the other one itself"
         if trace.trace.verdict.value == "accept":
             return "a packet like it passes the filters there when it is traced: what stops it looks at rate or state"
         return trace.trace.reason or "the trace does not say which rule takes it"
@@ -351,6 +353,8 @@ def _unexplained(ctx: Context, way: Way, where: object, why: str, losses: Sequen
         return ctx.problem(_IDS[way], text, leaves=touched, subject=subject, evidence=evidence)
     if where is Where.UNKNOWN:
         return ctx.unknown(_IDS[way], f"whether {what} passes", why, leaves=touched, subject=subject, evidence=evidence)
+    if all(each.use.port is None and each.stateful for each in losses):
+        breaks = set()  # the exchange of keys is followed by packets both ways
     hosts = list(dict.fromkeys(_where_lost(ctx, each) for each in losses))
     verb = "does not leave" if where is Where.SENDER else "arrives and is lost at"
     return ctx.problem(

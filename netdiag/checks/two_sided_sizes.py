@@ -64,8 +64,12 @@ def _sweep(probes: Sequence[SidedProbe], protocol: str) -> _Sweep | None:
     sized = [each for each in mine if each.length_bytes is not None]
     if not sized:
         return None
-    port = sized[0].port
-    came = [each.length_bytes or _SMALL_BYTES for each in mine if each.arrived and each.port == port]
+    port, payload = sized[0].port, sized[0].payload
+    came = [
+        each.length_bytes or _SMALL_BYTES
+        for each in mine
+        if each.arrived and (each.port, each.payload) == (port, payload)
+    ]
     lost = [each for each in sized if each.arrived == 0 and each.sent and each.length_bytes is not None]
     said = any(
         each.heard.icmp is not None and each.heard.icmp.type in (3, 2) and each.heard.icmp.mtu_bytes for each in lost

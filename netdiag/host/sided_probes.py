@@ -103,14 +103,27 @@ class Exchange:
         probes = self._both(
             [each for each in wanted if each.way is Way.BACK], [each for each in wanted if each.way is Way.THERE]
         )
-        for way in Way:
-            mine = [each for each in probes if each.way is way]
-            if not any(each.arrived for each in mine) and not self._sides.receiver(way).blind:
-                # Nothing at all: what the operator himself came by is the last thing that may get through.
-                probes += self._sent(way, [Wanted(way=way, protocol="tcp", port=_SSH_PORT)])
-            probes += self._sizes(way, mine)
-            probes += self._again(way, mine)
-        return probes
+        more: dict[Way, list[SidedProbe]] = {}
+        threads = [
+            threading.Thread(target=self._follow, args=(way, probes, more), name=f"netdiag-{way.value}", daemon=True)
+            for way in Way
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return [*probes, *(each for way in Way for each in more.get(way, ()))]
+
+    def _follow(self, way: Way, probes: Sequence[SidedProbe], more: dict[Way, list[SidedProbe]]) -> None:
+        """What one way asks for after the first probes; the two ways do not wait for each other."""
+        mine = [each for each in probes if each.way is way]
+        found: list[SidedProbe] = []
+        if not any(each.arrived for each in mine) and not self._sides.receiver(way).blind:
+            # Nothing at all: what the operator himself came by is the last thing that may get through.
+            found += self._sent(way, [Wanted(way=way, protocol="tcp", port=_SSH_PORT)])
+        found += self._sizes(way, mine)
+        found += self._again(way, mine)
+        more[way] = found
 
     def lost(self, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
         """The probes whose way ends at one of the two hosts, one for each port and kind."""
@@ -183,8 +196,10 @@ class Exchange:
             "dport": each.port or 0,
             "tag": self._sides.mark + f"{number:08x}",
             "payload": each.payload.value,
-            # Where this host takes marked datagrams away, it takes the answers too.
-            "expects": answers and (each.protocol in ("tcp", "icmp") or not sender.guarded),
+            # Sizes are seen arriving. Where this host takes marked datagrams away, it takes the answers too.
+            "expects": answers
+            and each.length_bytes is None
+            and (each.protocol in ("tcp", "icmp") or not sender.guarded),
             "count": 1 if each.protocol == "tcp" else each.count,
         }
         if each.length_bytes is not None:
@@ -250,24 +265,18 @@ class Exchange:
     def _sizes(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
         """Close in on the largest packet that arrives, where one that the device may send did not."""
         more: list[SidedProbe] = []
-        for protocol in ("icmp", "udp"):
-            mine = [
-                each
-                for each in probes
-                if each.protocol == protocol and (protocol == "icmp" or each.payload is Payload.VXLAN)
-            ]
-            for _ in range(_REFINING_ROUNDS):
-                asked = _next_sizes([each for each in (*mine, *more) if each.protocol == protocol])
-                if not asked:
-                    break
-                like = mine[0]
-                more += self._sent(
-                    way,
-                    [
-                        Wanted(way=way, protocol=protocol, port=like.port, payload=like.payload, length_bytes=size)
-                        for size in asked
-                    ],
-                )
+        for _ in range(_REFINING_ROUNDS):
+            wanted: list[Wanted] = []
+            for protocol in ("icmp", "udp"):
+                payload = Payload.VXLAN if protocol == "udp" else Payload.TAG
+                mine = [each for each in (*probes, *more) if (each.protocol, each.payload) == (protocol, payload)]
+                like = next((each for each in mine if each.length_bytes is not None), None)
+                if like is not None:
+                    one = Wanted(way=way, protocol=protocol, port=like.port, payload=payload)
+                    wanted += [msgspec.structs.replace(one, length_bytes=size) for size in _next_sizes(mine)]
+            if not wanted:
+                break
+            more += self._sent(way, wanted)
         return more
 
     def _again(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:

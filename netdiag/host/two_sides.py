@@ -71,12 +71,14 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True):
         own_address: What this host will be, or is, known by in the swarm; empty for the address that routing uses.
         data_path_port: None where the engines say.
         manager: Whether this host is, or will be, a manager: peers must then reach it at ``control_port``.
+        encrypted: Whether protocol 50 matters, even if no engine has an encrypted network.
         now_s: Unix time.
     """
 
     own_address: str = ""
     data_path_port: int | None = None
     manager: bool = False
+    encrypted: bool = False
     control_port: int = CONTROL_PORT
     now_s: float = 0.0
 
@@ -224,7 +226,9 @@ class _Examination:
 
     def _uses(self, peers: Sequence[_Peer]) -> tuple[PortUse, ...]:
         engines = [facts.engine.value for facts in (self._facts, *(peer.facts for peer in peers))]
-        encrypted = any(network.encrypted for engine in engines if engine is not None for network in engine.networks)
+        encrypted = self._asked.encrypted or any(
+            network.encrypted for engine in engines if engine is not None for network in engine.networks
+        )
         ports = [self._asked.data_path_port or 0]
         ports += [engine.swarm.data_path_port or 0 for engine in engines if engine is not None]
         port = next((each for each in ports if each), DEFAULT_DATA_PATH_PORT)

@@ -25,6 +25,7 @@ MOST_SECONDS = 120.0
 _ETH_P_ALL = 0x0003
 _SO_ATTACH_FILTER, _SO_TIMESTAMPNS, _SOL_PACKET, _PACKET_STATISTICS = 26, 35, 263, 6
 _PACKET_OUTGOING = 4
+_DRAIN_S = 0.5
 
 _lock = threading.Lock()
 _captures: Dict[str, "_Capture"] = {}
@@ -63,6 +64,7 @@ def capture_read(params: Dict[str, Any], _deadline: Deadline) -> Dict[str, Any]:
     if capture is None:
         raise VerbError(MISSING, "read a capture: there is none of this id (any more)")
     after = params.get("after") or {}
+    capture.drain()
     return {"points": [point.row(int(after.get(point.name) or 0)) for point in capture.points]}
 
 
@@ -176,6 +178,16 @@ class _Capture:
         """Start reading."""
         self._thread = threading.Thread(target=self._run, args=(identity,), name="netdiag-capture", daemon=True)
         self._thread.start()
+
+    def drain(self) -> None:
+        """Wait until the reader has taken what the kernel holds for it, so that what has arrived is known."""
+        poller = select.poll()
+        for point in self.points:
+            if point.socket is not None:
+                poller.register(point.socket, select.POLLIN)
+        end_s = time.monotonic() + _DRAIN_S
+        while poller.poll(0) and time.monotonic() < end_s:
+            time.sleep(0.001)
 
     def end(self) -> List[Dict[str, Any]]:
         """Stop reading, and give what was seen."""

@@ -185,6 +185,10 @@ class _Probe:
                 number = error.errno or errno.EIO
             if number in _IN_PROGRESS:
                 break
+            if number == errno.ENOBUFS:
+                # The device took it and lost it (ip(7) on IP_RECVERR): how far it came is seen elsewhere.
+                self.row["errno"], self.row["error"] = number, os.strerror(number)
+                break
             # An earlier packet's ICMP error is reported on the next send; it is read from the queue, so try again.
             self._read_errors()
         else:

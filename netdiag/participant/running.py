@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Optional
 from netdiag.participant.errors import MISSING, VerbError
 
 MOST_SECONDS = 120.0
+_DRAIN_S = 0.5
 
 _lock = threading.Lock()
 _running: Dict[str, "Running"] = {}
@@ -59,6 +60,15 @@ class Running:
         os.close(self._stop_read)
         os.close(self._stop_write)
 
+    def drain(self) -> None:
+        """Wait until the reader has taken what the kernel holds for it."""
+        poller = select.poll()
+        for descriptor in self._descriptors:
+            poller.register(descriptor, select.POLLIN)
+        end_s = time.monotonic() + _DRAIN_S
+        while poller.poll(0) and time.monotonic() < end_s:
+            time.sleep(0.001)
+
     def end(self) -> None:
         """Stop it, and wait until everything is closed."""
         os.write(self._stop_write, b"\0")
@@ -77,6 +87,8 @@ def result(params: Dict[str, Any], what: str) -> Dict[str, Any]:
             del _running[identity]
     if found is None:
         raise VerbError(MISSING, "{}: there is none of this id (any more)".format(what))
-    if not params.get("keep"):
+    if params.get("keep"):
+        found.drain()
+    else:
         found.end()
     return found.result()
