@@ -42,7 +42,7 @@ class StreamCarrier:
         """
         self.name = name
         self._source, self._target, self._end = source, target, close
-        self._lock = threading.Lock()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
         self._waiting: dict[int, queue.SimpleQueue[Answer]] = {}
         self._next = 0
         self._lost = ""
@@ -111,7 +111,8 @@ class StreamCarrier:
 
     def _write(self, message: dict[str, Any]) -> str:
         data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
-        with self._lock:
+        # A lock of its own: a write waits for the far end to read, which may wait for this side to take its answers.
+        with self._writing:
             try:
                 self._target.write(data)
                 self._target.flush()

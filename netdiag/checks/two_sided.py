@@ -227,7 +227,8 @@ def _place(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
         return Where.CAME, ""
     if probe.arrived is None:
         blind = view.blind_there if probe.way is Way.THERE else view.blind_here
-        return Where.UNKNOWN, f"nothing came back, and the receiver's device could not be watched ({blind})"
+        why = blind or "more came than could be kept"
+        return Where.UNKNOWN, f"nothing came back, and the receiver's device could not be watched ({why})"
     return _behind_the_device(probe) if probe.protocol != "tcp" else _connection(view, probe)
 
 

@@ -22,7 +22,7 @@ from netdiag.model.probes import TracedFlow
 from netdiag.model.trace import TracePath, TraceVerdict
 from netdiag.model.two_sided import LossTrace, SidedProbe, Way
 
-_FILTERS = ("firewall", "firewall_saved", "neighbours", "fdb")
+_FILTERS = ("kernel", "firewall", "firewall_saved", "neighbours", "fdb")
 _FACTS_S = 6.0
 
 

@@ -247,16 +247,15 @@ class Exchange:
 
     def _observed(self, probe: SidedProbe) -> SidedProbe:
         sender, receiver = self._sides.sender(probe.way), self._sides.receiver(probe.way)
-        left = sender.sights(probe.number, out=True, answer=False)
         arrived = receiver.sights(probe.number, out=False, answer=False)
         first = arrived[0] if arrived else None
         return msgspec.structs.replace(
             probe,
-            left=None if sender.blind else len(left),
-            arrived=None if receiver.blind else len(arrived),
+            left=sender.seen(probe.number, out=True, answer=False),
+            arrived=receiver.seen(probe.number, out=False, answer=False),
             passed=receiver.passed(probe.number) if receiver.sees(probe.protocol, probe.port) else None,
-            answers_left=None if receiver.blind else len(receiver.sights(probe.number, out=True, answer=True)),
-            answers_arrived=None if sender.blind else len(sender.sights(probe.number, out=False, answer=True)),
+            answers_left=receiver.seen(probe.number, out=True, answer=True),
+            answers_arrived=sender.seen(probe.number, out=False, answer=True),
             seen_source=first.source if first is not None else "",
             seen_source_port=first.source_port if first is not None else None,
             seen_destination=first.destination if first is not None else "",

@@ -7,11 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from netdiag.errors import CarrierError
 from netdiag.facts.context import Context
+from netdiag.facts.kernel import gather_kernel
 from netdiag.facts.level import Level, features_needed, judge
 from netdiag.facts.marked_frames import ANSWER, Sight, sights_of
-from netdiag.host.drive import Carrier
+from netdiag.host.drive import Carrier, drive
 from netdiag.model.facts import Facts
 from netdiag.model.wire import Answer, Request
 
@@ -49,7 +52,7 @@ class Station:
         self._known: Counter[str] = Counter()
         self._sights: defaultdict[int, list[Sight]] = defaultdict(list)
         self._passed: Counter[int] = Counter()
-        self._lost_events = False
+        self._lost_events = self._lost_frames = False
 
     def arm(
         self, *, ports: Sequence[Port], devices: Collection[str], families: Collection[int], seconds: float, frames: int
@@ -122,6 +125,13 @@ class Station:
         ((most, _),) = places.most_common(1)
         return [each for each in found if each.place == most]
 
+    def seen(self, number: int, *, out: bool, answer: bool) -> int | None:
+        """How many `sights` there are; None for none where the kernel could not keep all frames, or nobody looked."""
+        if self.blind:
+            return None
+        count = len(self.sights(number, out=out, answer=answer))
+        return None if self._lost_frames and not count else count
+
     def passed(self, number: int) -> int | None:
         """How often a probe came through all filters; None when that is not known."""
         with self._turns:
@@ -144,6 +154,10 @@ class Station:
         return engine is not None and engine.swarm.state.value == "active"
 
     def _guard(self, common: Mapping[str, Any]) -> Request:
+        if self.facts.kernel.value is None:
+            # Read only where it matters: it is more than all else that is read of a peer.
+            kernel = drive(gather_kernel(Context()), self.carrier)
+            self.facts = msgspec.structs.replace(self.facts, kernel=kernel)
         level = judge(self.facts).level
         known = Context(kernel=self.facts.kernel.value)
         traces = level in (Level.OWNED_TRACE, Level.SWEPT_TRACE)
@@ -174,6 +188,7 @@ class Station:
         fresh = [sight for point in answer.data["points"] for sight in sights_of(point, bytes.fromhex(self._mark))]
         for point in answer.data["points"]:
             self._known[str(point["name"])] += len(point["frames"])
+            self._lost_frames = self._lost_frames or bool(point["dropped"] or point["more"])
         with self._turns:
             for sight in fresh:
                 self._sights[sight.number].append(sight)

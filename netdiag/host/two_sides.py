@@ -20,10 +20,12 @@ import msgspec
 
 from netdiag.checks.context import Context, same_address
 from netdiag.checks.context import Options as CheckOptions
+from netdiag.facts.context import Context as FactsContext
 from netdiag.facts.context import Options
+from netdiag.facts.engine import gather_engine
+from netdiag.facts.peer import gather_peer
 from netdiag.facts.route_lookup import gather_lookup
-from netdiag.host.collect import collect
-from netdiag.host.drive import Carrier, drive
+from netdiag.host.drive import Carrier, drive, drive_all
 from netdiag.host.losses import trace_losses
 from netdiag.host.sided_probes import Exchange, Sides, Wanted, wanted_probes
 from netdiag.host.station import Port, Station
@@ -32,10 +34,8 @@ from netdiag.model.two_sided import ClockOffset, PeerView, SidedProbe, Way
 from netdiag.model.wire import Request
 from netdiag.swarm.ports import CONTROL_PORT, DEFAULT_DATA_PATH_PORT, Plane, PortUse, ports_of_swarm
 
-FACTS = ("identity", "clock", "kernel", "namespaces", "links", "addresses", "routes", "engine")
-"""What is read of every peer; the filters only where something is lost at one."""
 FACTS_S = 4.0
-CLOCK_TRIPS = 4
+CLOCK_TRIPS = 3
 ONE_S, MANY_S = 8.0, 10.0
 """The longest that an examination of one peer, and of many, goes on."""
 AT_ONCE = 64
@@ -192,10 +192,15 @@ class _Examination:
         carrier = target.carrier
         if carrier is None:
             return target.why_not or "no way to it"
-        facts = collect(carrier, FACTS, now_s=self._asked.now_s, options=Options(), deadline_s=FACTS_S)
-        if facts.identity.value is None and facts.addresses.value is None:
-            absent = facts.identity.absent
-            return absent.text if absent is not None else "it gives no answer"
+        read = drive_all(
+            {"host": gather_peer(self._asked.now_s), "engine": gather_engine(FactsContext())}, carrier, FACTS_S
+        )
+        facts, engine = read["host"].value, read["engine"].value
+        if facts is None or facts.addresses.value is None:
+            why = read["host"].error if facts is None else facts.addresses.absent
+            return why.text if why is not None else "it gives no answer"
+        if engine is not None:
+            facts = msgspec.structs.replace(facts, engine=engine)
         clock = _clock(carrier, self._here.carrier)
         there = Context(facts=facts, options=CheckOptions())
         target = _matched(target, there)

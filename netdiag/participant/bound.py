@@ -17,6 +17,7 @@ from netdiag.participant.running import Running, result
 MOST_PORTS = 16
 MOST_GOT = 16384
 _BACKLOG = 256
+_SO_RCVBUFFORCE, _ROOM_BYTES = 33, 8 << 20
 
 
 def bind_port(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
@@ -99,6 +100,11 @@ class _Port:
             if self.proto == "tcp":
                 # Connections that have ended do not keep a port from being free; whoever listens does.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            else:
+                try:
+                    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM_BYTES)
+                except PermissionError:
+                    pass  # what is lost for want of room is seen by its absence only, and only root may ask for more
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", self.port if self.proto != "esp" else 0))

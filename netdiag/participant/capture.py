@@ -23,6 +23,7 @@ MOST_FRAMES, FRAMES_LIMIT = 512, 16384
 """Frames that are kept at one place unless more are asked for, and the most that can be; more are counted."""
 MOST_SECONDS = 120.0
 _ETH_P_ALL = 0x0003
+_SO_RCVBUFFORCE, _FRAME_ROOM_BYTES, _MOST_ROOM_BYTES = 33, 2304, 16 << 20
 _SO_ATTACH_FILTER, _SO_TIMESTAMPNS, _SOL_PACKET, _PACKET_STATISTICS = 26, 35, 263, 6
 _PACKET_OUTGOING = 4
 _DRAIN_S = 0.5
@@ -99,7 +100,8 @@ class _Point:
         device = str(params["device"])
         try:
             program = capture_filter.program(dict(params["flow"]))
-            self.socket = in_netns(str(params.get("netns") or ""), lambda: _open(device, program), deadline)
+            room = self._most * _FRAME_ROOM_BYTES
+            self.socket = in_netns(str(params.get("netns") or ""), lambda: _open(device, program, room), deadline)
         except VerbError as error:
             self.kind, self.error = error.kind, error.text
         except OSError as error:
@@ -127,6 +129,7 @@ class _Point:
 
     def row(self, after: int) -> Dict[str, Any]:
         """What was seen, without the first ``after`` frames."""
+        self._count_dropped()
         return {
             "name": self.name,
             "error": self.error,
@@ -138,16 +141,21 @@ class _Point:
     def close(self) -> None:
         """Close the socket; what the kernel could not keep is counted."""
         if self.socket is not None:
+            self._count_dropped()
+            self.socket.close()
+            self.socket = None
+
+    def _count_dropped(self) -> None:
+        """Take the kernel's count; it begins anew each time that it is asked."""
+        if self.socket is not None:
             try:
                 _, dropped = struct.unpack("=II", self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
                 self.dropped += dropped
             except OSError:
                 pass
-            self.socket.close()
-            self.socket = None
 
 
-def _open(device: str, program: bytes) -> socket.socket:
+def _open(device: str, program: bytes, room: int) -> socket.socket:
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     try:
         code = ctypes.create_string_buffer(program, len(program))
@@ -155,6 +163,8 @@ def _open(device: str, program: bytes) -> socket.socket:
         # The filter first: nothing of anybody else's is ever queued.
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attached)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        # A burst waits here while the reader is not scheduled; what the kernel counts is the whole buffer of a frame.
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, min(room, _MOST_ROOM_BYTES))
         sock.bind((device, _ETH_P_ALL))
         sock.setblocking(False)
     except OSError:

@@ -194,7 +194,7 @@ def test_a_translated_address(pair_lab, look, direction):
     rule = ["POSTROUTING", "-s", source, "-j", "SNAT", "--to-source", other]
     fabric.exec(["iptables", "-t", "nat", "-A", *rule])
     try:
-        said, view = look()
+        said, _ = look()
     finally:
         fabric.exec(["iptables", "-t", "nat", "-D", *rule])
         fabric.exec(["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0", "net.ipv4.ip_forward=0"])
