@@ -1,11 +1,10 @@
-"""The participant as one program text that a Python of another host reads from its standard input.
+"""The participant as one program that a Python of another host reads from its standard input.
 
 Its modules are in it as text and are imported from memory: nothing is written on that host.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import zlib
 from pathlib import Path
@@ -14,9 +13,15 @@ import netdiag.participant
 
 _PACKAGE = "netdiag.participant"
 
+READY = "netdiag-ready"
+"""What the interpreter says on a line of its own as soon as it can read the program.
+
+Only then is it sent: a login shell's start-up files cannot swallow a part of it, and what they print is before that line.
+"""
+
 _LOADER = """
-import base64, importlib.abc, importlib.machinery, json, sys, types, zlib
-_sources = json.loads(zlib.decompress(base64.b64decode("{packed}")).decode("utf-8"))
+import importlib.abc, importlib.machinery, json, sys, types, zlib
+_sources = json.loads(zlib.decompress(sys.stdin.buffer.read({size})).decode("utf-8"))
 
 class _FromMemory(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name, path=None, target=None):
@@ -34,15 +39,15 @@ _root = types.ModuleType("netdiag")
 _root.__path__ = []
 sys.modules["netdiag"] = _root
 sys.meta_path.insert(0, _FromMemory())
-"""
-
-_START = """
 from netdiag.participant.stream import main
 main()
 """
 
-BOOTSTRAP = "import sys;n=int(sys.stdin.buffer.readline());exec(compile(sys.stdin.buffer.read(n),'netdiag','exec'))"
-"""What the interpreter is given with ``-c``: it reads a line with a length, then so many bytes, and runs them.
+BOOTSTRAP = (
+    "import sys;print();print(sys.argv[1],flush=True);n=int(sys.stdin.buffer.readline());exec(sys.stdin.buffer.read(n))"
+)
+"""What the interpreter is given with ``-c``, and `READY` after it: it reads a line with a length, so many bytes, and
+runs them. There is no quote in it, so that every shell passes it on.
 
 Standard input is read through a buffer here: whatever follows must only be sent after the greeting has come.
 """
@@ -59,7 +64,7 @@ def sources() -> dict[str, str]:
 
 
 def payload() -> bytes:
-    """The length line and the program, as `BOOTSTRAP` reads them."""
-    packed = base64.b64encode(zlib.compress(json.dumps(sources()).encode("utf-8"), 9)).decode("ascii")
-    program = (_LOADER.replace("{packed}", packed).replace("{package}", _PACKAGE) + _START).encode("utf-8")
-    return b"%d\n" % len(program) + program
+    """What is sent once `READY` has come: the length line, the program, and the packed modules that it reads itself."""
+    packed = zlib.compress(json.dumps(sources()).encode("utf-8"), 9)
+    program = _LOADER.replace("{size}", str(len(packed))).replace("{package}", _PACKAGE).encode("utf-8")
+    return b"%d\n" % len(program) + program + packed

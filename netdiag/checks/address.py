@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 
 from netdiag.causes import cause
+from netdiag.checks.commands import rename
 from netdiag.checks.context import Check, Context, behind_nat, host_of, same_address
 from netdiag.checks.two_sided import nodes_known
 from netdiag.model.facts import HOST, Address
 from netdiag.model.found import Found
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step, Subject
+from netdiag.shell import shell_text
 
 # Names that installers leave behind: two hosts that both kept one cannot be told apart in 'docker node ls'.
 _DEFAULT_NAMES = frozenset({"localhost", "debian", "ubuntu", "centos", "fedora", "rocky", "raspberrypi", "vm", "host"})
@@ -106,7 +108,7 @@ def _wrong(ctx: Context, option: str, address: str, why: str, confidence: Confid
                 summary=f"join with {option} {better}"
                 if better
                 else f"join without {option}, or with an address of this host",
-                commands=(f"docker swarm join {option} {better} …",) if better else (),
+                commands=(f"{shell_text(['docker', 'swarm', 'join', option, better])} …",) if better else (),
                 risk=Risk.NONE,
             ),
         ),
@@ -169,7 +171,7 @@ def _for_init(ctx: Context, check: str) -> Iterator[Found]:
                     Remedy(
                         host=ctx.host,
                         summary="name the address that the other nodes reach",
-                        commands=(f"docker swarm init --advertise-addr {candidates[0]}",),
+                        commands=(shell_text(["docker", "swarm", "init", "--advertise-addr", candidates[0]]),),
                         risk=Risk.NONE,
                     ),
                 ),
@@ -231,8 +233,8 @@ def _same_name(ctx: Context, name: str, other: str, confidence: Confidence) -> C
             Remedy(
                 host=ctx.host,
                 summary="give this host a name of its own before it joins (the engine shows the new one after its restart)",
-                commands=(f"hostnamectl set-hostname node-{suffix}", "systemctl restart docker"),
-                undo=(f"hostnamectl set-hostname {name}", "systemctl restart docker"),
+                commands=(rename(f"node-{suffix}"), "systemctl restart docker"),
+                undo=(rename(name), "systemctl restart docker"),
                 risk=Risk.DISRUPTIVE,
             ),
         ),

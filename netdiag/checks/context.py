@@ -65,12 +65,34 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[str, ...] = ()
 
 
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """The other of two hosts that are judged as a pair, both from what was recorded of them.
+
+    Attributes:
+        context: The other host's own.
+        read_s: When the two records are judged, Unix time of the machine that does it; the other host's record is older.
+        asked_s: When the first host asked for the other's record, Unix time of the first host's clock: the record is
+            younger. None where that is not known.
+    """
+
+    context: Context
+    read_s: float
+    asked_s: float | None = None
+
+
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """One host's facts, what was asked, and what the probes saw (None where none were sent)."""
+    """One host's facts, what was asked, and what the probes saw (None where none were sent).
+
+    Attributes:
+        called: What to call this host, where its own name does not tell it from another.
+        peer: The other host, for the checks of a pair; None for all others.
+    """
 
     facts: Facts
     options: Options
     observed: Observations | None = None
+    called: str = ""
+    peer: Peer | None = None
 
     @property
     def now_s(self) -> float:
@@ -81,6 +103,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def host(self) -> str:
         """This host as an operator would type it; with its address where the name says nothing."""
+        if self.called:
+            return self.called
         identity = self.facts.identity.value
         name = identity.hostname if identity is not None and identity.hostname else "this host"
         if name.split(".")[0] in ("localhost", "this host"):

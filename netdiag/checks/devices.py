@@ -10,6 +10,7 @@ from netdiag.checks.context import Check, Context
 from netdiag.model.facts import HOST
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Step
+from netdiag.shell import shell_text
 from netdiag.swarm.ports import DEFAULT_DATA_PATH_PORT
 
 _OVERLAY_DEVICE = re.compile(r"vxlan[0-9]+$|vx-[0-9a-f]{6}-")
@@ -102,7 +103,11 @@ def _hooks(ctx: Context) -> Iterator[Found]:
                 f"{one.device} has a tc filter on ingress ({one.kind}): it can drop before the firewall",
                 evidence=[Evidence("device", f"{one.device}: {one.kind} {one.detail}".strip(), {})],
                 next_steps=[
-                    Step(host=ctx.host, command=f"tc -s filter show dev {one.device} ingress", why="shows its drops")
+                    Step(
+                        host=ctx.host,
+                        command=shell_text(["tc", "-s", "filter", "show", "dev", one.device, "ingress"]),
+                        why="shows its drops",
+                    )
                 ],
             )
     if not clean or ctx.facts.links.value is None:
@@ -127,7 +132,7 @@ def _offload(ctx: Context) -> Iterator[Found]:
     uplinks = _uplinks(ctx)
     for nic in ctx.facts.nics.value or ():
         if nic.name in uplinks and nic.driver == "vmxnet3" and nic.offloads.get("tx-checksum-ip-generic"):
-            off = f"ethtool -K {nic.name} tx-checksum-ip-generic off"
+            setting = ["ethtool", "-K", nic.name, "tx-checksum-ip-generic"]
             yield ctx.problem(
                 check,
                 f"{nic.name} (vmxnet3) computes checksums itself, which is known to break VXLAN: ping works, TCP hangs",
@@ -141,8 +146,8 @@ def _offload(ctx: Context) -> Iterator[Found]:
                         Remedy(
                             host=ctx.host,
                             summary="have the kernel compute them",
-                            commands=(off,),
-                            undo=(off.replace(" off", " on"),),
+                            commands=(shell_text([*setting, "off"]),),
+                            undo=(shell_text([*setting, "on"]),),
                         ),
                     ),
                 ),

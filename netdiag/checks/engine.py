@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context, host_of
-from netdiag.model.facts import Absence, AbsenceKind, Engine, FeatureState
+from netdiag.model.engine import Engine
+from netdiag.model.facts import Absence, AbsenceKind, FeatureState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step
 from netdiag.swarm.engine_rules import Condition, Defect, Effect, defects_of

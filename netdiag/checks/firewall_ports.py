@@ -8,7 +8,7 @@ import msgspec
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
-from netdiag.checks.flows import MOST_TRACED, Verdict, inbound, outbound, packet_to, verdict_of
+from netdiag.checks.flows import MOST_TRACED, Verdict, inbound, members_missing, outbound, packet_to, verdict_of
 from netdiag.checks.heal import remedy_for
 from netdiag.firewall.plain import Outcome
 from netdiag.firewall.saved_state import saved_state
@@ -17,12 +17,13 @@ from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.found import Found
 from netdiag.model.probes import TcpOutcome
 from netdiag.model.report import Confidence, Evidence, Need, Step, Subject
+from netdiag.shell import shell_text
 from netdiag.swarm.ports import Plane, PortUse
 
 _AFFECTED = {Need.JOIN: "swarm join", Need.NAMES: "service names", Need.TRAFFIC: "overlay data"}
 
 
-class _Judged(msgspec.Struct, frozen=True, kw_only=True):
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """One flow that the swarm needs, and what becomes of its first packet here."""
 
     use: PortUse
@@ -44,8 +45,14 @@ class _Judged(msgspec.Struct, frozen=True, kw_only=True):
 def _inbound(ctx: Context) -> Iterator[Found]:
     if HOST not in (ctx.facts.firewall.value or {}):
         return
-    judged = [_Judged(use=use, packet=packet, verdict=verdict_of(ctx, packet)) for use, packet in inbound(ctx)]
+    judged = [Judged(use=use, packet=packet, verdict=verdict_of(ctx, packet)) for use, packet in inbound(ctx)]
     yield from _told(ctx, "firewall.inbound", judged)
+    if members_missing(ctx):
+        yield ctx.unknown(
+            "firewall.inbound",
+            "other members: not known, give --peer ADDRESS for each of them",
+            "a worker is told the managers only, and its ingress network shows no peers",
+        )
 
 
 def _outbound(ctx: Context) -> Iterator[Found]:
@@ -64,20 +71,20 @@ def _outbound(ctx: Context) -> Iterator[Found]:
             yield ctx.ok(check, f"this host's own rules let {what} out{proof}", subject=subject)
         elif verdict.outcome is Outcome.UNKNOWN:
             yield ctx.unknown(check, f"whether this host's own rules let {what} out", verdict.reason, subject=subject)
-    judged = [_Judged(use=use, packet=packet, verdict=verdict_of(ctx, packet)) for use, packet in outbound(ctx)]
+    judged = [Judged(use=use, packet=packet, verdict=verdict_of(ctx, packet)) for use, packet in outbound(ctx)]
     yield from _told(ctx, check, judged)
 
 
-def _told(ctx: Context, check: str, judged: Sequence[_Judged]) -> Iterator[Found]:
+def _told(ctx: Context, check: str, judged: Sequence[Judged]) -> Iterator[Found]:
     """The findings of one direction: one for each reason, one for each rule, and what passes."""
     let, way = ("in", "from") if check == "firewall.inbound" else ("out", "to")
-    undecided: dict[str, list[_Judged]] = {}
-    stopped: dict[FirewallRule | None, list[_Judged]] = {}
+    undecided: dict[str, list[Judged]] = {}
+    by_rule: dict[FirewallRule | None, list[Judged]] = {}
     for one in judged:
         if one.verdict.outcome is Outcome.UNKNOWN:
             undecided.setdefault(one.verdict.reason, []).append(one)
         elif one.verdict.stops:
-            stopped.setdefault(_same_rule(one.verdict.rule), []).append(one)
+            by_rule.setdefault(same_rule(one.verdict.rule), []).append(one)
     for reason, flows in undecided.items():
         yield ctx.unknown(
             check,
@@ -86,8 +93,8 @@ def _told(ctx: Context, check: str, judged: Sequence[_Judged]) -> Iterator[Found
             leaves=[need for one in flows for need in one.use.needs if need is not Need.JOIN],
             next_steps=_would_tell(ctx, flows),
         )
-    for losses in stopped.values():
-        yield _stopped(ctx, check, losses)
+    for losses in by_rule.values():
+        yield stopped(ctx, check, losses)
     passing = [one for one in judged if one.verdict.outcome is Outcome.ACCEPT]
     traced = [one for one in passing if one.verdict.trace is not None]
     read = [one for one in passing if one.verdict.trace is None]
@@ -104,24 +111,24 @@ def _told(ctx: Context, check: str, judged: Sequence[_Judged]) -> Iterator[Found
         yield ctx.ok(check, f"this host's rules let {let} {_ways(read, way)}{rest}")
 
 
-def _ways(flows: Sequence[_Judged], way: str) -> str:
+def _ways(flows: Sequence[Judged], way: str) -> str:
     return ", ".join(f"{one.label} {way} {one.other}" for one in flows)
 
 
-def _same_rule(rule: FirewallRule | None) -> FirewallRule | None:
+def same_rule(rule: FirewallRule | None) -> FirewallRule | None:
     """The rule without the way that led to it: it is one rule, wherever it is called from."""
     return msgspec.structs.replace(rule, call_site=None) if rule is not None else None
 
 
-def _labels(flows: Sequence[_Judged]) -> str:
+def _labels(flows: Sequence[Judged]) -> str:
     return ", ".join(dict.fromkeys(one.label for one in flows))
 
 
-def _others(flows: Sequence[_Judged]) -> str:
+def _others(flows: Sequence[Judged]) -> str:
     return ", ".join(dict.fromkeys(one.other for one in flows))
 
 
-def _traced(flows: Sequence[_Judged]) -> Evidence:
+def _traced(flows: Sequence[Judged]) -> Evidence:
     """The packets that were traced, each with the rule that decided about it and how soon that was known."""
     packets = [
         {
@@ -141,19 +148,19 @@ def _traced(flows: Sequence[_Judged]) -> Evidence:
     return Evidence("trace", f"{count} traced by the kernel{slowest}", {"packets": packets})
 
 
-def _would_tell(ctx: Context, flows: Sequence[_Judged]) -> list[Step]:
+def _would_tell(ctx: Context, flows: Sequence[Judged]) -> list[Step]:
     """What the operator can do where neither a trace nor a plain reading of iptables rules decides."""
     steps: list[Step] = []
     first = next((one for one in flows if one.verdict.would_load), None)
     if first is not None and first.other != "any host":
         out = first.packet.direction is Direction.OUT
-        way = f"--path out --dst {first.other}" if out else f"--src {first.other}"
+        way = ["--path", "out", "--dst", first.other] if out else ["--src", first.other]
         port = first.packet.destination_port
-        ports = f"--proto {first.packet.protocol}" + (f" --dport {port}" if port is not None else "")
+        ports = ["--proto", first.packet.protocol, *(("--dport", str(port)) if port is not None else ())]
         steps.append(
             Step(
                 host=ctx.host,
-                command=f"netdiag firewall trace {way} {ports} --load-modules",
+                command=shell_text(["netdiag", "firewall", "trace", *way, *ports, "--load-modules"]),
                 why=f"asks the kernel itself; here {first.verdict.untraced}, which has to be allowed",
             )
         )
@@ -171,7 +178,18 @@ def _would_tell(ctx: Context, flows: Sequence[_Judged]) -> list[Step]:
     return steps
 
 
-def _stopped(ctx: Context, check: str, losses: Sequence[_Judged]) -> Found:
+def stopped(
+    ctx: Context, check: str, losses: Sequence[Judged], *, whose: str = "this host's", subject: Subject | None = None
+) -> Found:
+    """The finding for flows that one rule or policy of this host stops.
+
+    Args:
+        ctx: The host whose rule it is.
+        check: The check that says it.
+        losses: The flows; all have the same rule.
+        whose: The host in words.
+        subject: What the finding is about, if not this host alone.
+    """
     rule = losses[0].verdict.rule
     assert rule is not None  # noqa: S101 - what stops a packet is named
     touched, breaks = _needs(ctx, losses)
@@ -183,20 +201,21 @@ def _stopped(ctx: Context, check: str, losses: Sequence[_Judged]) -> Found:
         remedy.commands: remedy for one in losses for remedy in remedy_for(ctx, rule, one.packet, one.verdict.trace)
     }
     if losses[0].packet.direction is Direction.IN:
-        summary = f"this host's {rule.place()} keeps {_labels(losses)} out (from {_others(losses)})"
+        summary = f"{whose} {rule.place()} keeps {_labels(losses)} out (from {_others(losses)})"
     else:
-        summary = f"this host's {rule.place()} does not let {_labels(losses)} out (to {_others(losses)})"
+        summary = f"{whose} {rule.place()} does not let {_labels(losses)} out (to {_others(losses)})"
     return ctx.problem(
         check,
         summary,
         breaks=breaks,
         leaves=touched - breaks,
+        subject=subject,
         evidence=evidence,
         cause=cause(
-            "firewall.policy" if rule.number is None else "firewall.rule",
+            "firewall.policy" if rule.policy is not None else "firewall.rule",
             host=ctx.host,
             object=rule.as_object(),
-            confidence=Confidence.PROVEN if traced else Confidence.LIKELY,
+            confidence=_sureness(traced),
             explanation=_explained(rule, losses, traced),
             because=because,
             evidence=evidence,
@@ -204,6 +223,12 @@ def _stopped(ctx: Context, check: str, losses: Sequence[_Judged]) -> Found:
             remedy=tuple(remedies.values()),
         ),
     )
+
+
+def _sureness(traced: Sequence[Judged]) -> Confidence:
+    """That of the surest trace; without one the rules were only read."""
+    found = [one.verdict.trace.confidence for one in traced if one.verdict.trace is not None]
+    return min(found, key=list(Confidence).index, default=Confidence.LIKELY)
 
 
 def _unless_saved(ctx: Context, rule: FirewallRule) -> tuple[tuple[str, ...], tuple[Evidence, ...]]:
@@ -218,7 +243,7 @@ def _unless_saved(ctx: Context, rule: FirewallRule) -> tuple[tuple[str, ...], tu
     return ("firewall.not-persistent",), (Evidence("file", f"{rule.place()}: {state.why}", data),)
 
 
-def _explained(rule: FirewallRule, losses: Sequence[_Judged], traced: Sequence[_Judged]) -> str:
+def _explained(rule: FirewallRule, losses: Sequence[Judged], traced: Sequence[Judged]) -> str:
     way = "from" if losses[0].packet.direction is Direction.IN else "to"
     called = f" It is called from {rule.call_site}." if rule.call_site else ""
     whose = f" It is {rule.owner.value}'s ({rule.belongs_to})." if rule.belongs_to else ""
@@ -240,7 +265,7 @@ def _explained(rule: FirewallRule, losses: Sequence[_Judged], traced: Sequence[_
     )
 
 
-def _needs(ctx: Context, losses: Sequence[_Judged]) -> tuple[set[Need], set[Need]]:
+def _needs(ctx: Context, losses: Sequence[Judged]) -> tuple[set[Need], set[Need]]:
     """The questions that the losses touch, and those of them that become a no."""
     engine = ctx.facts.engine.value
     serves_joining = engine is not None and engine.swarm.is_manager

@@ -10,7 +10,7 @@ import msgspec
 from netdiag.checks.context import Context, host_of, same_address
 from netdiag.checks.verify import address_of
 from netdiag.firewall.plain import Outcome, read_plainly
-from netdiag.model.facts import SwarmState
+from netdiag.model.engine import SwarmState
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.probes import ManagerProbe, TcpOutcome
 from netdiag.model.trace import Trace, TraceVerdict
@@ -160,11 +160,11 @@ def _peers(ctx: Context) -> Iterator[_Peer]:
 
 
 def _members(ctx: Context) -> tuple[str, ...]:
-    """The other nodes of the swarm that this host is in: a worker knows the managers only."""
+    """The other nodes of the swarm that this host is in: a worker knows the managers, and whom gossip names."""
     engine = ctx.facts.engine.value
     if engine is None or engine.swarm.state is not SwarmState.ACTIVE:
         return ()
-    addresses: Iterable[str] = _managers(ctx)
+    addresses: Iterable[str] = (*_managers(ctx), *_gossiped(ctx))
     if engine.cluster is not None:
         addresses = (
             address_of(node)
@@ -173,6 +173,21 @@ def _members(ctx: Context) -> tuple[str, ...]:
         )
     own = engine.swarm.node_address
     return tuple(dict.fromkeys(address for address in addresses if address and address != own))
+
+
+def members_missing(ctx: Context) -> bool:
+    """Whether there may be members that this host does not know of: a worker without peers in its ingress network."""
+    engine = ctx.facts.engine.value
+    if engine is None or engine.swarm.state is not SwarmState.ACTIVE or ctx.options.peers:
+        return False
+    return engine.cluster is None and not _gossiped(ctx)
+
+
+def _gossiped(ctx: Context) -> tuple[str, ...]:
+    """The nodes that the ingress network has as peers; every node is in it, whether it runs tasks or not."""
+    engine = ctx.facts.engine.value
+    networks = engine.networks if engine is not None else ()
+    return tuple(peer.address for network in networks if network.ingress for peer in network.peers)
 
 
 def _managers(ctx: Context) -> dict[str, int]:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context, host_of
 from netdiag.checks.verify import address_of
-from netdiag.model.facts import Engine, SwarmState
+from netdiag.model.engine import Engine, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Step, Subject
+from netdiag.shell import shell_text
 
 SETTLING_S = 60.0
 """How long gossip may take to know a new node: it rejoins its first contact every 60 s (moby libnetwork networkdb)."""
@@ -91,7 +92,7 @@ def _gossip(ctx: Context) -> Iterator[Found]:
             next_steps=[
                 Step(
                     host=address,
-                    command=f"netdiag verify swarm --peer {engine.swarm.node_address}",
+                    command=shell_text(["netdiag", "verify", "swarm", "--peer", engine.swarm.node_address]),
                     why="says whether that host's filters let 7946 in from here",
                 )
             ],
@@ -118,7 +119,7 @@ def _data(ctx: Context) -> Iterator[Found]:
         next_steps=[
             Step(
                 host=address,
-                command=f"netdiag verify swarm --peer {engine.swarm.node_address}",
+                command=shell_text(["netdiag", "verify", "swarm", "--peer", engine.swarm.node_address]),
                 why=f"says whether that host's filters let udp/{ctx.data_path_port} in from here",
             )
             for address in others[:5]

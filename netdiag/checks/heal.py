@@ -5,7 +5,7 @@ from __future__ import annotations
 from netdiag.checks.context import Context
 from netdiag.firewall.allow import plan
 from netdiag.firewall.around import Around
-from netdiag.firewall.remedy import accept_before, persist_commands
+from netdiag.firewall.remedy import accept_before
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.report import Remedy
 from netdiag.model.trace import Trace
@@ -22,9 +22,16 @@ def remedy_for(ctx: Context, rule: FirewallRule, packet: Packet, trace: Trace | 
     """
     identity, saved = ctx.facts.identity.value, ctx.facts.firewall_saved.value
     if trace is None:
-        persist = persist_commands(identity, saved, packet)
-        both = ctx.both_backends()
-        return (accept_before(rule, packet, host=ctx.host, persist=persist, both_backends=both),)
+        remedy = accept_before(
+            rule,
+            packet,
+            host=ctx.host,
+            rule_sets=ctx.rule_sets(),
+            identity=identity,
+            saved=saved,
+            both_backends=ctx.both_backends(),
+        )
+        return (remedy,)
     other = packet.source if packet.direction is Direction.IN else packet.destination
     around = Around(
         host=ctx.host,

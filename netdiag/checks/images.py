@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 
 from netdiag.causes import cause
+from netdiag.checks.commands import carry_over
 from netdiag.checks.context import Check, Context
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Remedy, Subject
+from netdiag.shell import operand, shell_text
 
 # What the engine calls an architecture, by what uname calls it.
 _ARCHITECTURES = {
@@ -95,8 +97,8 @@ def _images(ctx: Context) -> Iterator[Found]:
                     Remedy(
                         host="the host that has the image",
                         summary="carry it over (or push it to a registry that all nodes reach)",
-                        commands=(f"docker save {name} | ssh {_target(ctx)} docker load",),
-                        undo=(f"docker image rm {name}",),
+                        commands=(carry_over(name, _target(ctx)),),
+                        undo=(shell_text(["docker", "image", "rm", *operand(name)]),),
                     ),
                 ),
             ),

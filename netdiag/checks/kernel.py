@@ -8,9 +8,11 @@ import msgspec
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
-from netdiag.model.facts import HOST, AbsenceKind, Feature, FeatureState, SwarmState
+from netdiag.model.engine import SwarmState
+from netdiag.model.facts import HOST, AbsenceKind, Feature, FeatureState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy
+from netdiag.shell import shell_text
 from netdiag.swarm.engine_rules import vni_match_module
 from netdiag.swarm.engine_version import parse_engine_version
 
@@ -184,7 +186,7 @@ def _forwarding(ctx: Context) -> Iterator[Found]:
                         host=ctx.host,
                         summary="switch forwarding on",
                         commands=("sysctl -w net.ipv4.ip_forward=1",),
-                        undo=(f"sysctl -w net.ipv4.ip_forward={value}",),
+                        undo=(shell_text(["sysctl", "-w", f"net.ipv4.ip_forward={value}"]),),
                         persist=("echo 'net.ipv4.ip_forward = 1' > /etc/sysctl.d/90-docker-forward.conf",),
                     ),
                 ),

@@ -9,6 +9,7 @@ from netdiag.checks.context import Context, same_address
 from netdiag.model.facts import HOST, Link, Neighbour, Route
 from netdiag.model.probes import ManagerProbe
 from netdiag.model.report import Cause, Confidence, Evidence, Remedy, Risk
+from netdiag.shell import shell_text
 
 _MAIN_TABLE = 254
 
@@ -58,8 +59,8 @@ def _link_down(ctx: Context, link: Link, seen: Evidence, confidence: Confidence)
     on = Remedy(
         host=ctx.host,
         summary=f"switch {link.name} on (routes that it lost with its gateway do not come back by that alone)",
-        commands=(f"ip link set dev {link.name} up",),
-        undo=(f"ip link set dev {link.name} down",),
+        commands=(shell_text(["ip", "link", "set", "dev", link.name, "up"]),),
+        undo=(shell_text(["ip", "link", "set", "dev", link.name, "down"]),),
     )
     return cause(
         "underlay.link-down",
@@ -102,8 +103,9 @@ def no_route(
     """A destination without a route, here or on a router; with the route that refuses it, where that is known."""
     route = probe.route
     if refusing is not None:
-        text = f"{refusing.type} {refusing.destination}" + (f" metric {refusing.metric}" if refusing.metric else "")
-        tool = "ip -6 route" if ":" in refusing.destination else "ip route"
+        words = [refusing.type, refusing.destination, *(("metric", str(refusing.metric)) if refusing.metric else ())]
+        text = " ".join(words)
+        tool = ["ip", "-6", "route"] if ":" in refusing.destination else ["ip", "route"]
         return cause(
             "underlay.no-route",
             host=host,
@@ -119,8 +121,8 @@ def no_route(
                 Remedy(
                     host=host,
                     summary="take that route away (look first who set it: a routing daemon sets it again)",
-                    commands=(f"{tool} del {text}",),
-                    undo=(f"{tool} add {text}",),
+                    commands=(shell_text([*tool, "del", *words]),),
+                    undo=(shell_text([*tool, "add", *words]),),
                 ),
             ),
         )
@@ -138,7 +140,7 @@ def no_route(
             Remedy(
                 host=host,
                 summary="see which route (or its lack) decides, then add the right one",
-                commands=(f"ip route get {probe.address}", "ip route show table all"),
+                commands=(shell_text(["ip", "route", "get", probe.address]), "ip route show table all"),
                 risk=Risk.NONE,
             ),
         ),
@@ -158,6 +160,7 @@ def pinned_neighbour(ctx: Context, probe: ManagerProbe) -> Neighbour | None:
 
 def wrongly_pinned(ctx: Context, entry: Neighbour, seen: Evidence) -> Cause:
     """The cause for a next hop whose link address was set by hand, when nothing comes back from it."""
+    pinned = [entry.address, "lladdr", entry.mac, "dev", entry.device, "nud", "permanent"]
     return cause(
         "underlay.neighbour",
         host=ctx.host,
@@ -173,8 +176,8 @@ def wrongly_pinned(ctx: Context, entry: Neighbour, seen: Evidence) -> Cause:
             Remedy(
                 host=ctx.host,
                 summary="let the kernel ask for it",
-                commands=(f"ip neigh del {entry.address} dev {entry.device}",),
-                undo=(f"ip neigh replace {entry.address} lladdr {entry.mac} dev {entry.device} nud permanent",),
+                commands=(shell_text(["ip", "neigh", "del", entry.address, "dev", entry.device]),),
+                undo=(shell_text(["ip", "neigh", "replace", *pinned]),),
             ),
         ),
     )

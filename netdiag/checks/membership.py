@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context, host_of, same_address
-from netdiag.model.facts import Engine, SwarmState
+from netdiag.model.engine import Engine, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step
+from netdiag.shell import shell_text
 from netdiag.swarm.certificate import Certificate, Unreadable, parse_certificates
 from netdiag.swarm.join_messages import JoinProblem
 from netdiag.swarm.join_stage import StageReport, classify_log, redacted, stage_of
@@ -103,7 +104,7 @@ def _leaving(ctx: Context, engine: Engine) -> Remedy:
     commands: tuple[str, ...] = ("docker swarm leave",)
     if swarm.is_manager and (swarm.managers or 0) > 1:
         summary += " (it is a manager there: that is handed over first)"
-        commands = (f"docker node demote {swarm.node_id}", *commands)
+        commands = (shell_text(["docker", "node", "demote", swarm.node_id]), *commands)
     elif swarm.is_manager:
         summary += " (this node is a manager: if it is the last one, that swarm and its services end with it)"
         commands = ("docker swarm leave --force",)
@@ -281,14 +282,18 @@ def _leftovers(ctx: Context) -> Iterator[Found]:
                 Remedy(
                     host=ctx.host,
                     summary="move it aside while the engine is stopped",
-                    commands=("systemctl stop docker", f"mv {directory} {aside}", "systemctl start docker"),
-                    undo=("systemctl stop docker", f"mv {aside} {directory}", "systemctl start docker"),
+                    commands=("systemctl stop docker", shell_text(["mv", directory, aside]), "systemctl start docker"),
+                    undo=("systemctl stop docker", shell_text(["mv", aside, directory]), "systemctl start docker"),
                     risk=Risk.DISRUPTIVE,
                 ),
             ),
         ),
         next_steps=[
-            Step(host=ctx.host, command=f"ls -R {directory}", why="to see whose state this was before moving it")
+            Step(
+                host=ctx.host,
+                command=shell_text(["ls", "-R", directory]),
+                why="to see whose state this was before moving it",
+            )
         ],
     )
 

@@ -9,6 +9,7 @@ from netdiag.checks.context import Check, Context, same_address
 from netdiag.model.found import Found
 from netdiag.model.probes import HelloProbe, ManagerProbe, PathSizes, SizeOutcome
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Subject
+from netdiag.shell import shell_text
 
 OVERLAY_OUTER_BYTES = 1500
 """Largest outer packet of an overlay with the default MTU: 1450 inside plus 50 of VXLAN over IPv4 (moby
@@ -110,12 +111,13 @@ def _lower(ctx: Context, device: str, mtu_bytes: int, was: int) -> tuple[Remedy,
     # Below 1280 a device loses IPv6 altogether; such a path is to be repaired, not followed.
     if not device or mtu_bytes < _LEAST_BYTES:
         return ()
+    link = ["ip", "link", "set", "dev", device, "mtu"]
     return (
         Remedy(
             host=ctx.host,
             summary=f"lower {device} to what the path carries (or raise the path)",
-            commands=(f"ip link set dev {device} mtu {mtu_bytes}",),
-            undo=(f"ip link set dev {device} mtu {was}",),
+            commands=(shell_text([*link, str(mtu_bytes)]),),
+            undo=(shell_text([*link, str(was)]),),
         ),
     )
 
@@ -186,6 +188,7 @@ def _too_small(
     ctx: Context, check: str, probe: ManagerProbe, sizes: PathSizes, largest: int, seen: Evidence, subject: Subject
 ) -> Found:
     inner = largest - 50
+    create = ["docker", "network", "create", "-d", "overlay", "--opt"]
     return ctx.problem(
         check,
         f"the path to {probe.given} carries {largest} bytes, and an overlay with the default MTU needs {OVERLAY_OUTER_BYTES}",
@@ -209,7 +212,7 @@ def _too_small(
                 Remedy(
                     host="a manager",
                     summary=f"make networks whose packets fit: {inner} bytes inside (ingress and docker_gwbridge too)",
-                    commands=(f"docker network create -d overlay --opt com.docker.network.driver.mtu={largest} NAME",),
+                    commands=(shell_text([*create, f"com.docker.network.driver.mtu={largest}", "NAME"]),),
                     undo=("docker network rm NAME",),
                 ),
             ),

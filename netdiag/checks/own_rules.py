@@ -26,7 +26,7 @@ def local_rule(ctx: Context, probe: ManagerProbe) -> Cause | None:
     named = (trace.rule or trace.policy) if trace is not None else None
     taken = (TraceVerdict.REJECT,) if rejected else (TraceVerdict.REJECT, TraceVerdict.DROP)
     if trace is not None and trace.verdict in taken and named is not None and named.text:
-        return _local_cause(ctx, probe, named, Confidence.PROVEN, _traced(named, trace), packet, trace)
+        return _local_cause(ctx, probe, named, trace.confidence, _traced(named, trace), packet, trace)
     for moved in ctx.observed.moved if ctx.observed is not None else ():
         if (moved.address, moved.port) != (probe.address, probe.port):
             continue
@@ -83,7 +83,7 @@ def _local_cause(
 ) -> Cause:
     lost = "loses the answers of" if packet.direction is Direction.IN else "stops what it sends to"
     return cause(
-        "firewall.policy" if rule.number is None else "firewall.rule",
+        "firewall.policy" if rule.policy is not None else "firewall.rule",
         host=ctx.host,
         object=rule.as_object(),
         confidence=confidence,

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
-from netdiag.model.facts import HOST, Engine, Route
+from netdiag.model.engine import Engine
+from netdiag.model.facts import HOST, Route
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk
 from netdiag.swarm.pools import (
@@ -23,7 +24,7 @@ from netdiag.swarm.pools import (
 
 
 def host_prefixes(ctx: Context) -> Iterator[HostPrefix]:
-    """Every prefix that a host has a route to, each once."""
+    """What the host's routes lead to, each range once."""
     seen: set[str] = set()
     for route in (ctx.facts.routes.value or {}).get(HOST, ()):
         if route.type not in ("unicast", "blackhole", "unreachable", "prohibit") or route.destination in seen:
@@ -48,8 +49,8 @@ def _label(route: Route) -> str:
     return f"the route {route.destination}{via} dev {hop.device}"
 
 
-def networks_of(engine: Engine) -> Iterator[Pool]:
-    """The subnets of an engine's overlay and bridge networks."""
+def pools_of_engine(engine: Engine) -> Iterator[Pool]:
+    """The ranges of the overlay and bridge networks that exist on an engine."""
     for network in engine.networks:
         kind = PoolKind.OVERLAY if network.driver == "overlay" else PoolKind.BRIDGE
         if network.driver not in ("overlay", "bridge"):
@@ -72,7 +73,7 @@ def _local_pools(engine: Engine) -> Iterator[Pool]:
         yield Pool(kind=PoolKind.LOCAL_POOL, prefix=prefix, label=f"default-address-pools {text}")
 
 
-def _swarm_pools(ctx: Context, engine: Engine | None) -> tuple[tuple[Pool, ...], bool]:
+def pools_of_swarm(ctx: Context, engine: Engine | None) -> tuple[tuple[Pool, ...], bool]:
     """The swarm's pools, and whether they are known or only the default that is assumed."""
     if engine is not None and engine.swarm.is_manager:
         try:
@@ -90,8 +91,8 @@ def _swarm_pools(ctx: Context, engine: Engine | None) -> tuple[tuple[Pool, ...],
 def _overlap(ctx: Context) -> Iterator[Found]:
     check = "swarm.pool.overlap"
     engine = ctx.facts.engine.value
-    pools, known = _swarm_pools(ctx, engine)
-    existing = tuple(networks_of(engine)) if engine is not None else ()
+    pools, known = pools_of_swarm(ctx, engine)
+    existing = tuple(pools_of_engine(engine)) if engine is not None else ()
     local = tuple(_local_pools(engine)) if engine is not None else ()
     named = {pool.prefix for pool in existing}
     # An existing network's own subnet says more than the pool it was cut from.

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context
-from netdiag.model.facts import HOST, Socket, SwarmState
+from netdiag.model.engine import SwarmState
+from netdiag.model.facts import HOST, Socket
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk
+from netdiag.shell import shell_text
 from netdiag.swarm.ports import Listener, Plane, Protocol, ports_of_swarm
 
 _ENGINES = frozenset({"dockerd", "docker-daemon"})
@@ -69,7 +71,7 @@ def _free(ctx: Context) -> Iterator[Found]:
                     Remedy(
                         host=ctx.host,
                         summary=f"see what {who} is, and stop it or move it to another port",
-                        commands=(f"ss -lpn 'sport = :{use.port}'",),
+                        commands=(shell_text(["ss", "-lpn", f"sport = :{use.port}"]),),
                         risk=Risk.NONE,
                     ),
                 ),

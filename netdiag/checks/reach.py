@@ -15,6 +15,7 @@ from netdiag.model.found import Found
 from netdiag.model.icmp import IcmpError
 from netdiag.model.probes import ManagerProbe, TcpOutcome, TcpProbe, TlsOutcome
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step, Subject
+from netdiag.shell import shell_text
 
 _JOIN = (Need.JOIN,)
 
@@ -216,12 +217,13 @@ def _source(ctx: Context, probe: ManagerProbe) -> str:
 
 def _opening(ctx: Context, probe: ManagerProbe, host: str) -> Remedy:
     source, tool = _source(ctx, probe), "ip6tables" if ":" in probe.address else "iptables"
-    match = f"INPUT {'-s ' + source + ' ' if source else ''}-p tcp --dport {probe.port} -j ACCEPT"
+    scope = ["-s", source] if source else []
+    match = ["INPUT", *scope, "-p", "tcp", "--dport", str(probe.port), "-j", "ACCEPT"]
     return Remedy(
         host=host,
         summary="let this host in, before the rule that stops it ('netdiag verify swarm' there names that rule)",
-        commands=(f"{tool} -I {match}",),
-        undo=(f"{tool} -D {match}",),
+        commands=(shell_text([tool, "-I", *match]),),
+        undo=(shell_text([tool, "-D", *match]),),
     )
 
 
@@ -265,9 +267,9 @@ def _openings(ctx: Context, probe: ManagerProbe, icmp: IcmpError, host: str) -> 
         Remedy(
             host=host,
             summary="if firewalld runs there ('firewall-cmd --state'): let this host in through it",
-            commands=(f"firewall-cmd --add-rich-rule='{rule}'",),
-            undo=(f"firewall-cmd --remove-rich-rule='{rule}'",),
-            persist=(f"firewall-cmd --permanent --add-rich-rule='{rule}'",),
+            commands=(shell_text(["firewall-cmd", f"--add-rich-rule={rule}"]),),
+            undo=(shell_text(["firewall-cmd", f"--remove-rich-rule={rule}"]),),
+            persist=(shell_text(["firewall-cmd", "--permanent", f"--add-rich-rule={rule}"]),),
         ),
         msgspec.structs.replace(opening, summary=f"if no firewalld runs there: {opening.summary}"),
     )
@@ -326,7 +328,7 @@ def _next(ctx: Context, probe: ManagerProbe, found: Cause | None) -> list[Step]:
     return [
         Step(
             host=probe.given,
-            command=f"netdiag verify swarm --peer {source}" if source else "netdiag verify swarm",
+            command=shell_text(["netdiag", "verify", "swarm", *(("--peer", source) if source else ())]),
             why=why,
         )
     ]

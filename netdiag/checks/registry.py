@@ -20,6 +20,10 @@ from netdiag.checks import (
     manager,
     membership,
     mtu,
+    pair_firewall,
+    pair_hosts,
+    pair_network,
+    pair_swarm,
     pools,
     ports,
     role,
@@ -66,7 +70,15 @@ VERIFY: tuple[Check, ...] = (
 )
 """What is asked of a host that has joined."""
 
-CHECKS: Mapping[str, Check] = {check.id: check for check in (*PREFLIGHT, *VERIFY)}
+PAIR: tuple[Check, ...] = (
+    *pair_firewall.CHECKS,
+    *pair_hosts.CHECKS,
+    *pair_network.CHECKS,
+    *pair_swarm.CHECKS,
+)
+"""What is asked of two hosts side by side, from what was recorded of each (`Context.peer`)."""
+
+CHECKS: Mapping[str, Check] = {check.id: check for check in (*PREFLIGHT, *VERIFY, *PAIR)}
 
 _TOLD_ONCE = {"engine": "the engine could not be asked", "firewall": "this host's firewall could not be read"}
 """Sections whose absence has a check of its own, which says why and what stays open."""
@@ -86,16 +98,10 @@ def run(checks: Iterable[Check], ctx: Context, *, ignored: Iterable[str] = ()) -
 
 
 def _evaluated(check: Check, ctx: Context) -> Iterator[Found]:
-    for name in check.needs:
-        section = getattr(ctx.facts, name)
-        if section.value is None:
-            told = _TOLD_ONCE.get(name)
-            if told is not None:
-                yield ctx.skip(check.id, f"{check.title}: not known", told)
-            else:
-                why = section.absent.text if section.absent is not None else "not collected"
-                yield ctx.unknown(check.id, f"{check.title}: not known", f"{name}: {why}", leaves=check.leaves)
-            return
+    missing = tuple(_without(check, ctx))
+    yield from missing
+    if missing:
+        return
     try:
         yield from check.evaluate(ctx)
     except Exception as error:  # noqa: BLE001 - a fault in one check must not cost the operator the others
@@ -105,6 +111,22 @@ def _evaluated(check: Check, ctx: Context) -> Iterator[Found]:
             f"the check itself failed on these facts ({type(error).__name__}: {error}); please report it",
             leaves=tuple(Need),
         )
+
+
+def _without(check: Check, ctx: Context) -> Iterator[Found]:
+    """What a check has to say where a section that it needs is absent, on this host or on the other of a pair."""
+    for name in check.needs:
+        for side in (ctx,) if ctx.peer is None else (ctx, ctx.peer.context):
+            section = getattr(side.facts, name)
+            if section.value is not None:
+                continue
+            told = _TOLD_ONCE.get(name) if ctx.peer is None else None
+            if told is not None:
+                yield ctx.skip(check.id, f"{check.title}: not known", told)
+            else:
+                why = section.absent.text if section.absent is not None else "not collected"
+                yield side.unknown(check.id, f"{check.title}: not known", f"{name}: {why}", leaves=check.leaves)
+            return
 
 
 def _lowered(found: Found) -> Found:

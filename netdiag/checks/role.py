@@ -10,6 +10,7 @@ from netdiag.checks.membership import is_member_of_asked_swarm
 from netdiag.checks.two_sided import peers
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step, Subject
+from netdiag.shell import shell_text
 from netdiag.swarm.ports import (
     DATA_PATH_PORT_MAX,
     DATA_PATH_PORT_MIN,
@@ -138,7 +139,7 @@ def _peers(ctx: Context) -> Iterator[Found]:
             next_steps=[
                 Step(
                     host=probe.given,
-                    command=f"netdiag verify swarm --peer {source}",
+                    command=shell_text(["netdiag", "verify", "swarm", "--peer", source]),
                     why=f"says whether that host's filters let {labels} in from {source}",
                 )
             ],

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from netdiag.checks.context import Context
-from netdiag.model.facts import HOST, SwarmNode
+from netdiag.model.engine import SwarmNode
+from netdiag.model.facts import HOST
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.trace import Trace, TraceVerdict
 from netdiag.model.two_sided import LossTrace, Payload, PeerView, SidedProbe, Way

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context, same_address
-from netdiag.checks.pools import host_prefixes, networks_of
+from netdiag.checks.pools import host_prefixes, pools_of_engine
 from netdiag.checks.two_sided import label_of, names_of, peers
 from netdiag.checks.two_sided_sizes import CHECK as SIZES
-from netdiag.model.facts import Engine
+from netdiag.model.engine import Engine
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step, Subject
 from netdiag.model.two_sided import PeerView, Way
@@ -330,7 +330,7 @@ def _pools(ctx: Context) -> Iterator[Found]:
             "only a manager has the pools, and none is among the hosts",
         )
         return
-    claims = [pool for pool in networks_of(manager) if pool.kind is PoolKind.OVERLAY]
+    claims = [pool for pool in pools_of_engine(manager) if pool.kind is PoolKind.OVERLAY]
     try:
         claims += swarm_pools(manager.swarm.default_address_pools, manager.swarm.subnet_size)
     except ValueError as error:

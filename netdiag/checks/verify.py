@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netdiag.causes import cause
+from netdiag.checks.commands import rename
 from netdiag.checks.context import Check, Context, behind_nat, host_of, same_address
-from netdiag.model.facts import Cluster, SwarmMembership, SwarmNode, SwarmState
+from netdiag.model.engine import Cluster, SwarmMembership, SwarmNode, SwarmState
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step, Subject
+from netdiag.shell import shell_text
 from netdiag.swarm.engine_rules import ConflictKind, conflicts
 from netdiag.swarm.quorum import QuorumRisk, quorum_of
 
@@ -64,7 +66,7 @@ def _join_anew(ctx: Context, swarm: SwarmMembership) -> Remedy:
         commands: tuple[str, ...] = ("docker swarm init --force-new-cluster --advertise-addr ADDRESS",)
     else:
         summary = "leave, and join again with the right address"
-        first = (f"docker node demote {swarm.node_id}",) if swarm.is_manager else ()
+        first = (shell_text(["docker", "node", "demote", swarm.node_id]),) if swarm.is_manager else ()
         commands = (*first, "docker swarm leave", "docker swarm join --advertise-addr ADDRESS …")
     return Remedy(host=ctx.host, summary=summary, commands=commands, risk=Risk.DISRUPTIVE)
 
@@ -157,8 +159,8 @@ def _stale(ctx: Context, check: str, node: SwarmNode, twin: SwarmNode) -> Found:
                     summary="remove the dead record"
                     if sure
                     else "remove the record, if no other machine of that name is only switched off",
-                    commands=((f"docker node demote {node.id}",) if node.role == "manager" else ())
-                    + (f"docker node rm {node.id}",),
+                    commands=((shell_text(["docker", "node", "demote", node.id]),) if node.role == "manager" else ())
+                    + (shell_text(["docker", "node", "rm", node.id]),),
                     risk=Risk.LOW,
                 ),
             ),
@@ -192,8 +194,8 @@ def _names(ctx: Context) -> Iterator[Found]:
                     Remedy(
                         host=renamed.address or name,
                         summary="give one of them another name; the engine shows it after its restart",
-                        commands=(f"hostnamectl set-hostname {name.partition('.')[0]}-2", "systemctl restart docker"),
-                        undo=(f"hostnamectl set-hostname {name}", "systemctl restart docker"),
+                        commands=(rename(f"{name.partition('.')[0]}-2"), "systemctl restart docker"),
+                        undo=(rename(name), "systemctl restart docker"),
                         risk=Risk.DISRUPTIVE,
                     ),
                 ),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netdiag.causes import cause, note
+from netdiag.checks.commands import carry_over
 from netdiag.checks.context import Check, Context
 from netdiag.checks.verify import address_of, cluster_of
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Remedy, Step, Subject
+from netdiag.shell import operand, shell_text
 
 
 def _tasks(ctx: Context) -> Iterator[Found]:
@@ -46,7 +48,9 @@ def _tasks(ctx: Context) -> Iterator[Found]:
                         host="the host that has the image",
                         summary="carry it over (or push it to a registry that all nodes reach)",
                         commands=(
-                            f"docker save {image} | ssh {(address_of(node) if node else '') or where} docker load",
+                            carry_over(
+                                image, (address_of(node) or node.hostname) if node is not None else task.node_id
+                            ),
                         ),
                     ),
                 ),
@@ -96,7 +100,7 @@ def _images(ctx: Context) -> Iterator[Found]:
             next_steps=[
                 Step(
                     host=node.address or node.hostname,
-                    command=f"docker image inspect --format '{{{{.Id}}}}' {unpinned[0]}",
+                    command=shell_text(["docker", "image", "inspect", "--format", "{{.Id}}", *operand(unpinned[0])]),
                     why="the image ids must be the same on all nodes",
                 )
                 for node in others[:3]

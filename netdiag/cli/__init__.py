@@ -34,10 +34,13 @@ COMMANDS: dict[str, Entry] = {
     "facts": Entry("netdiag.cli.facts:facts", "Show what is known of this host."),
     "firewall": Entry("netdiag.cli.firewall:firewall", "Say which rule decides about a packet."),
     "lab": Entry("netdiag.cli.lab:lab", "Virtual hosts with real engines on this machine, and faults to inject."),
+    "listen": Entry("netdiag.cli.listen:listen", "Let one other host, with a one-time key, ask this one."),
     "diagnose": Entry("netdiag.cli.diagnose:diagnose", "Say where a flow between two ends is lost, and what takes it."),
     "preflight": Entry("netdiag.cli.preflight:preflight", "Say before a node joins whether it will, and if not, why."),
     "schema": Entry("netdiag.cli.schema:schema", "Print the JSON schema of a document that netdiag writes."),
+    "script": Entry("netdiag.cli.script:script", "Print a script for a host that is someone else's."),
     "verify": Entry("netdiag.cli.verify:verify", "Check a cluster that this host has joined."),
+    "why": Entry("netdiag.cli.diagnose:diagnose", "The same as diagnose."),
 }
 
 

@@ -4,21 +4,34 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from netdiag.cli.output import Progress, emit, output_option
+from netdiag.cli.via import via_option
+
+if TYPE_CHECKING:
+    from netdiag.carrier.via import Via
 
 
 @click.command()
 @click.argument("source")
 @click.argument("destination")
-@click.option("--via", "via", metavar="ssh[:USER@HOST]", default="", help="How the other host is reached.")
+@via_option
+@click.option("--plan", is_flag=True, help="Say what would be watched, sent and changed, and do nothing.")
 @click.option("--timings", is_flag=True, help="Say on standard error how long each part took.")
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
 @output_option
 def diagnose(
-    source: str, destination: str, via: str, timings: bool, load_modules: bool, output: str, verbose: bool
+    source: str,
+    destination: str,
+    vias: tuple[Via, ...],
+    plan: bool,
+    timings: bool,
+    load_modules: bool,
+    output: str,
+    verbose: bool,
 ) -> None:
     """Find out where a flow from SOURCE to DESTINATION is lost, and what takes it there.
 
@@ -30,11 +43,18 @@ def diagnose(
       netdiag diagnose web db:5432 --via ssh
       netdiag diagnose host-a/web host-b/db:22 --via ssh:root@host-b
     """
-    from netdiag.cli.diagnose_run import run_diagnose
+    from netdiag.cli.diagnose_run import Run
+    from netdiag.report.way_lines import plan_lines, way_lines
 
-    with Progress("reading both hosts") as progress:
-        report, took = run_diagnose(source, destination, via=via, load_modules=load_modules, progress=progress.update)
+    with Progress("reading both hosts") as progress, Run(vias, load_modules, progress) as run:
+        if plan:
+            planned = run.plan(source, destination)
+        else:
+            report, done = run.diagnose(source, destination)
     if timings:
-        click.echo("  ".join(f"{name} {seconds:.2f} s" for name, seconds in took.items()), err=True)
-    emit(report, output, verbose=verbose)
+        click.echo("  ".join(f"{name} {seconds:.2f} s" for name, seconds in run.timings_s.items()), err=True)
+    if plan:
+        click.echo("\n".join(plan_lines(planned.way)))
+        return
+    emit(report, output, verbose=verbose, drawing=way_lines(done.way, done.sights, done.losses))
     sys.exit(report.exit_code())

@@ -4,62 +4,107 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
 
-from netdiag.carrier import ssh
-from netdiag.carrier.stream import StreamCarrier
+import click
+
+from netdiag.carrier.listen import open_listen
+from netdiag.carrier.via import PeerCarrier, Via, open_carrier
+from netdiag.cli import listen_run
+from netdiag.cli.key_input import read_key
+from netdiag.cli.output import Progress
 from netdiag.errors import UsageError
 from netdiag.host import LocalHost
 from netdiag.host.collect import local_options
-from netdiag.host.diagnose import diagnose
+from netdiag.host.diagnose import Diagnosis, diagnose
+from netdiag.host.diagnose_parties import Planned, Planner
 from netdiag.host.drive import Carrier
 from netdiag.model.report import Report
 from netdiag.path.names import parse_end
 from netdiag.report.assemble import build_report
 
 
-def run_diagnose(
-    source: str, destination: str, *, via: str, load_modules: bool, progress: Callable[[str], None]
-) -> tuple[Report, dict[str, float]]:
-    """Diagnose a flow and make its report; beside it how long each part took, in seconds.
+class Run:
+    """One call of the command; the ways to other hosts that it opened close with it."""
 
-    Raises:
-        UsageError: An end that cannot be understood, or a ``--via`` that is none.
-        CarrierError: The other host cannot be reached.
-    """
-    if via and via != "ssh" and not via.startswith("ssh:"):
-        raise UsageError(f"--via {via}: ssh, ssh:HOST or ssh:USER@HOST")
-    began, start_s = dt.datetime.now(dt.UTC), time.monotonic()
-    opened: list[StreamCarrier] = []
-    took: dict[str, float] = {}
+    def __init__(self, vias: Sequence[Via], load_modules: bool, progress: Progress) -> None:
+        self._vias, self._progress = tuple(vias), progress
+        self._options = local_options(load_modules=load_modules)
+        self._opened: list[PeerCarrier] = []
+        self.timings_s: dict[str, float] = {}
+        """How long each part took."""
 
-    def open_peer(name: str) -> Carrier:
-        if not via:
-            raise UsageError(f"{name} is another host: --via ssh[:USER@HOST] says how to reach it")
-        connecting_s = time.monotonic()
-        carrier = ssh.connect(via.partition(":")[2] or name, name=name)
-        opened.append(carrier)
-        took[f"ssh to {name}"] = time.monotonic() - connecting_s
-        return carrier
+    def __enter__(self) -> Self:
+        return self
 
-    try:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for carrier in self._opened:
+            carrier.close()
+
+    def plan(self, source: str, destination: str) -> Planned:
+        """The way and who takes part, and nothing done. Raises UsageError and CarrierError as `diagnose`."""
+        planner = Planner(LocalHost(), self._open, time.time(), self._options, self._progress.update)
+        return planner.plan(parse_end(source, what="SOURCE"), parse_end(destination, what="DESTINATION"))
+
+    def diagnose(self, source: str, destination: str) -> tuple[Report, Diagnosis]:
+        """Diagnose a flow and make its report.
+
+        Raises:
+            UsageError: An end that cannot be understood.
+            CarrierError: The other host cannot be reached.
+        """
+        began, start_s = dt.datetime.now(dt.UTC), time.monotonic()
         done = diagnose(
             LocalHost(),
             parse_end(source, what="SOURCE"),
             parse_end(destination, what="DESTINATION"),
-            open_peer=open_peer,
+            open_peer=self._open,
             now_s=began.timestamp(),
-            options=local_options(load_modules=load_modules),
-            progress=progress,
+            options=self._options,
+            progress=self._progress.update,
         )
-    finally:
-        for carrier in opened:
-            carrier.close()
-    report = build_report(
-        command=" ".join(["diagnose", source, destination, *([f"--via {via}"] if via else [])]),
-        host=done.way.source.host,
-        started=began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        duration_s=round(time.monotonic() - start_s, 3),
-        found=done.found,
-    )
-    return report, {**took, **done.timings_s}
+        self.timings_s.update(done.timings_s)
+        report = build_report(
+            command=" ".join(["diagnose", source, destination, *(f"--via {via}" for via in self._vias)]),
+            host=done.way.source.host,
+            started=began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            duration_s=round(time.monotonic() - start_s, 3),
+            found=done.found,
+        )
+        return report, done
+
+    def _open(self, name: str) -> Carrier:
+        via = self._way_to(name)
+        start_s = time.monotonic()
+        self._progress.update(f"reaching {name}")
+        carrier = self._listen(via.where, name) if via.way == "listen" else open_carrier(via, name)
+        self._opened.append(carrier)
+        self.timings_s[f"{via.way} to {name}"] = time.monotonic() - start_s
+        if carrier.restriction:
+            click.echo(f"{name}: {carrier.restriction}", err=True)
+        return carrier
+
+    def _way_to(self, name: str) -> Via:
+        """The way that was named for a host, else the one that was named for all."""
+        own = next((via for via in self._vias if via.peer == name), None)
+        found = own or next((via for via in self._vias if not via.peer), None)
+        if found is None:
+            raise UsageError(f"{name} is another host: --via ssh[:USER@HOST] says how to reach it")
+        return found
+
+    def _listen(self, where: str, name: str) -> PeerCarrier:
+        """With a key that is carried by hand. Its line goes to standard error: standard output is the report's."""
+        with self._progress.paused():
+            carrier = open_listen(
+                where,
+                read_key=read_key,
+                confirm=listen_run.confirm,
+                show=lambda line: click.echo(line, err=True),
+                say=listen_run.say,
+            )
+        carrier.name = name
+        return carrier

@@ -23,8 +23,10 @@ def explain(name: str | None, everything: bool, markdown: bool) -> None:
       netdiag explain firewall.near-miss
     """
     from netdiag.checks.registry import CHECKS
+    from netdiag.path.pages import PAGES
     from netdiag.report import pages
 
+    known: dict[str, pages.Explained] = {**CHECKS, **PAGES}
     if markdown and not everything:
         raise UsageError("--markdown goes with --all")
     if everything and name:
@@ -32,7 +34,7 @@ def explain(name: str | None, everything: bool, markdown: bool) -> None:
     if everything:
         text = pages.markdown() if markdown else pages.everything(width=columns())
     elif name:
-        text = pages.page(name, CHECKS, width=columns())
+        text = pages.page(name, known, width=columns())
     else:
-        text = pages.listing(CHECKS)
+        text = pages.listing(known)
     click.echo(text, nl=False)

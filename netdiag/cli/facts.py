@@ -13,12 +13,13 @@ import click
 import msgspec
 
 from netdiag.errors import UsageError
-from netdiag.facts import level as levels
 from netdiag.facts.bundle import Bundle
+from netdiag.facts.level import LevelReport, judge
 from netdiag.facts.sections import SECTIONS, with_needed
 from netdiag.host import LocalHost
 from netdiag.host.collect import collect_bundle, local_options
 from netdiag.model.facts import Facts, Section
+from netdiag.model.level import Level
 
 QUIET_S = 1.0
 """How long collecting goes on in silence."""
@@ -33,7 +34,7 @@ LEVEL = "level"
 @click.option("--load-modules", is_flag=True, help="Ask also what may load a kernel module.")
 @click.option(
     "--force",
-    type=click.Choice([level.value for level in levels.Level]),
+    type=click.Choice([level.value for level in Level]),
     help="With level: as if the host allowed no more than this.",
 )
 def facts(
@@ -56,7 +57,7 @@ def facts(
     """
     if section == LEVEL:
         found, _ = gathered(("identity", "kernel"), docker_socket, load_modules=load_modules)
-        _show_level(levels.judge(found, levels.Level(force) if force else None), output)
+        _show_level(judge(found, Level(force) if force else None), output)
         return
     if force is not None:
         raise UsageError(f"--force {force} goes with: netdiag facts level")
@@ -137,7 +138,7 @@ def _print_table(found: Facts, section: str | None) -> None:
         console.print(tables.section_table(section, getattr(found, section), console.width))
 
 
-def _show_level(report: levels.LevelReport, output: str) -> None:
+def _show_level(report: LevelReport, output: str) -> None:
     if output == "json":
         sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
         return

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from netdiag.facts.sections import SECTIONS
-from netdiag.model.facts import Clock, Engine, EngineLog, Facts, FirewallSaved, Kernel, Route, Section
+from netdiag.model.engine import Engine, EngineLog
+from netdiag.model.facts import Clock, Facts, FirewallSaved, Kernel, Route, Section
 
 _Column = tuple[str, Callable[[Any], object]]
 _ROOMY = 110

@@ -1,4 +1,5 @@
 """``netdiag firewall``: which rule decides about a packet."""
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from netdiag.cli.firewall_allow import allow, confirm
 from netdiag.cli.firewall_diff import diff
 from netdiag.cli.output import Progress, columns
 from netdiag.cli.packet_options import named_namespace, packet_options, wanted_of
+from netdiag.model.level import Level
 from netdiag.model.trace import TraceVerdict
 
 EXIT = {TraceVerdict.ACCEPT: 0, TraceVerdict.DROP: 1, TraceVerdict.REJECT: 1, TraceVerdict.UNKNOWN: 3}
@@ -27,7 +29,12 @@ _COLOURS = {
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def firewall() -> None:
-    """Say which rule of this host's packet filters decides about a packet."""
+    """Say which rule of this host's packet filters decides about a packet.
+
+    \b
+    Example:
+      netdiag firewall trace --src 192.0.2.21 --dport 2377
+    """
 
 
 firewall.add_command(allow)
@@ -47,13 +54,13 @@ firewall.add_command(diff)
 @click.option(
     "--level",
     "level",
-    type=click.Choice(["owned-trace", "swept-trace", "counters", "facts"]),
+    type=click.Choice([step.value for step in Level]),
     help="A level below the one that this host allows (netdiag facts level).",
 )
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def trace(wait_s: float | None, level: str | None, load_modules: bool, output: str, **options: Any) -> None:
-    r"""Send one packet through this host's rules and say which of them decides, as the kernel tells it.
+    """Send one packet through this host's rules and say which of them decides, as the kernel tells it.
 
     The packet reaches nobody: it is taken away behind the last rule, and nothing is answered to it. No rule is changed.
     Exit code: 0 accepted, 1 dropped or rejected, 3 not known.
@@ -66,7 +73,6 @@ def trace(wait_s: float | None, level: str | None, load_modules: bool, output: s
       netdiag firewall trace --container web --dport 80
       netdiag firewall trace --wait 30 --src 192.0.2.21 --proto tcp --dport 2377
     """
-    from netdiag.facts.level import Level
     from netdiag.host import LocalHost
     from netdiag.host.collect import local_options
     from netdiag.host.trace import find_namespace, watch

@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from netdiag.cli.output import Progress
+from netdiag.cli.output import Progress, columns
 from netdiag.cli.packet_options import named_namespace, packet_options, wanted_of
 from netdiag.errors import NetdiagError, UsageError
-from netdiag.model.fix import Allow
+from netdiag.model.fix import WITHIN_S, Allow
 from netdiag.model.trace import Trace, TraceVerdict
 
 if TYPE_CHECKING:
     from netdiag.facts.context import Options
     from netdiag.facts.trace_wanted import Wanted
     from netdiag.host.change import Change
-
-_WITHIN_S = click.IntRange(5, 600)
 
 
 @click.command("allow")
@@ -34,12 +32,13 @@ _WITHIN_S = click.IntRange(5, 600)
 )
 @click.option(
     "--confirm-within",
-    type=_WITHIN_S,
+    type=click.IntRange(*WITHIN_S),
     default=30,
     show_default=True,
     metavar="SECONDS",
-    help="With --apply: for how long it waits to be confirmed, 5 to 600.",
+    help=f"With --apply: for how long it waits to be confirmed, {WITHIN_S[0]} to {WITHIN_S[1]}.",
 )
+@click.option("--unproven", is_flag=True, help="With --apply: also where what decides is likely only, not proven.")
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def allow(
@@ -47,6 +46,7 @@ def allow(
     plan: bool,
     apply_: bool,
     confirm_within: int,
+    unproven: bool,
     load_modules: bool,
     output: str,
     **options: Any,
@@ -58,13 +58,15 @@ def allow(
 
     \b
     With --apply the change is taken back unless you confirm it at the terminal, or with "netdiag firewall confirm" at
-    another one: also when this command is killed or its terminal is lost.
+    another one: also when this command is killed or its terminal is lost. Nothing is changed where what decides is not
+    proven, unless --unproven is given.
 
     \b
     Examples:
       netdiag firewall allow --src 192.0.2.21 --dport 2377
-      netdiag firewall allow --src 192.0.2.21 --dport 2377 --apply --confirm-within 30
+      netdiag firewall allow --src 192.0.2.21 --dport 2377 --apply
     """
+    from netdiag.firewall.allow import unproven as not_proven
     from netdiag.host import LocalHost
     from netdiag.host.allow import propose
     from netdiag.host.collect import local_options
@@ -73,22 +75,30 @@ def allow(
 
     if plan and apply_:
         raise click.UsageError("--plan changes nothing and --apply does: give one of them")
+    if unproven and not apply_:
+        raise click.UsageError("--unproven is for --apply: nothing is changed without that")
     container, netns = named_namespace(options)
     host, asked, now_s = LocalHost(), local_options(load_modules=load_modules), time.time()
     change_id = secrets.token_hex(4)
+    # Whoever finds the rule later reads in its comment since when it is there.
+    rule_id = time.strftime("%Y%m%d-", time.localtime(now_s)) + change_id
     with Progress("following a packet"):
         namespace = find_namespace(host, container=container, netns=netns, now_s=now_s, options=asked)
         wanted = wanted_of(options, namespace)
-        answer = propose(host, wanted, now_s=now_s, options=asked, rule_id=change_id)
+        answer = propose(host, wanted, now_s=now_s, options=asked, rule_id=rule_id)
     as_json = output == "json"
     if not as_json:
-        click.echo("\n".join(proposal_lines(answer)))
+        click.echo("\n".join(proposal_lines(answer, columns())))
     if apply_ and answer.fix is not None:
         if as_json:
-            click.echo("\n".join(proposal_lines(answer)), err=True)
-        answer = _applied(answer, wanted, asked, change_id, confirm_within)
+            click.echo("\n".join(proposal_lines(answer, columns())), err=True)
+        doubt = "" if unproven else not_proven(answer.before)
+        if doubt:
+            answer = msgspec.structs.replace(answer, reason=f"{doubt}; --unproven applies the rule all the same")
+        else:
+            answer = _applied(answer, wanted, asked, change_id, confirm_within)
         if not as_json:
-            click.echo("\n".join(result_lines(answer)))
+            click.echo("\n".join(result_lines(answer, columns())))
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
         sys.stdout.buffer.flush()
@@ -106,6 +116,7 @@ def confirm(change_id: str | None) -> None:
     """
     from netdiag.host.change import confirm as keep
     from netdiag.host.change import pending
+    from netdiag.report.allow_lines import kept_lines
 
     waiting = pending()
     if change_id is None and len(waiting) != 1:
@@ -115,9 +126,7 @@ def confirm(change_id: str | None) -> None:
             else "no change waits to be confirmed"
         )
     problems = keep(change_id or waiting[0])
-    click.echo(f"kept: {change_id or waiting[0]}")
-    for problem in problems:
-        click.echo(f"but not permanently: {problem}")
+    click.echo("\n".join(kept_lines(change_id or waiting[0], problems)))
     sys.exit(1 if problems else 0)
 
 
@@ -137,7 +146,7 @@ def _applied(answer: Allow, wanted: Wanted, options: Options, change_id: str, wi
             applied = True
             with Progress("following the packet again"):
                 after = again(LocalHost(), wanted, answer.before, now_s=time.time(), options=options)
-            for line in after_lines(answer.before, after):
+            for line in after_lines(answer.before, after, columns()):
                 click.echo(line, err=True)
             if same_place(answer.before, after):
                 change.undo()

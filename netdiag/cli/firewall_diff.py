@@ -1,4 +1,5 @@
 """``netdiag firewall diff``: what the next reload or boot makes of this host's rules."""
+# ruff: noqa: D301 - click wants the backspace itself before a block that it must not wrap
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ _EXIT = {"same": 0, "changes": 1, "unknown": 3}
 @click.option("--load-modules", is_flag=True, help="Compare also where this loads a kernel module.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def diff(load_modules: bool, output: str) -> None:
-    r"""Say what the next reload, restart or boot changes in this host's firewall: what is lost, what returns.
+    """Say what the next reload, restart or boot changes in this host's firewall: what is lost, what returns.
 
     Running rules are compared with what firewalld, iptables.service, netfilter-persistent, nftables.service and ufw
     have saved. Nothing is changed. Exit code: 0 nothing changes, 1 something does, 3 not known.

@@ -50,7 +50,7 @@ def lab() -> None:
     Example, the join that times out:
       netdiag lab install
       netdiag lab up story
-      netdiag lab break story reject host=manager proto=tcp dport=2377 with=icmp-host-prohibited
+      netdiag lab break story drop host=manager proto=tcp dport=2377
       netdiag lab exec story worker -- docker swarm join --token … 10.71.0.1:2377
       netdiag lab down story
     """

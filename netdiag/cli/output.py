@@ -6,12 +6,13 @@ Standard output carries one document and nothing else; everything that is not th
 from __future__ import annotations
 
 import codecs
+import contextlib
 import itertools
 import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
@@ -49,10 +50,13 @@ def columns() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
-def emit(report: Report, output: str = "table", *, verbose: bool = False) -> None:
-    """Print the report on standard output in one of `FORMATS`; the caller exits with ``report.exit_code()``."""
+def emit(report: Report, output: str = "table", *, verbose: bool = False, drawing: Sequence[str] = ()) -> None:
+    """Print the report on standard output in one of `FORMATS`; the caller exits with ``report.exit_code()``.
+
+    ``drawing`` is shown below the table's first lines; other forms carry the same as evidence.
+    """
     if output == "table":
-        _print_table(report, verbose=verbose)
+        _print_table(report, verbose=verbose, drawing=drawing)
     else:
         click.echo(_encoded(report, output), nl=False)
 
@@ -68,10 +72,11 @@ def _encoded(report: Report, output: str) -> bytes:
     return encoders[output](report)
 
 
-def _print_table(report: Report, *, verbose: bool) -> None:
+def _print_table(report: Report, *, verbose: bool, drawing: Sequence[str]) -> None:
     from netdiag.report.table import render
 
-    text = render(report, width=columns(), verbose=verbose, ascii_only=not _is_utf8(sys.stdout))
+    ascii_only = not _is_utf8(sys.stdout)
+    text = render(report, width=columns(), verbose=verbose, ascii_only=ascii_only, drawing=drawing)
     if not sys.stdout.isatty():
         click.echo(text.plain, nl=False)
         return
@@ -99,12 +104,24 @@ class Progress:
         self._what = what
         self._stream = sys.stderr if stream is None else stream
         self._delay_s = delay_s
+        self._quiet = False
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
 
     def update(self, what: str) -> None:
         """Say something else from now on."""
         self._what = what
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """No sign of life for as long as the block runs: it speaks to the operator itself."""
+        was, self._quiet = self._quiet, True
+        if self._thread is not None:
+            self._write("\r\x1b[K")
+        try:
+            yield
+        finally:
+            self._quiet = was
 
     def __enter__(self) -> Self:
         if self._stream.isatty() and os.environ.get("TERM") != "dumb":
@@ -125,7 +142,8 @@ class Progress:
         for sign in itertools.cycle("|/-\\"):
             # Cut to the terminal, or the carriage return would not reach the line's begin.
             room = shutil.get_terminal_size((80, 24)).columns - 3
-            self._write(f"\r\x1b[K{sign} {self._what[:room]}")
+            if not self._quiet:
+                self._write(f"\r\x1b[K{sign} {self._what[:room]}")
             if self._done.wait(0.1):
                 break
         self._write("\r\x1b[K")

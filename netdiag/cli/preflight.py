@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from netdiag.cli.output import Progress, emit, output_option
 from netdiag.cli.two_sides import emit_plan, emit_timings, two_sided_options
 from netdiag.model.report import Need
+
+if TYPE_CHECKING:
+    from netdiag.carrier.via import Via
 
 
 @click.group()
@@ -82,7 +86,7 @@ def swarm(
     ignored: tuple[str, ...],
     docker_socket: str | None,
     save: str | None,
-    vias: tuple[str, ...],
+    vias: tuple[Via, ...],
     peers_file: str | None,
     plan: bool,
     timings: bool,
@@ -101,6 +105,7 @@ def swarm(
     """
     from netdiag.cli.preflight_run import Asked, plan_of, run_preflight
     from netdiag.cli.token_input import VARIABLE, read_token
+    from netdiag.cli.two_sides_run import named_peers
 
     asked = Asked(
         managers=managers,
@@ -117,6 +122,7 @@ def swarm(
         ignored=ignored,
         docker_socket=docker_socket or "",
         vias=vias,
+        peers=named_peers(vias, peers_file),
         peers_file=peers_file or "",
     )
     if plan:

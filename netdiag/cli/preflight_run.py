@@ -13,12 +13,13 @@ from typing import Any
 
 import msgspec
 
+from netdiag.carrier.via import Via, vias_for
 from netdiag.checks.context import Context, Options, host_of
 from netdiag.checks.flows import packet_to, to_trace, verdict_of
 from netdiag.checks.membership import is_member_of_asked_swarm
 from netdiag.checks.registry import CHECKS, PREFLIGHT, VERIFY, run
 from netdiag.cli.manager_address import is_address, split_manager
-from netdiag.cli.two_sides_run import Peers, read_peers, run_two_sides, views_from_values, with_managers
+from netdiag.cli.two_sides_run import destination_of, run_two_sides, views_from_values
 from netdiag.errors import BundleError, UsageError
 from netdiag.facts.assemble import replay
 from netdiag.facts.bundle import Bundle
@@ -31,12 +32,14 @@ from netdiag.facts.traced_flows import gather_traced
 from netdiag.host import Carrier, LocalHost, Recorder, Replay, drive, drive_all
 from netdiag.host.collect import collect_bundle, local_options
 from netdiag.host.two_sides import ARMED_S, Examined, Sought
-from netdiag.model.facts import Facts, SwarmState
+from netdiag.model.engine import SwarmState
+from netdiag.model.facts import Facts
 from netdiag.model.probes import Observations, TlsOutcome
 from netdiag.model.report import Answer, Need, Report, Step
 from netdiag.model.wire import Gather
 from netdiag.report.assemble import build_report
 from netdiag.report.plan import Plan, two_sided_plan
+from netdiag.shell import operand, shell_text
 from netdiag.swarm.ports import ports_of_swarm
 from netdiag.swarm.token import Token, TokenProblem
 
@@ -58,7 +61,8 @@ class _AskedWithoutToken(msgspec.Struct, frozen=True, kw_only=True):
     ignored: tuple[str, ...] = ()
     docker_socket: str = ""
     token_in_environment: bool = False
-    vias: tuple[str, ...] = ()
+    vias: tuple[Via, ...] = ()
+    peers: tuple[str, ...] = ()
     peers_file: str = ""
 
 
@@ -101,19 +105,18 @@ class Asked(_AskedWithoutToken, frozen=True, kw_only=True):
 
     def command(self) -> str:
         """The command as typed, without its token."""
-        words = ["preflight swarm"]
-        words += [f"--manager {manager}" for manager in self.managers]
-        words += ["--role manager"] if self.manager_role else []
-        words += ["--init"] if self.initialise else []
-        words += [f"--advertise-addr {self.advertise_address}"] if self.advertise_address else []
-        words += [f"--data-path-addr {self.data_path_address}"] if self.data_path_address else []
-        words += [f"--data-path-port {self.data_path_port}"] if self.data_path_port else []
-        words += [f"--image {image}" for image in self.images]
-        words += [f"--need {self.need.value}"] if self.need is not Need.JOIN else []
-        words += [f"--via {via}" for via in self.vias]
-        words += [f"--peers {self.peers_file}"] if self.peers_file else []
-        words += [f"--ignore {check}" for check in self.ignored]
-        return " ".join(words)
+        given: list[tuple[str, str | int]] = [("--manager", manager) for manager in self.managers]
+        given += [("--role", "manager")] if self.manager_role else []
+        given += [("--init", "")] if self.initialise else []
+        given += [("--advertise-addr", self.advertise_address)] if self.advertise_address else []
+        given += [("--data-path-addr", self.data_path_address)] if self.data_path_address else []
+        given += [("--data-path-port", self.data_path_port)] if self.data_path_port else []
+        given += [("--image", image) for image in self.images]
+        given += [("--need", self.need.value)] if self.need is not Need.JOIN else []
+        given += [("--via", str(via)) for via in self.vias]
+        given += [("--peers", self.peers_file)] if self.peers_file else []
+        given += [("--ignore", check) for check in self.ignored]
+        return shell_text(["preflight", "swarm", *(str(word) for pair in given for word in pair if word != "")])
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +139,6 @@ def run_preflight(asked: Asked, *, progress: Callable[[str], None] | None = None
             peers that cannot be understood.
     """
     _validate(asked)
-    peers = read_peers(asked.vias, asked.peers_file or None)
     options = local_options(docker_socket=asked.docker_socket or None)
     asked = msgspec.structs.replace(asked, docker_socket=options.docker_socket or "")
     recorder = Recorder(LocalHost())
@@ -152,9 +154,7 @@ def run_preflight(asked: Asked, *, progress: Callable[[str], None] | None = None
         )
         own_s = time.monotonic() - start_s
         known = targets if targets or asked.initialise else _known_managers(facts)
-        examined = _with_peers(
-            asked, peers, known, facts, options=options, now_s=started.timestamp(), progress=progress
-        )
+        examined = _with_peers(asked, known, facts, options=options, now_s=started.timestamp(), progress=progress)
         observed = probing.result()
     if known and not targets:
         # A member knows its managers: whoever names none means those.
@@ -181,7 +181,6 @@ def run_preflight(asked: Asked, *, progress: Callable[[str], None] | None = None
 
 def _with_peers(
     asked: Asked,
-    peers: Peers,
     targets: Targets,
     facts: Facts,
     *,
@@ -189,7 +188,7 @@ def _with_peers(
     now_s: float,
     progress: Callable[[str], None] | None,
 ) -> Examined:
-    if not peers.any:
+    if not asked.vias:
         return Examined(views=())
     advertised = host_of(asked.advertise_address)
     sought = Sought(
@@ -198,29 +197,42 @@ def _with_peers(
         manager=asked.manager_role or asked.initialise,
         now_s=now_s,
     )
+    managers = {_host(given): (address, port) for given, address, port in targets}
     return run_two_sides(
         LocalHost(),
         facts,
-        with_managers(peers, targets),
+        _peers(asked, tuple(managers)),
+        asked.vias,
         sought,
-        candidates=[(address, port) for _, address, port in targets],
+        managers=managers,
         options=options,
         progress=progress,
     )
 
 
+def _host(given: str) -> str:
+    """A manager as a peer is called: without its port."""
+    return split_manager(given)[0]
+
+
+def _peers(asked: Asked, managers: tuple[str, ...]) -> tuple[str, ...]:
+    """Whom to ask: the managers and those that are named; for init the host that --via leads to."""
+    named = tuple(dict.fromkeys([*managers, *asked.peers]))
+    return named or destination_of(asked.vias)
+
+
 def plan_of(asked: Asked) -> Plan:
     """What a preflight with peers would do. Raises UsageError as `run_preflight` does, without asking anybody."""
     _validate(asked)
-    peers = read_peers(asked.vias, asked.peers_file or None)
-    if not peers.any:
-        raise UsageError("--plan: of what is done together with peers; --via ssh names them")
-    named = [*peers.destinations, *(asked.managers if peers.every else ())]
+    if not asked.vias:
+        raise UsageError("--plan: of what is done together with peers; --via ssh says how they are reached")
+    peers = _peers(asked, tuple(dict.fromkeys(map(_host, asked.managers))))
+    vias_for(peers, asked.vias)
     manager = asked.manager_role or asked.initialise
     return two_sided_plan(
         f"netdiag {asked.command()}",
         here="this host",
-        peers=tuple(dict.fromkeys(named)),
+        peers=peers,
         uses=ports_of_swarm(data_path_port=asked.data_path_port or 0),
         manager=manager,
         lasts_s=ARMED_S,
@@ -319,21 +331,21 @@ def judge(
 
 
 def _join_step(asked: Asked, ctx: Context, targets: Targets) -> Step:
-    options = []
+    options: list[str] = []
     if asked.advertise_address:
-        options.append(f"--advertise-addr {asked.advertise_address}")
+        options += ["--advertise-addr", asked.advertise_address]
     if asked.data_path_address:
-        options.append(f"--data-path-addr {asked.data_path_address}")
+        options += ["--data-path-addr", asked.data_path_address]
     if asked.initialise:
         if asked.data_path_port:
-            options.append(f"--data-path-port {asked.data_path_port}")
+            options += ["--data-path-port", str(asked.data_path_port)]
         return Step(
             host=ctx.host,
-            command=" ".join(["docker swarm init", *options]),
+            command=shell_text(["docker", "swarm", "init", *options]),
             why="everything that can be tested here holds",
         )
     if asked.token_file not in ("", "-"):
-        token = f'"$(cat {asked.token_file})"'
+        token = f'"$(cat {shell_text(operand(asked.token_file))})"'
     else:
         # Only what the operator's shell has can be named; a token from --token or standard input is in no variable.
         token = '"$NETDIAG_TOKEN"' if asked.token_in_environment else "TOKEN"
@@ -342,7 +354,7 @@ def _join_step(asked: Asked, ctx: Context, targets: Targets) -> Step:
     }
     _, address, port = next((target for target in targets if target[0] in answering), targets[0])
     where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    command = " ".join(["docker swarm join --token", token, *options, where])
+    command = f"docker swarm join --token {token} {shell_text([*options, where])}"
     return Step(host=ctx.host, command=command, why="joins; everything that this side can test holds")
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from netdiag.cli.via import via_option
+
 if TYPE_CHECKING:
     from netdiag.report.plan import Plan
 
@@ -16,6 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def two_sided_options(command: F) -> F:
     """Give a command ``--via``, ``--peers``, ``--plan`` and ``--timings``."""
+    command = via_option(command)
     for option in (
         click.option("--timings", is_flag=True, help="Say on standard error how long each part took."),
         click.option(
@@ -25,14 +28,7 @@ def two_sided_options(command: F) -> F:
             "--peers",
             "peers_file",
             metavar="FILE",
-            help="Peers to ask with --via, one a line: ADDRESS or USER@HOST; - for standard input.",
-        ),
-        click.option(
-            "--via",
-            "vias",
-            multiple=True,
-            metavar="ssh[:USER@HOST]",
-            help="Ask a peer together with this host, over ssh; without a host: every peer. May be repeated.",
+            help="Peers to ask with --via, by name or address, one a line; - for standard input.",
         ),
     ):
         command = option(command)

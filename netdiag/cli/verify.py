@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from netdiag.cli.output import Progress, emit, output_option
 from netdiag.cli.two_sides import emit_plan, emit_timings, two_sided_options
+
+if TYPE_CHECKING:
+    from netdiag.carrier.via import Via
 
 
 @click.group()
@@ -38,7 +42,7 @@ def swarm(
     peers: tuple[str, ...],
     ignored: tuple[str, ...],
     docker_socket: str | None,
-    vias: tuple[str, ...],
+    vias: tuple[Via, ...],
     peers_file: str | None,
     plan: bool,
     timings: bool,
@@ -56,10 +60,16 @@ def swarm(
       netdiag verify swarm --peer 192.0.2.21
       netdiag verify swarm --via ssh
     """
+    from netdiag.cli.two_sides_run import named_peers
     from netdiag.cli.verify_run import Verify, plan_of, run_verify
 
     asked = Verify(
-        peers=peers, ignored=ignored, docker_socket=docker_socket or "", vias=vias, peers_file=peers_file or ""
+        peers=peers,
+        ignored=ignored,
+        docker_socket=docker_socket or "",
+        vias=vias,
+        named=named_peers(vias, peers_file),
+        peers_file=peers_file or "",
     )
     if plan:
         emit_plan(plan_of(asked), output)

@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 import msgspec
 
+from netdiag.carrier.via import Via, vias_for
 from netdiag.checks.context import Context, Options
 from netdiag.checks.flows import to_trace
 from netdiag.checks.registry import VERIFY, run
 from netdiag.cli.preflight_run import check_ignored
-from netdiag.cli.two_sides_run import Peers, read_peers, run_two_sides, with_members
+from netdiag.cli.two_sides_run import destination_of, members, run_two_sides
 from netdiag.errors import UsageError
 from netdiag.facts.traced_flows import gather_traced
 from netdiag.host import LocalHost, drive
@@ -24,6 +25,7 @@ from netdiag.model.probes import Observations
 from netdiag.model.report import Need, Report
 from netdiag.report.assemble import build_report
 from netdiag.report.plan import Plan, two_sided_plan
+from netdiag.shell import shell_text
 from netdiag.swarm.ports import ports_of_swarm
 
 
@@ -33,14 +35,16 @@ class Verify(msgspec.Struct, frozen=True, kw_only=True):
     peers: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     docker_socket: str = ""
-    vias: tuple[str, ...] = ()
+    vias: tuple[Via, ...] = ()
+    named: tuple[str, ...] = ()
     peers_file: str = ""
 
     def command(self) -> str:
         """The command as typed."""
-        words = ["verify swarm", *(f"--peer {peer}" for peer in self.peers), *(f"--via {via}" for via in self.vias)]
-        words += [f"--peers {self.peers_file}"] if self.peers_file else []
-        return " ".join([*words, *(f"--ignore {check}" for check in self.ignored)])
+        given = [("--peer", peer) for peer in self.peers] + [("--via", str(via)) for via in self.vias]
+        given += [("--peers", self.peers_file)] if self.peers_file else []
+        given += [("--ignore", check) for check in self.ignored]
+        return shell_text(["verify", "swarm", *(word for pair in given for word in pair)])
 
 
 def run_verify(
@@ -51,7 +55,7 @@ def run_verify(
     Raises:
         UsageError: A peer that is no address, an unknown check to ignore, or peers that cannot be understood.
     """
-    peers = _validated(asked)
+    _validate(asked)
     started, start_s = dt.datetime.now(dt.UTC), time.monotonic()
     here, options = LocalHost(), local_options(docker_socket=asked.docker_socket or None)
     facts = collect(here, now_s=started.timestamp(), options=options)
@@ -61,14 +65,16 @@ def run_verify(
     manager = engine is not None and engine.swarm.is_manager
     ctx = Context(facts=facts, options=Options(need=Need.TRAFFIC, peers=asked.peers))
     examined = Examined(views=())
-    if peers.any:
+    if asked.vias:
         sought = Sought(
             own_address=engine.swarm.node_address if engine is not None else "",
             manager=manager,
             now_s=started.timestamp(),
         )
-        reached = with_members(peers, facts, asked.peers)
-        examined = run_two_sides(here, facts, reached, sought, options=options, progress=progress)
+        peers = _peers(asked) or members(facts)
+        examined = run_two_sides(
+            here, facts, peers, asked.vias, sought, managers={}, options=options, progress=progress
+        )
     traced = drive(gather_traced(to_trace(ctx), facts), here) if os.geteuid() == 0 else ()
     if traced or examined.views:
         ctx = msgspec.structs.replace(ctx, observed=Observations(traced=traced, peers=examined.views))
@@ -87,25 +93,32 @@ def run_verify(
 
 def plan_of(asked: Verify) -> Plan:
     """What a verification with peers would do. Raises UsageError as `run_verify` does, without asking anybody."""
-    peers = _validated(asked)
-    if not peers.any:
-        raise UsageError("--plan: of what is done together with peers; --via ssh names them")
-    named = (*peers.destinations, *(asked.peers if peers.every else ()))
+    _validate(asked)
+    if not asked.vias:
+        raise UsageError("--plan: of what is done together with peers; --via ssh says how they are reached")
+    peers = _peers(asked)
+    if peers:
+        vias_for(peers, asked.vias)
     return two_sided_plan(
         f"netdiag {asked.command()}",
         here="this host",
-        peers=tuple(dict.fromkeys(named)) if not peers.every or asked.peers else (),
+        peers=peers,
         uses=ports_of_swarm(),
         manager=True,
         lasts_s=ARMED_S,
     )
 
 
-def _validated(asked: Verify) -> Peers:
+def _peers(asked: Verify) -> tuple[str, ...]:
+    """Whom the operator names; none for every other node."""
+    named = tuple(dict.fromkeys([*asked.peers, *asked.named]))
+    return named or destination_of(asked.vias)
+
+
+def _validate(asked: Verify) -> None:
     check_ignored(asked.ignored)
     for peer in asked.peers:
         try:
             ipaddress.ip_address(peer)
         except ValueError as error:
             raise UsageError(f"--peer {peer!r}: no IP address; give the address from which that host sends") from error
-    return read_peers(asked.vias, asked.peers_file or None)

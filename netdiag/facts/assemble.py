@@ -7,6 +7,8 @@ from typing import Any
 
 from netdiag.facts.bundle import Bundle
 from netdiag.facts.context import Context, Options
+from netdiag.facts.script_sections import PURPOSE as SCRIPT
+from netdiag.facts.script_sections import SCRIPT_SECTIONS
 from netdiag.facts.sections import SECTIONS, with_needed
 from netdiag.model.facts import Absence, AbsenceKind, Facts, Section
 from netdiag.model.wire import Answer, Gather, Request, WireError
@@ -41,16 +43,17 @@ def facts_of(
 def replay(bundle: Bundle) -> Facts:
     """The facts that a bundle holds: the very ones that were collected when it was made."""
     collection = bundle.collection
+    readers = SCRIPT_SECTIONS if bundle.purpose == SCRIPT else SECTIONS
     options = Options(
         docker_socket=collection.docker_socket, load_modules=collection.load_modules, etcd=collection.etcd
     )
     done: dict[str, Section[Any]] = {}
-    for name in _in_order(with_needed(collection.names)):
+    for name in in_order(with_needed(collection.names)):
         ended = collection.ended.get(name)
         if ended is not None and ended.given_up is not None:
             done[name] = Section(absent=ended.given_up, duration_s=ended.duration_s)
             continue
-        section = _answered(SECTIONS[name].gather(context_of(options, done)), bundle.answers, name)
+        section = _answered(readers[name].gather(context_of(options, done)), bundle.answers, name)
         done[name] = timed(section, ended.duration_s if ended is not None else 0.0)
     return facts_of(
         done,
@@ -71,7 +74,7 @@ def failed(name: str, error: Exception) -> Section[Any]:
     return Section(absent=Absence(kind=AbsenceKind.FAILED, text=" ".join(text.split())))
 
 
-def _in_order(names: tuple[str, ...]) -> list[str]:
+def in_order(names: tuple[str, ...]) -> list[str]:
     """The names, each after those that it waits for."""
     ordered: list[str] = []
     while len(ordered) < len(names):

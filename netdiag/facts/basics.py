@@ -9,7 +9,7 @@ from netdiag.model.wire import Gather, Request
 _STA_UNSYNC = 0x40
 _TIME_ERROR = 5
 _OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
-_FILES = (
+IDENTITY_FILES = (
     "/etc/machine-id",
     "/proc/sys/kernel/random/boot_id",
     "/proc/uptime",
@@ -17,12 +17,13 @@ _FILES = (
     "/sys/class/dmi/id/product_name",
     *_OS_RELEASE,
 )
+"""What tells who a host is, besides uname."""
 _NO_NIC = frozenset({"bridge", "veth", "vxlan", "tun", "dummy", "ifb", "ipip", "gre", "sit", "macvlan", "ipvlan"})
 
 
 def gather_identity(_context: Context) -> Gather[Section[Identity]]:
     """Host name, machine id, kernel, distribution, platform."""
-    answer, files = yield [Request("identity", {}, 1.0), files_request(_FILES)]
+    answer, files = yield [Request("identity", {}, 1.0), files_request(IDENTITY_FILES)]
     if answer.data is None:
         return Section(absent=absence(answer))
     data, text = answer.data, texts(files)

@@ -27,6 +27,8 @@ WITHHELD = "(withheld)"
 def gather_calico(context: Context) -> Gather[Section[Calico]]:
     """The datastore that calicoctl would use on this host: ETCD_ENDPOINTS, ETCD_AUTHORITY, calicoctl.cfg."""
     (answer,) = yield [files_request([f"{_CONFIGURATION[:-1]}[g]"])]
+    if answer.data is None and not context.options.etcd:
+        return Section(absent=absence(answer))  # the file was not read: what it says is not known
     settings, configured_by = _settings(context.options.etcd, texts(answer).get(_CONFIGURATION, ""))
     endpoints = _endpoints(settings)
     if not endpoints:

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from netdiag.facts.netlink import Decoded
-from netdiag.model.facts import HOST, Absence, AbsenceKind, Engine, FeatureState, Kernel, Link, Namespace, Section
+from netdiag.model.engine import Engine
+from netdiag.model.facts import HOST, Absence, AbsenceKind, FeatureState, Kernel, Link, Namespace, Section
 from netdiag.model.wire import Answer, Gather, Request
 
 T = TypeVar("T")

@@ -13,7 +13,8 @@ import msgspec
 
 from netdiag.facts import engine_objects as objects
 from netdiag.facts.context import Context, absence
-from netdiag.model.facts import Absence, AbsenceKind, Cluster, Container, Engine, Network, Section
+from netdiag.model.engine import Cluster, Container, Engine, Network
+from netdiag.model.facts import Absence, AbsenceKind, Section
 from netdiag.model.wire import Answer, Gather, Request
 from netdiag.swarm.engine_rules import may_poll_networkdb
 from netdiag.swarm.engine_version import parse_engine_version

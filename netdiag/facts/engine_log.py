@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Iterator
 
 from netdiag.facts.context import Context, absence, missing
-from netdiag.model.facts import AbsenceKind, EngineLog, LogLine, Section
+from netdiag.model.engine import EngineLog, LogLine
+from netdiag.model.facts import AbsenceKind, Section
 from netdiag.model.wire import Gather, Request
 from netdiag.swarm.join_stage import redacted
 

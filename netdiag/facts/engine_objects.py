@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from netdiag.model.facts import (
+from netdiag.model.engine import (
     Cluster,
     Container,
     ContainerNetwork,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from netdiag.facts.context import Context, absence, files_request, texts
+from netdiag.firewall.saved_sources import FIREWALLD, IPTABLES, NFTABLES, PERSISTENT, UFW
 from netdiag.model.facts import FirewallBoot, FirewallSaved, FirewallService, SavedRules, Section
 from netdiag.model.wire import Answer, Gather, Request
 
 _SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
-        "firewalld",
+        FIREWALLD,
         (
             "/etc/firewalld/firewalld.conf",
             "/etc/firewalld/zones/*.xml",
@@ -21,20 +22,20 @@ _SOURCES: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
-        "iptables.service",
+        IPTABLES,
         ("/etc/sysconfig/iptables", "/etc/sysconfig/ip6tables", "/etc/sysconfig/ipset", "/etc/sysconfig/ipset.d/*.set"),
     ),
-    ("netfilter-persistent", ("/etc/iptables/rules.v4", "/etc/iptables/rules.v6", "/etc/iptables/ipsets")),
+    (PERSISTENT, ("/etc/iptables/rules.v4", "/etc/iptables/rules.v6", "/etc/iptables/ipsets")),
     (
-        "nftables.service",
+        NFTABLES,
         ("/etc/nftables.conf", "/etc/nftables.d/*.nft", "/etc/sysconfig/nftables.conf", "/etc/nftables/*.nft"),
     ),
-    ("ufw", ("/etc/ufw/ufw.conf", "/etc/default/ufw", "/etc/ufw/*.rules")),
+    (UFW, ("/etc/ufw/ufw.conf", "/etc/default/ufw", "/etc/ufw/*.rules")),
 )
-_ROLES = ("firewalld", "ufw", "nftables", "iptables", "netfilter-persistent", "fail2ban", "csf", "shorewall")
+ROLES = ("firewalld", "ufw", "nftables", "iptables", "netfilter-persistent", "fail2ban", "csf", "shorewall")
 _LOADERS = frozenset({"nftables", "iptables", "netfilter-persistent"})
 """They load saved rules at boot and end; without systemd nothing tells whether they did, and nothing of them runs."""
-_BOOT = ("firewalld", "ufw", "nftables", "iptables", "ip6tables", "netfilter-persistent")
+BOOT = ("firewalld", "ufw", "nftables", "iptables", "ip6tables", "netfilter-persistent")
 """The services of which it matters whether they start at boot."""
 _BOOT_LINKS = ("/etc/systemd/system/*.wants/{}.service", "/etc/rc[2345S].d/S[0-9][0-9]{}", "/etc/runlevels/*/{}")
 """How an init system is told to start a service, for hosts that have no systemctl."""
@@ -48,21 +49,26 @@ _INSTALLED = {
     "csf": "/etc/csf/csf.conf",
     "shorewall": "/etc/shorewall/shorewall.conf",
 }
+SAVED_FILES = tuple(path for _, paths in _SOURCES for path in paths)
+"""Patterns of the files whose text is read."""
+OWNER_FILES = (*_PID_FILES.values(), *_INSTALLED.values())
+"""Files of which only the existence is of interest: a program is installed, or runs."""
+BOOT_LINKS = tuple(pattern.format(name) for name in BOOT for pattern in _BOOT_LINKS)
+"""Patterns of the links that start a service at boot, on hosts of whatever init system."""
 
 
 def gather_firewall_saved(_context: Context) -> Gather[Section[FirewallSaved]]:
     """Saved rules by the mechanism that would install them, and what is installed, active, and starts at boot."""
-    globs = [_tolerant(path) for _, paths in _SOURCES for path in paths]
-    existence = [_tolerant(path) for path in (*_PID_FILES.values(), *_INSTALLED.values())]
-    links = [pattern.format(name) for name in _BOOT for pattern in _BOOT_LINKS]
+    globs = [_tolerant(path) for path in SAVED_FILES]
+    existence = [_tolerant(path) for path in OWNER_FILES]
     saved, there, active, linked, *enabled = yield [
         files_request(globs, timeout_s=3.0),
         # Only whether they exist: a limit of one byte reads next to nothing.
         files_request(existence, limit_bytes=1),
-        Request("command", {"argv": ["systemctl", "is-active", *_ROLES]}, 2.0),
-        files_request(links, limit_bytes=1),
+        Request("command", {"argv": ["systemctl", "is-active", *ROLES]}, 2.0),
+        files_request(BOOT_LINKS, limit_bytes=1),
         # One by one: for a unit that there is not, systemctl says nothing on its standard output.
-        *(Request("command", {"argv": ["systemctl", "is-enabled", name]}, 2.0) for name in _BOOT),
+        *(Request("command", {"argv": ["systemctl", "is-enabled", name]}, 2.0) for name in BOOT),
     ]
     if saved.data is None:
         return Section(absent=absence(saved))
@@ -74,7 +80,7 @@ def gather_firewall_saved(_context: Context) -> Gather[Section[FirewallSaved]]:
         if any(_belongs(path, pattern) for pattern in patterns)
     ]
     services = _services(texts(there), _states(active), found)
-    boot = tuple(_at_boot(name, answer, linked) for name, answer in zip(_BOOT, enabled, strict=True))
+    boot = tuple(_at_boot(name, answer, linked) for name, answer in zip(BOOT, enabled, strict=True))
     return Section(value=FirewallSaved(rules=tuple(rules), services=services, boot=boot))
 
 
@@ -111,14 +117,14 @@ def _states(answer: Answer) -> dict[str, str]:
     if answer.data is None:
         return {}
     words = answer.data["stdout"].split()
-    return dict(zip(_ROLES, words, strict=True)) if len(words) == len(_ROLES) else {}
+    return dict(zip(ROLES, words, strict=True)) if len(words) == len(ROLES) else {}
 
 
 def _services(
     there: Mapping[str, str], states: Mapping[str, str], saved: Mapping[str, str]
 ) -> tuple[FirewallService, ...]:
     services: list[FirewallService] = []
-    for name in _ROLES:
+    for name in ROLES:
         state, pid_file = states.get(name), _PID_FILES.get(name, "")
         installed = _INSTALLED.get(name, "") in there
         if pid_file and pid_file in there:

@@ -11,7 +11,7 @@ from netdiag.firewall.legacy_trace import LegacyEvent
 
 _PACKET = 4 << 8
 _NFGENMSG_BYTES = 4
-_HEADER, _PREFIX = 1, 10
+_HEADER, _OUT_PORT, _PREFIX = 1, 7, 10
 _BEGIN = "TRACE: "
 _FAMILIES = {2: "ip", 10: "ip6"}
 _HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
@@ -42,4 +42,11 @@ def _event(family: int, found: dict[int, bytes]) -> LegacyEvent | None:
     chain, _, _ = chain.rpartition(":")
     if not (table and chain and last.isdecimal() and last.isascii() and int(last)):
         return None
-    return LegacyEvent(family=_FAMILIES[family], hook=_HOOKS[header[2]], table=table, chain=chain, number=int(last))
+    return LegacyEvent(
+        family=_FAMILIES[family],
+        hook=_HOOKS[header[2]],
+        table=table,
+        chain=chain,
+        number=int(last),
+        port=int.from_bytes(found.get(_OUT_PORT, b""), "big"),
+    )

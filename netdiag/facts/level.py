@@ -1,34 +1,14 @@
-"""How much netdiag can prove on a host, and what each step down costs."""
+"""Which step of the ladder a host's facts allow."""
 
 from __future__ import annotations
 
-import enum
 import re
 
 import msgspec
 
 from netdiag.model.facts import Facts, FeatureState
+from netdiag.model.level import Level
 
-
-class Level(enum.Enum):
-    """What a host allows, best first."""
-
-    OWNED_TRACE = "owned-trace"
-    """An nft table that our socket owns: the kernel removes it with the socket."""
-    SWEPT_TRACE = "swept-trace"
-    """Kernel before 5.12: a table without an owner; a guard process and the next start remove what a killed one left."""
-    COUNTERS = "counters"
-    """No nf_tables: the rules whose counters move with a counted burst of packets, and only with it."""
-    FACTS = "facts"
-    """Not root, or nothing may be sent: rules are only read, if they can be."""
-
-
-COSTS: dict[Level, str] = {
-    Level.OWNED_TRACE: "costs nothing: the rule that drops a packet is seen by the kernel, and nothing can be left behind",
-    Level.SWEPT_TRACE: "costs no confidence; after a kill -9 a table stays until the guard or the next start removes it",
-    Level.COUNTERS: "a rule is proven only if its counter moves with the probes alone; a busy rule is likely at most",
-    Level.FACTS: "nothing is sent: what rules say is likely at most, and without root they cannot even be read",
-}
 OWNER_FLAG_SINCE = (5, 12)
 TCX_SINCE = (6, 6)
 """Before, a packet that must arrive needs clsact and cls_bpf."""
@@ -49,7 +29,7 @@ def judge(facts: Facts, forced: Level | None = None) -> LevelReport:
     order = list(Level)
     if forced is not None and order.index(forced) > order.index(level):
         level, why = forced, f"forced down from {level.value}"
-    return LevelReport(level=level, why=why, cost=COSTS[level], ladder={step.value: COSTS[step] for step in Level})
+    return LevelReport(level=level, why=why, cost=level.cost, ladder={step.value: step.cost for step in Level})
 
 
 def features_needed(facts: Facts, level: Level, *, arrives: bool) -> tuple[str, ...]:
@@ -60,8 +40,8 @@ def features_needed(facts: Facts, level: Level, *, arrives: bool) -> tuple[str, 
         level: How the trace is made.
         arrives: The packet arrives on a device, and is not sent by the host itself.
     """
-    needed = () if level in (Level.COUNTERS, Level.FACTS) else ("nf_tables",)
-    if not arrives or level is Level.FACTS:
+    needed = ("nf_tables",) if level.traces else ()
+    if not arrives or not level.sends:
         return needed
     release = facts.identity.value.kernel_release if facts.identity.value is not None else ""
     return (*needed, "tun") if kernel_version(release) >= TCX_SINCE else (*needed, "tun", "clsact")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 
 from netdiag.errors import UsageError
-from netdiag.model.facts import HOST, Container, Facts, Namespace
+from netdiag.model.engine import Container
+from netdiag.model.facts import HOST, Facts, Namespace
 
 _MOUNTS = ("/run/netns/", "/var/run/netns/", "/run/docker/netns/", "/var/run/docker/netns/")
 

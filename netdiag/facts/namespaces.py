@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from netdiag.facts.context import Context, absence, files_request, texts
-from netdiag.model.facts import HOST, Absence, AbsenceKind, Engine, Namespace, Section
+from netdiag.model.engine import Engine
+from netdiag.model.facts import HOST, Absence, AbsenceKind, Namespace, Section
 from netdiag.model.wire import Gather, Request
 
 _CONTAINER_ID = re.compile(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?:/|$)", re.MULTILINE)

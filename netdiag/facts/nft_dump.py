@@ -31,13 +31,17 @@ FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 _Place = tuple[str, str, str]
 
 
-def gather_listing(namespace: Namespace) -> Gather[Listing | Absence]:
-    """Every chain with its rules' handles in their order; their texts are empty. Or why that cannot be told."""
+def gather_listing(namespace: Namespace, reading: str = "") -> Gather[Listing | Absence]:
+    """Every chain with its rules' handles in their order; their texts are empty. Or why that cannot be told.
+
+    ``reading`` is as for `netdiag.facts.firewall.gather_firewall`.
+    """
+    again = {"reading": reading} if reading else {}
     body = base64.b64encode(bytes(_NFGENMSG_BYTES)).decode("ascii")
     requests = [
         Request(
             "netlink-dump",
-            within(namespace, {"protocol": 12, "type": kind, "body": body, "may_load": True}),
+            within(namespace, {"protocol": 12, "type": kind, "body": body, "may_load": True, **again}),
             timeout_s=5.0,
         )
         for kind in (_GETCHAIN, _GETRULE)

@@ -10,7 +10,7 @@ from netdiag.model.wire import Answer, Gather, Request
 
 _ROOT = "/proc/sys/"
 _PER_DEVICE = ["rp_filter", "arp_ignore", "arp_announce", "proxy_arp", "forwarding", "route_localnet", "accept_local"]
-_GLOBS = (
+GLOBS = (
     _ROOT + "net/ipv4/ip_forward",
     _ROOT + "net/ipv4/ip_no_pmtu_disc",
     _ROOT + "net/ipv4/tcp_mtu_probing",
@@ -26,6 +26,7 @@ _GLOBS = (
     _ROOT + "net/netfilter/nf_conntrack_tcp_be_liberal",
     _ROOT + "net/netfilter/nf_log/2",
 )
+"""Patterns of the files that are read in the host's own namespace."""
 # There may be hundreds of containers: only what changes whether their packets pass, by name, for patterns cost time.
 _INSIDE = (_ROOT + "net/ipv4/ip_forward", _ROOT + "net/ipv4/ip_no_pmtu_disc", _ROOT + "net/ipv4/tcp_mtu_probing")
 _INSIDE_DEVICE = ("rp_filter", "arp_ignore", "proxy_arp", "route_localnet")
@@ -43,7 +44,7 @@ def gather_sysctls(context: Context) -> Gather[Section[dict[str, dict[str, str]]
             ]
             return [Request("files", within(namespace, {"globs": globs}), 3.0)]
         # Patterns with wildcards only: a sysctl that this kernel does not have is not an error.
-        return [Request("files", within(namespace, {"globs": [_optional(path) for path in _GLOBS]}), 3.0)]
+        return [Request("files", within(namespace, {"globs": [_optional(path) for path in GLOBS]}), 3.0)]
 
     def read(_namespace: Namespace, answers: Sequence[Answer]) -> tuple[dict[str, str] | None, Absence | None]:
         if answers[0].data is None:

@@ -11,7 +11,7 @@ from netdiag.model.trace import Endpoints, TraceEvent, TraceKind
 
 _TRACE = 10 << 8 | 17
 _NFGENMSG_BYTES = 4
-_TABLE, _CHAIN, _HANDLE, _TYPE, _VERDICT, _POLICY = 1, 2, 3, 4, 5, 16
+_TABLE, _CHAIN, _HANDLE, _TYPE, _VERDICT, _ID, _POLICY = 1, 2, 3, 4, 5, 6, 16
 _NETWORK_HEADER, _TRANSPORT_HEADER, _IIF, _OIF = 8, 9, 10, 12
 _WITH_PORTS = (6, 17, 132)
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
@@ -67,6 +67,7 @@ def _event(family: int, found: dict[int, bytes]) -> TraceEvent | None:
         protocol=protocol,
         in_index=int.from_bytes(found.get(_IIF, b""), "big"),
         out_index=int.from_bytes(found.get(_OIF, b""), "big"),
+        id=int.from_bytes(found.get(_ID, b""), "big"),
     )
 
 

@@ -7,7 +7,7 @@ import msgspec
 from netdiag.facts.context import Context, texts, within
 from netdiag.facts.rounds import together
 from netdiag.facts.tables import gather_addresses, gather_fdb, gather_links, gather_neighbours
-from netdiag.facts.trace_plan import namespace_of
+from netdiag.facts.trace_here import namespace_of
 from netdiag.facts.trace_wanted import Wanted
 from netdiag.model.facts import Facts
 from netdiag.model.trace import TracedPacket, TracePath

@@ -8,12 +8,12 @@ import msgspec
 
 from netdiag.errors import UsageError
 from netdiag.model.facts import HOST
+from netdiag.model.protocols import NUMBERS, name_of
 from netdiag.model.trace import TracePath
 
 PORTS = ("tcp", "udp")
 ARP = "arp"
-NAMED_PROTOCOLS = ("tcp", "udp", "icmp", "icmpv6", "arp", "esp", "ah", "gre", "ipip")
-_NUMBERS = {"6": "tcp", "17": "udp", "1": "icmp", "58": "icmpv6", "50": "esp", "51": "ah", "47": "gre", "4": "ipip"}
+NAMED_PROTOCOLS = (*NUMBERS, ARP)
 _HEAD_BYTES = {"tcp": 20, "udp": 16, "icmp": 16, "icmpv6": 16}
 _TAG_BYTES = 8
 """The least that follows the IP header: all but a TCP packet of ours carry a tag of 8 bytes."""
@@ -47,7 +47,7 @@ def named(protocol: str) -> str:
     if lower in NAMED_PROTOCOLS:
         return lower
     if lower.isdigit() and int(lower) < 256:
-        return _NUMBERS.get(str(int(lower)), str(int(lower)))
+        return name_of(int(lower))
     raise ValueError(f"{protocol!r}: {', '.join(NAMED_PROTOCOLS)}, or a number below 256")
 
 

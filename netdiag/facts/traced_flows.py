@@ -12,20 +12,25 @@ import msgspec
 
 from netdiag.errors import UsageError
 from netdiag.facts.context import Context
-from netdiag.facts.level import Level, features_needed, judge
-from netdiag.facts.nft_dump import gather_listing
+from netdiag.facts.firewall import gather_firewall
+from netdiag.facts.level import features_needed, judge
 from netdiag.facts.rounds import together
 from netdiag.facts.route_lookup import gather_lookup, gather_neighbour_unanswered
-from netdiag.facts.trace_answer import read_answer
-from netdiag.facts.trace_plan import gather_packet, namespace_of, request_of
+from netdiag.facts.trace_answer import made, read_answer
+from netdiag.facts.trace_here import namespace_of
+from netdiag.facts.trace_plan import gather_packet
+from netdiag.facts.trace_request import port_of, request_of
+from netdiag.facts.trace_rules import gather_rules
 from netdiag.facts.trace_surroundings import gather_suspects
 from netdiag.facts.trace_wanted import PORTS, Wanted, named
-from netdiag.firewall.trace import Rules, with_names
-from netdiag.model.facts import HOST, Absence, Backend, Facts
+from netdiag.firewall.trace import with_names
+from netdiag.firewall.trace_agreed import agreed
+from netdiag.firewall.trace_rules import Rules
+from netdiag.model.facts import HOST, Facts, RuleSet, Section
 from netdiag.model.firewall import Direction, Packet
+from netdiag.model.level import Level
 from netdiag.model.probes import TracedFlow
-from netdiag.model.report import Confidence
-from netdiag.model.trace import Trace, TracedPacket, TracePath, TraceVerdict
+from netdiag.model.trace import TracedPacket, TracePath, TraceVerdict
 from netdiag.model.wire import Answer, Gather
 
 WAIT_MS = 500
@@ -44,13 +49,15 @@ def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[Trace
     asked = [packet for packet, reason in zip(packets, refused, strict=True) if reason is None]
     planned: list[TracedPacket | str] = yield from together([_planned(packet, facts) for packet in asked])
     sent = [plan for plan in planned if isinstance(plan, TracedPacket)]
-    rules = (yield from _rules(facts)) if sent else Rules((), HOST)
+    here = namespace_of(facts, HOST)
+    rules = (yield from gather_rules((facts.firewall.value or {}).get(HOST, ()), here)) if sent else Rules((), HOST)
     suspects: list[tuple[str, ...]] = yield from together([gather_suspects(plan, facts) for plan in sent])
     level = judge(facts).level
     requests = [request_of(plan, facts, wait_ms=WAIT_MS, rules=rules, level=level) for plan in sent]
     answers: list[Answer] = list((yield requests)) if requests else []
     if rules.legacy_tables and Context(kernel=facts.kernel.value).present("nfnetlink_log"):
         answers = yield from _with_legacy(sent, answers, rules, facts, level)
+    later = (yield from _changed_rules(rules, facts)) if any(answer.data is not None for answer in answers) else None
     plans = iter(planned)
     flows: list[TracedFlow] = []
     for packet, reason in zip(packets, refused, strict=True):
@@ -61,7 +68,7 @@ def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[Trace
         if isinstance(plan, str):
             flows.append(TracedFlow(packet=packet, why_not=plan))
         else:
-            flows.append(_flow(packet, plan, answers.pop(0), rules, facts, suspects.pop(0)))
+            flows.append(_flow(packet, plan, answers.pop(0), rules, later, facts, suspects.pop(0)))
     return tuple((yield from together([_unless_unsendable(flow) for flow in flows])))
 
 
@@ -103,7 +110,7 @@ def _refused(packet: Packet, facts: Facts) -> TracedFlow | None:
         text = f"a packet of {named(packet.protocol)} that leaves would open the way in for the peer's"
         return TracedFlow(packet=packet, why_not=text)
     report = judge(facts)
-    if report.level not in (Level.OWNED_TRACE, Level.SWEPT_TRACE):
+    if not report.level.traces:
         return TracedFlow(packet=packet, why_not=report.why)
     known = Context(kernel=facts.kernel.value)
     needed = features_needed(facts, report.level, arrives=packet.direction is Direction.IN)
@@ -112,15 +119,6 @@ def _refused(packet: Packet, facts: Facts) -> TracedFlow | None:
         why = f"that would load {' and '.join(missing)} into the kernel"
         return TracedFlow(packet=packet, why_not=why, would_load=True)
     return None
-
-
-def _rules(facts: Facts) -> Gather[Rules]:
-    """The host's rules as its facts list them; where it has no nft, the kernel tells the order of the handles."""
-    rule_sets = (facts.firewall.value or {}).get(HOST, ())
-    if any(rules.backend is Backend.NFT_NATIVE for rules in rule_sets):
-        return Rules(rule_sets, HOST)
-    listing = yield from gather_listing(namespace_of(facts, HOST))
-    return Rules(rule_sets, HOST, None if isinstance(listing, Absence) else listing)
 
 
 def _planned(packet: Packet, facts: Facts) -> Gather[TracedPacket | str]:
@@ -142,28 +140,41 @@ def _planned(packet: Packet, facts: Facts) -> Gather[TracedPacket | str]:
         return str(error)
 
 
+def _changed_rules(rules: Rules, facts: Facts) -> Gather[Rules | None]:
+    """The rules as they are behind the packets, if they are not those that were listed before."""
+    here, reading = namespace_of(facts, HOST), "behind the trace"
+    context = Context(namespaces={HOST: here}, kernel=facts.kernel.value)
+    section = yield from gather_firewall(context, reading)
+    if _hidden(section) != _hidden(facts.firewall):
+        return None
+    again = yield from gather_rules((section.value or {}).get(HOST, ()), here, reading)
+    return None if rules.same_as(again) else again
+
+
+def _hidden(section: Section[dict[str, tuple[RuleSet, ...]]]) -> object:
+    """What of the host's rules could not be read."""
+    return section.partial.get(HOST) or section.absent
+
+
 def _flow(
-    packet: Packet, sent: TracedPacket, answer: Answer, rules: Rules, facts: Facts, suspects: tuple[str, ...]
+    packet: Packet,
+    sent: TracedPacket,
+    answer: Answer,
+    rules: Rules,
+    later: Rules | None,
+    facts: Facts,
+    suspects: tuple[str, ...],
 ) -> TracedFlow:
     if answer.data is None:
         return TracedFlow(packet=packet, why_not=answer.error.text if answer.error is not None else "no answer")
     data = answer.data
-    links = (facts.links.value or {}).get(HOST, ())
-    resolved, _ = read_answer(data, rules, sent, links, suspects=suspects)
+    links, port = (facts.links.value or {}).get(HOST, ()), port_of(sent, facts)
+    resolved, _ = read_answer(data, rules, sent, links, port=port, suspects=suspects)
+    if later is not None and resolved.path:
+        behind, _ = read_answer(data, later, sent, links, port=port, suspects=suspects)
+        resolved = agreed(resolved, behind)
     resolved = with_names(resolved, rules, facts)
-    decided = resolved.decided.rule if resolved.decided is not None else None
-    known = resolved.verdict is not TraceVerdict.UNKNOWN
-    seen_us = data["seen_us"]
-    trace = Trace(
-        verdict=resolved.verdict,
-        rule=decided if decided is not None and decided.policy is None else None,
-        policy=decided if decided is not None and decided.policy is not None else None,
-        confidence=Confidence.PROVEN if known else Confidence.POSSIBLE,
-        path=resolved.path,
-        nat=resolved.nat,
-        level=judge(facts).level.value,
-        elapsed_ms=None if seen_us is None else round(seen_us / 1000, 2),
-        reason=resolved.reason,
-        packet=msgspec.structs.replace(sent, source_port=data["sport"] if sent.protocol in PORTS else None),
-    )
-    return TracedFlow(packet=packet, trace=trace)
+    if sent.protocol in PORTS:
+        sent = msgspec.structs.replace(sent, source_port=data["sport"])
+    elapsed_ms = None if data["seen_us"] is None else data["seen_us"] / 1000
+    return TracedFlow(packet=packet, trace=made(resolved, sent, elapsed_ms, judge(facts).level))

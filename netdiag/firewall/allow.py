@@ -6,16 +6,20 @@ Nothing is proposed for a rule that is not understood, and never a flush, a poli
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+
+import msgspec
 
 from netdiag.firewall.allow_firewalld import is_firewallds_end, plan_firewalld
 from netdiag.firewall.allow_iptables import plan_iptables
 from netdiag.firewall.allow_nft import plan_nft
 from netdiag.firewall.allow_ufw import is_ufws_policy, plan_ufw
-from netdiag.firewall.around import Around
+from netdiag.firewall.around import Around, left_by
 from netdiag.firewall.flow import Flow, flow_of_trace
 from netdiag.model.facts import HOST, Backend
 from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.model.fix import Fix, Proposal
+from netdiag.model.report import Confidence
 from netdiag.model.trace import Trace, TraceVerdict
 
 _JAILS = (
@@ -40,13 +44,27 @@ def plan(trace: Trace, around: Around) -> Proposal:
     if rule.policy is None and not rule.text:
         return Proposal(reason=trace.reason or f"the text of {rule.place()} is not known: trace again")
     flow = flow_of_trace(trace)
-    return _by_owner(trace, rule, flow, around, _owner(trace, rule, around))
+    found = _by_owner(trace, rule, flow, around, _owner(trace, rule, around))
+    doubt = unproven(trace)
+    if found.fix is None or not doubt:
+        return found
+    note = f"{doubt}: the rule may be of no use"
+    return Proposal(fix=msgspec.structs.replace(found.fix, notes=(note, *found.fix.notes)))
+
+
+def unproven(trace: Trace) -> str:
+    """Why a verdict is no ground to change anything yet; empty where the kernel has shown it."""
+    if trace.confidence is Confidence.PROVEN:
+        return ""
+    why = f" ({trace.reason})" if trace.reason else ""
+    return f"what decides is {trace.confidence.value}, not proven{why}"
 
 
 def _owner(trace: Trace, rule: FirewallRule, around: Around) -> Owner:
     """Whose verdict it is; a last word in a built-in chain belongs to the program whose chains stand before it."""
     if rule.owner is Owner.OPERATOR and rule.backend is not Backend.NFT_NATIVE:
-        if is_ufws_policy(rule, around):
+        left = left_by(trace, rule) if rule.policy is not None else None
+        if is_ufws_policy(rule, around) and (left is None or left.owner is Owner.UFW):
             return Owner.UFW
         if is_firewallds_end(trace, rule):
             return Owner.FIREWALLD
@@ -55,44 +73,47 @@ def _owner(trace: Trace, rule: FirewallRule, around: Around) -> Owner:
 
 def _by_owner(trace: Trace, rule: FirewallRule, flow: Flow, around: Around, owner: Owner) -> Proposal:
     reason = _untouchable(rule, around, owner)
-    if reason:
-        return Proposal(reason=reason)
-    if owner is Owner.FAIL2BAN:
-        return _unban(rule, flow, around)
-    if owner is Owner.FIREWALLD:
-        return plan_firewalld(trace, rule, flow, around)
-    if owner is Owner.UFW:
-        return plan_ufw(rule, flow, around)
-    if rule.backend is Backend.NFT_NATIVE:
-        return plan_nft(trace, rule, flow, around)
-    return plan_iptables(trace, rule, flow, around)
+    return Proposal(reason=reason) if reason else _PLANNERS[owner](trace, rule, flow, around)
 
 
 def _untouchable(rule: FirewallRule, around: Around, owner: Owner) -> str:
-    """Why nothing is proposed against a rule; empty where something may be."""
-    belongs = f" ({rule.belongs_to})" if rule.belongs_to else ""
-    if owner is Owner.NETDIAG:
-        return f"{rule.place()} is netdiag's own"
-    if owner is Owner.CALICO:
-        return (
-            f"{rule.place()} is the verdict of Calico's policy{belongs}: allow the flow in the profile or policy that"
-            " selects this endpoint; Felix writes its chains again and an accept before them would go round the policy"
-        )
+    """Why nothing is proposed against a rule, though something may be against others of its owner's; empty otherwise."""
     if owner in (Owner.DOCKER, Owner.SWARM) and _ENCRYPTED.search(rule.text):
         return (
-            f"{rule.place()} drops what should have come encrypted in an encrypted network{belongs}: letting it through"
-            " would carry the network's packets in the clear; see why this peer has no encryption (keys, ESP)"
+            f"{rule.place()} drops what should have come encrypted in an encrypted network{_belongs(rule)}: letting it"
+            " through would carry the network's packets in the clear; see why this peer has no encryption (keys, ESP)"
         )
     if owner is Owner.KUBE and "no endpoints" in rule.text:
-        return f"{rule.place()} refuses because the Service has no endpoints{belongs}: no accept can reach any"
+        return f"{rule.place()} refuses because the Service has no endpoints{_belongs(rule)}: no accept can reach any"
     if owner is Owner.KUBE and rule.chain.startswith(("KUBE-NWPLCY", "KUBE-POD-FW")):
-        return f"{rule.place()} is the verdict of a network policy{belongs}: allow the flow there"
+        return f"{rule.place()} is the verdict of a network policy{_belongs(rule)}: allow the flow there"
     if around.namespace != HOST and owner in _DAEMONS:
         return f"{rule.place()} is {owner.value}'s inside {around.namespace}: only {owner.value} there can change it"
     return ""
 
 
-def _unban(rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
+def _belongs(rule: FirewallRule) -> str:
+    return f" ({rule.belongs_to})" if rule.belongs_to else ""
+
+
+def _in_front(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
+    """An accept that comes before what decides, or before the call of a program's chain."""
+    plan_rule = plan_nft if rule.backend is Backend.NFT_NATIVE else plan_iptables
+    return plan_rule(trace, rule, flow, around)
+
+
+def _of_netdiag(_trace: Trace, rule: FirewallRule, _flow: Flow, _around: Around) -> Proposal:
+    return Proposal(reason=f"{rule.place()} is netdiag's own")
+
+
+def _of_calico(_trace: Trace, rule: FirewallRule, _flow: Flow, _around: Around) -> Proposal:
+    return Proposal(
+        reason=f"{rule.place()} is the verdict of Calico's policy{_belongs(rule)}: allow the flow in the profile or policy"
+        " that selects this endpoint; Felix writes its chains again and an accept before them would go round the policy"
+    )
+
+
+def _unban(_trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
     """Ask fail2ban to let the address go."""
     jail = next(
         (
@@ -118,3 +139,19 @@ def _unban(rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
         ),
     )
     return Proposal(fix=fix)
+
+
+_PLANNERS: Mapping[Owner, Callable[[Trace, FirewallRule, Flow, Around], Proposal]] = {
+    Owner.OPERATOR: _in_front,
+    Owner.DOCKER: _in_front,
+    Owner.SWARM: _in_front,
+    Owner.CALICO: _of_calico,
+    Owner.FIREWALLD: plan_firewalld,
+    Owner.UFW: plan_ufw,
+    Owner.KUBE: _in_front,
+    Owner.FAIL2BAN: _unban,
+    Owner.PODMAN: _in_front,
+    Owner.LIBVIRT: _in_front,
+    Owner.NETDIAG: _of_netdiag,
+}
+"""How each owner is told; none is left to how an operator's own rules are treated."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from netdiag.firewall.around import Around, call_sites, is_programs_chain
-from netdiag.firewall.flow import Flow
+from netdiag.firewall.around import Around, call_sites, is_programs_chain, left_by, passed_untracked
+from netdiag.firewall.flow import Flow, answers_of
 from netdiag.firewall.persist import keep_by_hand
+from netdiag.firewall.save_text import BUILT_IN
 from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.model.fix import Fix, Proposal
@@ -14,6 +17,12 @@ from netdiag.model.trace import Trace
 
 DOCKER_USER = "DOCKER-USER"
 _DOCKERS = (Owner.DOCKER, Owner.SWARM)
+
+
+UNTRACKED = (
+    "a rule takes this flow from connection tracking, so that its answers come as packets of their own: there are two"
+    " rules, one for each direction"
+)
 
 
 class Spot(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,14 +78,15 @@ def tracked_words(flow: Flow) -> list[str]:
 
 
 def accept_words(
-    tool: str, table: str, spot: Spot, flow: Flow, *, tracked: bool = False
+    tool: str, table: str, spot: Spot, flow: Flow, *, mark: str, tracked: bool = False
 ) -> tuple[list[str], list[str]]:
     """The command that adds an accept, and the one that deletes it again.
 
-    ``tracked``: for both directions. What stops a packet that passes through often stops its answers too.
+    ``mark`` is its comment: no other rule has it, so that nothing else is deleted. ``tracked``: for both directions. What stops a packet that passes through often stops its answers too.
     """
     head = [tool, *(() if table == "filter" else ("-t", table))]
-    rule = [*(tracked_words(flow) if tracked else match_words(flow)), "-j", "ACCEPT"]
+    match = tracked_words(flow) if tracked else match_words(flow)
+    rule = [*match, "-m", "comment", "--comment", mark, "-j", "ACCEPT"]
     place = ["-A", spot.chain] if spot.number is None else ["-I", spot.chain, str(spot.number)]
     return [*head, *place, *rule], [*head, "-D", spot.chain, *rule]
 
@@ -90,18 +100,43 @@ def plan_iptables(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) 
             reason=f"{rule.chain} belongs to {owner}, which writes it again, and the trace does not show which rule of"
             " a built-in chain leads there"
         )
-    fix = fix_at(spot, rule, flow, around)
-    return Proposal(fix=msgspec.structs.replace(fix, persist=keep_by_hand(around, fix.commands[0].text)))
+    fix = fix_at(spot, rule, flow, around, trace)
+    rules = [as_rule(command.argv, rule) for command in fix.commands]
+    kept = keep_by_hand(around, rules, [command.text for command in fix.commands])
+    return Proposal(fix=msgspec.structs.replace(fix, persist=kept))
 
 
-def fix_at(spot: Spot, rule: FirewallRule, flow: Flow, around: Around) -> Fix:
+def as_rule(argv: Sequence[str], beside: FirewallRule) -> FirewallRule:
+    """What a command of ours adds, as a rules file has it."""
+    start = next(index for index, word in enumerate(argv) if word in ("-A", "-I"))
+    chain, rest = argv[start + 1], argv[start + 2 :]
+    number = int(rest[0]) if argv[start] == "-I" else None
+    words = rest if number is None else rest[1:]
+    return FirewallRule(
+        backend=beside.backend,
+        family=beside.family,
+        table=beside.table,
+        chain=chain,
+        number=number,
+        text=" ".join(["-A", chain, *words]),
+    )
+
+
+def fix_at(spot: Spot, rule: FirewallRule, flow: Flow, around: Around, trace: Trace) -> Fix:
     """An accept at a place of the rule's own table; how it is kept is the caller's to say."""
     tool = tool_of(rule, both=around.both_variants(), plain=around.plain)
     # The table raw comes before connection tracking; where nothing tracks, a rule of ours must not begin it.
-    tracked = flow.forwarded and rule.table != "raw" and around.tracks(rule)
-    accept, undo = accept_words(tool, rule.table, spot, flow, tracked=tracked)
+    untracked = flow.forwarded and rule.table != "raw" and passed_untracked(trace)
+    tracked = flow.forwarded and rule.table != "raw" and not untracked and around.tracks(rule)
+    pairs = [accept_words(tool, rule.table, spot, flow, mark=around.mark, tracked=tracked)]
+    answers = answers_of(flow) if untracked else None
+    if answers is not None:
+        there = _for_answers(spot, trace, rule)
+        pairs.append(accept_words(tool, rule.table, there, answers, mark=around.mark))
     notes = list(spot.notes)
-    if tracked:
+    if answers is not None:
+        notes.append(UNTRACKED)
+    elif tracked:
         notes.append("it lets the answers through as well: it goes by who opened the connection")
     elif flow.forwarded:
         notes.append("the answers come back as packets of their own, and may need a rule of their own")
@@ -111,11 +146,19 @@ def fix_at(spot: Spot, rule: FirewallRule, flow: Flow, around: Around) -> Fix:
         host=around.host,
         summary=f"accept this flow in {spot.place(rule.table)}",
         place=spot.place(rule.table),
-        covers=flow.covers(),
-        commands=(around.command(accept),),
-        undo=(around.command(undo),),
+        covers=flow.covers() if answers is None else f"{flow.covers()}, and its answers",
+        commands=tuple(around.command(accept) for accept, _ in pairs),
+        undo=tuple(around.command(undo) for _, undo in pairs),
         notes=tuple(notes),
     )
+
+
+def _for_answers(spot: Spot, trace: Trace, rule: FirewallRule) -> Spot:
+    """The same place, or before the call of a chain that is perhaps for one direction only."""
+    if spot.chain in BUILT_IN or spot.chain == DOCKER_USER:
+        return spot
+    outer = [site.rule for site in call_sites(trace, rule)]
+    return Spot(chain=outer[-1].chain, number=outer[-1].number) if outer else spot
 
 
 def _is_rewritten(flow: Flow, *, tracked: bool) -> bool:
@@ -125,8 +168,9 @@ def _is_rewritten(flow: Flow, *, tracked: bool) -> bool:
 
 def _spot(trace: Trace, rule: FirewallRule, around: Around) -> Spot | None:
     """Where the accept goes; None where that cannot be told."""
-    sites = call_sites(trace, rule)
-    outer = [rule, *(site.rule for site in sites)]
+    left = left_by(trace, rule) if rule.policy is not None else None
+    # What leaves a chain before its end never comes to what is added there.
+    outer = [left] if left is not None else [rule, *(site.rule for site in call_sites(trace, rule))]
     if rule.owner in _DOCKERS or is_dockers(rule.chain) or rule.policy is not None:
         spot = _docker_user(outer, around)
         if spot is not None:
@@ -135,7 +179,7 @@ def _spot(trace: Trace, rule: FirewallRule, around: Around) -> Spot | None:
         if is_programs_chain(at.chain):
             continue
         notes: tuple[str, ...] = ()
-        if at is not rule:
+        if at is not rule and at is not left:
             notes = (f"{rule.chain} is not touched: its owner, {rule.owner.value}, writes it again",)
         return Spot(chain=at.chain, number=at.number, notes=notes)
     return None
@@ -161,7 +205,7 @@ def _docker_user(outer: list[FirewallRule], around: Around) -> Spot | None:
     if not before:
         return None
     # Behind whatever the operator drops there himself, and before the engine's RETURN at the end.
-    number = next((each.number for each in user.rules if "RETURN" in each.words), None)
+    number = next((each.number for each in user.rules if {"RETURN", "-g", "--goto"} & set(each.words)), None)
     notes = ["the engine's own chains are not touched"]
     if any("ISOLATION" in each.chain for each in outer):
         notes.append(

@@ -11,10 +11,13 @@ import re
 import msgspec
 
 from netdiag.firewall.allow_iptables import Spot, accept_words, fix_at
-from netdiag.firewall.around import BUILT_IN, Around
+from netdiag.firewall.around import Around
 from netdiag.firewall.flow import Flow
+from netdiag.firewall.save_text import BUILT_IN
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.fix import Fix, Proposal
+from netdiag.model.trace import Trace
+from netdiag.shell import shell_text
 
 _CHAIN = re.compile(r"^ufw6?-(.+)$")
 _BEFORE = ("before-", "not-local")
@@ -45,7 +48,7 @@ def is_ufws_policy(rule: FirewallRule, around: Around) -> bool:
     return chain is not None and any(word.startswith(("ufw-", "ufw6-")) for each in chain.rules for word in each.words)
 
 
-def plan_ufw(rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
+def plan_ufw(trace: Trace, rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
     """The rule for ufw, or the one before its own, or why there is none."""
     found = _CHAIN.match(rule.chain)
     part = found[1] if found is not None else "after-policy"
@@ -54,15 +57,16 @@ def plan_ufw(rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
         return Proposal(reason=f"{rule.chain} is none of the chains of ufw that netdiag knows")
     words = ufw_words(flow)
     if before or not words:
-        return _in_front(rule, flow, around, in_place=before)
+        return _in_front(trace, rule, flow, around, in_place=before)
     if _is_there(rule, flow, around):
         return Proposal(
-            reason=f"ufw has this rule already, behind {rule.place()}: delete it (ufw delete {' '.join(words)}) and"
-            " ask again"
+            reason=f"ufw has this rule already, behind {rule.place()}: delete it"
+            f" ({shell_text(['ufw', 'delete', *words])}) and ask again"
         )
     first = (["prepend"] if flow.family == 6 else ["insert", "1"]) if in_user else []
     route = ["route"] if flow.forwarded else []
-    add = around.command(["ufw", *route, *first, *words])
+    signed = [*words, "comment", around.mark]
+    add = around.command(["ufw", *route, *first, *signed])
     return Proposal(
         fix=Fix(
             host=around.host,
@@ -70,13 +74,13 @@ def plan_ufw(rule: FirewallRule, flow: Flow, around: Around) -> Proposal:
             place="ufw, as its first rule" if first else "ufw, behind its other rules",
             covers=flow.covers(),
             commands=(add,),
-            undo=(around.command(["ufw", *route, "delete", *words]),),
+            undo=(around.command(["ufw", *route, "delete", *signed]),),
             persist=("# ufw writes it into its own files: nothing more is to be done",),
         )
     )
 
 
-def _in_front(rule: FirewallRule, flow: Flow, around: Around, *, in_place: bool) -> Proposal:
+def _in_front(trace: Trace, rule: FirewallRule, flow: Flow, around: Around, *, in_place: bool) -> Proposal:
     """An accept in the chains of before.rules, which come before the user's."""
     six = "6" if rule.family == "ip6" else ""
     way = "forward" if flow.forwarded else "output" if flow.outward else "input"
@@ -89,14 +93,14 @@ def _in_front(rule: FirewallRule, flow: Flow, around: Around, *, in_place: bool)
         if chain is None:
             return Proposal(reason=f"ufw has no words for {flow.protocol} in its own rules, and no chain {name}")
         spot, behind = Spot(chain=name, number=number), "before the line COMMIT"
-    fix = fix_at(spot, rule, flow, around)
-    persist = (f"# in /etc/ufw/before{six}.rules, {behind}", f"#   {_line(spot, flow)}")
+    fix = fix_at(spot, rule, flow, around, trace)
+    persist = (f"# in /etc/ufw/before{six}.rules, {behind}", f"#   {_line(spot, flow, around)}")
     return Proposal(fix=msgspec.structs.replace(fix, persist=persist))
 
 
-def _line(spot: Spot, flow: Flow) -> str:
+def _line(spot: Spot, flow: Flow, around: Around) -> str:
     """The rule as a file for iptables-restore has it."""
-    accept, _ = accept_words("", "filter", Spot(chain=spot.chain, number=None), flow)
+    accept, _ = accept_words("", "filter", Spot(chain=spot.chain, number=None), flow, mark=around.mark)
     return " ".join(accept[1:])
 
 

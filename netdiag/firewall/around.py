@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 
 import msgspec
 
 from netdiag.firewall.counters import target_of
-from netdiag.firewall.listing import read_listing
+from netdiag.firewall.listing import BLOCK
 from netdiag.firewall.owner import owner_of
-from netdiag.firewall.save_text import SavedChain, nft_family, read_save, split_words
+from netdiag.firewall.save_text import BUILT_IN, SavedChain, nft_family, read_save, split_words
 from netdiag.model.facts import HOST, Backend, FirewallSaved, Identity, RuleSet
 from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.model.fix import Command
 from netdiag.model.trace import Trace, TraceStep
+from netdiag.shell import shell_text
 
-BUILT_IN = frozenset({"INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTING"})
-"""Chains of iptables that no program owns."""
+MARK = "netdiag"
+"""Signs a rule where nothing says when, and for which change, it is added."""
 _CALL = re.compile(r"\b(?:jump|goto) (\S+)")
 _QUOTED = re.compile(r'"[^"]*"')
 
@@ -32,6 +32,8 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
         plain: Which variant the name ``iptables`` is here; None where that is not known.
         netns: The file that names the namespace, where it is not the host's own.
         rule_id: What is written into the comment of a rule of nft's, so that it is found again.
+        mark: The comment of a rule of iptables' or ufw's: it says who has added it, and keeps its undo from a rule of
+            the operator's that is spelt the same.
     """
 
     host: str
@@ -42,6 +44,7 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = HOST
     netns: str = ""
     rule_id: str
+    mark: str = MARK
 
     def saved_chain(self, rule: FirewallRule, chain: str) -> SavedChain | None:
         """A chain of the rule's own table, as iptables shows it; None where it does not."""
@@ -49,6 +52,15 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
             if rules.backend is rule.backend and nft_family(rules.family) == rule.family:
                 return read_save(rules.text).tables.get(rule.table, {}).get(chain)
         return None
+
+    def is_iptables(self, rule: FirewallRule) -> bool:
+        """Whether iptables-nft made the chain of a rule that is told in nft's words."""
+        return any(
+            rules.backend is Backend.IPTABLES_NFT
+            and nft_family(rules.family) == rule.family
+            and rule.chain in read_save(rules.text).tables.get(rule.table, {})
+            for rules in self.rule_sets
+        )
 
     def both_variants(self) -> bool:
         """Whether both iptables variants hold rules here."""
@@ -76,34 +88,11 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
         services = self.saved.services if self.saved is not None else ()
         return any(each.name == service and each.active for each in services)
 
-    def is_base(self, rule: FirewallRule) -> bool:
-        """Whether the rule's chain hangs on a hook itself."""
-        if rule.backend is not Backend.NFT_NATIVE:
-            return rule.chain in BUILT_IN
-        for rules in self.rule_sets:
-            if rules.backend is Backend.NFT_NATIVE:
-                chain = read_listing(rules.text).get((rule.family, rule.table, rule.chain))
-                if chain is not None:
-                    return bool(chain.hook)
-        return rule.policy is not None
-
     def command(self, argv: Sequence[str], *, comment: str = "", text: str = "") -> Command:
         """A command in the namespace that the packet was traced in."""
         prefix = ("nsenter", f"--net={self.netns}", "--") if self.netns else ()
         whole = (*prefix, *argv)
         return Command(argv=whole, text=text or shell_text(whole), comment=comment)
-
-
-def shell_text(argv: Sequence[str]) -> str:
-    """A command as an operator types it: an option's value is quoted, not the option with it."""
-    words = []
-    for word in argv:
-        option, equals, value = word.partition("=")
-        if equals and option.startswith("--") and shlex.quote(option) == option:
-            words.append(f"{option}={shlex.quote(value)}")
-        else:
-            words.append(shlex.quote(word))
-    return " ".join(words)
 
 
 def called(rule: FirewallRule) -> str:
@@ -123,11 +112,43 @@ def call_sites(trace: Trace, rule: FirewallRule) -> tuple[TraceStep, ...]:
         if (
             step.verdict in ("jump", "goto")
             and (at.family, at.table) == (rule.family, rule.table)
-            and called(at) == chain
+            and (called(at) == chain or (is_block(chain) and at.text.endswith("}")))
         ):
             sites.append(step)
             chain = at.chain
     return tuple(sites)
+
+
+def left_by(trace: Trace, policy: FirewallRule) -> FirewallRule | None:
+    """The rule by which the packet left a base chain before its end, for the policy; None where it passed all rules."""
+    for step in reversed(trace.path):
+        at = step.rule
+        if (at.backend, at.family, at.table, at.chain) == (
+            policy.backend,
+            policy.family,
+            policy.table,
+            policy.chain,
+        ) and at.policy is None:
+            return at if step.verdict in ("goto", "return") else None
+    return None
+
+
+def passed_untracked(trace: Trace) -> bool:
+    """Whether a rule kept the packet from connection tracking."""
+    return any(_untracks(step.rule) for step in trace.path)
+
+
+def _untracks(rule: FirewallRule) -> bool:
+    if rule.backend is Backend.NFT_NATIVE:
+        return "notrack" in _QUOTED.sub("", rule.text).split()
+    words = split_words(rule.text)
+    target = target_of(words)
+    return target == "NOTRACK" or (target == "CT" and "--notrack" in words)
+
+
+def is_block(chain: str) -> bool:
+    """Whether a chain of nft's is a block of the rule that calls it: the kernel lets nobody add to it."""
+    return chain.startswith(BLOCK)
 
 
 def is_programs_chain(chain: str) -> bool:

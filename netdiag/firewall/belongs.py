@@ -50,8 +50,15 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 def serves(owner: Owner, place: Place) -> str:
     """What it serves; empty where that is not known."""
-    describe = _DESCRIBE.get(owner)
-    return describe(place) if describe else ""
+    return _DESCRIBE[owner](place)
+
+
+def _operator(_: Place) -> str:
+    return ""
+
+
+def _netdiag(place: Place) -> str:
+    return "a change that awaits its confirmation" if place.clues.comments else "a trace"
 
 
 def _docker(place: Place) -> str:
@@ -170,6 +177,7 @@ def _libvirt(place: Place) -> str:
 
 
 _DESCRIBE: dict[Owner, Callable[[Place], str]] = {
+    Owner.OPERATOR: _operator,
     Owner.DOCKER: _docker,
     Owner.SWARM: _swarm,
     Owner.CALICO: _calico,
@@ -179,4 +187,5 @@ _DESCRIBE: dict[Owner, Callable[[Place], str]] = {
     Owner.FAIL2BAN: _fail2ban,
     Owner.PODMAN: _podman,
     Owner.LIBVIRT: _libvirt,
+    Owner.NETDIAG: _netdiag,
 }

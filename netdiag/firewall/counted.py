@@ -14,18 +14,21 @@ from typing import NamedTuple
 import msgspec
 
 from netdiag.firewall.counter_rows import Row, is_one_rule_set, moved_rows
+from netdiag.firewall.tables import TAKES
 from netdiag.firewall.trace import Resolved
 from netdiag.model.facts import RuleSet
 from netdiag.model.report import Confidence
 from netdiag.model.trace import TracePath, TraceStep, TraceVerdict
 
-_HOOKS = {
-    TracePath.IN: ("prerouting", "input"),
-    TracePath.FORWARD: ("prerouting", "forward", "postrouting"),
-    TracePath.OUT: ("output", "postrouting"),
-}
-_DECIDES = {TracePath.IN: "input", TracePath.FORWARD: "forward", TracePath.OUT: "output"}
-_TAKES = {"DROP": TraceVerdict.DROP, "TARPIT": TraceVerdict.DROP, "REJECT": TraceVerdict.REJECT}
+
+class Way(NamedTuple):
+    """Which hooks the packets met, in their order; at which of them a filter decides; which all of them came through."""
+
+    hooks: tuple[str, ...]
+    decides: str
+    passed: tuple[str, ...] = ()
+    refused: bool = False
+    """Their sender was told that a filter took them before they left."""
 
 
 class Bursts(NamedTuple):
@@ -35,33 +38,71 @@ class Bursts(NamedTuple):
     second: int
 
 
-def count(readings: Sequence[Sequence[RuleSet]], bursts: Bursts, *, path: TracePath, namespace: str) -> Resolved:
+_WAYS = {
+    TracePath.IN: Way(("prerouting", "input"), "input"),
+    TracePath.FORWARD: Way(("prerouting", "forward", "postrouting"), "forward"),
+    TracePath.OUT: Way(("output", "postrouting"), "output"),
+}
+_ROUND = Way(("output", "postrouting", "prerouting", "input"), "input", ("output", "postrouting"))
+
+
+def way_of(path: TracePath, *, loopback: bool, refused: bool) -> Way:
+    """The hooks that the packets of a burst met.
+
+    What leaves by the loopback device comes back by it and goes on to INPUT. Whether it did is told by the sender, and
+    not by counters alone: what this host answers passes OUTPUT as well, as often as the packets themselves.
+
+    Args:
+        path: Which way the packets went.
+        loopback: They left by the loopback device.
+        refused: The sender was told that a filter took them.
+    """
+    if path is TracePath.OUT and loopback and not refused:
+        return _ROUND
+    return _WAYS[path]._replace(refused=refused)
+
+
+def count(readings: Sequence[Sequence[RuleSet]], bursts: Bursts, *, way: Way, namespace: str) -> Resolved:
     """What became of the packets, and which rule or policy decided.
 
     Args:
         readings: Four readings of the same rules: before and after a pause, after the first burst, after the second.
         bursts: How many packets each burst had; two different numbers.
-        path: Which way the packets went.
+        way: Which hooks the packets met.
         namespace: Whose filters they met.
     """
     if not is_one_rule_set(readings):
         return _unknown((), "the rule set was changed while its counters were watched")
-    rows = [row for row in moved_rows(readings, namespace) if row.hook in _HOOKS[path]]
+    # Where they came through, a rule that takes has taken something else.
+    rows = [
+        row
+        for row in moved_rows(readings, namespace, way.hooks)
+        if row.hook not in way.passed or row.target not in TAKES
+    ]
     exact = [row for row in rows if _moved_with(row, bursts)]
     busy = [row for row in rows if _may_have_moved_with(row, bursts)]
     steps = [(row, _step(row)) for row in exact]
     found = _unknown(steps, "")
-    took = [(row, step) for row, step in steps if row.target in _TAKES]
+    took = [(row, step) for row, step in steps if row.target in TAKES]
     if len(took) == 1 and took[0][0].place == exact[-1].place:
         row, step = took[0]
         # Of two variants' chains with one priority the one that takes the packet is the later one.
         found = _unknown([*(each for each in steps if each[1] is not step), took[0]], "")
         return msgspec.structs.replace(
-            found, verdict=_TAKES[row.target], decided=step, confidence=Confidence.PROVEN, reason=""
+            found, verdict=TAKES[row.target], decided=step, confidence=Confidence.PROVEN, reason=""
+        )
+    if len(took) == 1 and took[0][0].target == "REJECT" and way.refused:
+        row, step = took[0]
+        return msgspec.structs.replace(
+            _unknown(steps[: steps.index(took[0]) + 1], ""),
+            verdict=TAKES[row.target],
+            decided=step,
+            confidence=Confidence.LIKELY,
+            reason="what it answers passes the same chains, and moves their counters as often",
         )
     if took:
         return msgspec.structs.replace(found, reason=_several([*(row for row, _ in took), exact[-1]]))
-    return _without_proof(found, steps, busy, _DECIDES[path])
+    return _without_proof(found, steps, busy, way.decides)
 
 
 def _without_proof(found: Resolved, steps: Sequence[tuple[Row, TraceStep]], busy: Sequence[Row], hook: str) -> Resolved:
@@ -75,7 +116,7 @@ def _without_proof(found: Resolved, steps: Sequence[tuple[Row, TraceStep]], busy
     suspects = [
         row
         for row in busy
-        if row.target in _TAKES and row.place >= passed and not any(_same_chain(row, one) for one, _ in accepted)
+        if row.target in TAKES and row.place >= passed and not any(_same_chain(row, one) for one, _ in accepted)
     ]
     if accepted and not suspects:
         _, step = accepted[-1]
@@ -91,7 +132,7 @@ def _without_proof(found: Resolved, steps: Sequence[tuple[Row, TraceStep]], busy
         step = _step(row)
         return msgspec.structs.replace(
             found,
-            verdict=_TAKES.get(row.target, TraceVerdict.ACCEPT),
+            verdict=TAKES.get(row.target, TraceVerdict.ACCEPT),
             decided=step,
             path=(*found.path, step),
             callers=(*found.callers, row.callers),
@@ -155,7 +196,7 @@ def _may_have_moved_with(row: Row, bursts: Bursts) -> bool:
 
 
 def _step(row: Row) -> TraceStep:
-    if row.target in _TAKES:
+    if row.target in TAKES:
         verdict = "drop"
     elif row.target == "ACCEPT":
         verdict = "accept"

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from netdiag.firewall.counters import target_of
 from netdiag.firewall.listing import ListedChain, Listing, priority_number, read_listing
+from netdiag.firewall.nft_statement import verdict_of
 from netdiag.firewall.owner import attribute
 from netdiag.firewall.save_text import SavedChain, SavedRule, nft_family, read_save
+from netdiag.firewall.tables import priority_of
 from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.firewall import FirewallRule
 
-_PRIORITIES = {"raw": -300, "mangle": -150, "nat": -100, "filter": 0, "security": 50}
-_HOOKS = ("ingress", "prerouting", "output", "input", "forward", "postrouting", "egress")
-_NFT_CALL = re.compile(r"\b(?:jump|goto) (\S+)(?: comment .*)?$")
-_NFT_END = re.compile(r"\b(accept|drop|reject)\b(?: with .*)?(?: comment .*)?$")
 _MAX_DEPTH = 32
 
 Callers = tuple[FirewallRule, ...]
@@ -27,7 +24,7 @@ class Row(NamedTuple):
     """A rule or policy whose counter moved.
 
     Attributes:
-        place: Its base chain's place on a packet's way: hooks in their order, then priorities.
+        place: Its base chain's place on the packet's way: hooks in their order, then priorities.
         target: What it does: "ACCEPT", "DROP", a chain's name …; empty for a rule that only counts.
         jumps: The target is a chain.
         counts: Its packet counter at each reading.
@@ -49,8 +46,14 @@ def is_one_rule_set(readings: Sequence[Sequence[RuleSet]]) -> bool:
     return all(shape == shapes[0] for shape in shapes)
 
 
-def moved_rows(readings: Sequence[Sequence[RuleSet]], namespace: str) -> list[Row]:
-    """Every rule and policy that counts and moved between the first and the last of readings of one rule set."""
+def moved_rows(readings: Sequence[Sequence[RuleSet]], namespace: str, hooks: Sequence[str]) -> list[Row]:
+    """Every rule and policy that counts and moved between the first and the last of readings of one rule set.
+
+    Args:
+        readings: Of one rule set (`is_one_rule_set`).
+        namespace: Whose rules they are.
+        hooks: Those that the packet meets, in its order; others are left out.
+    """
     readings = [[rules for rules in reading if rules.backend is not Backend.IPSET] for reading in readings]
     rows: list[Row] = []
     families = {
@@ -62,9 +65,9 @@ def moved_rows(readings: Sequence[Sequence[RuleSet]], namespace: str) -> list[Ro
     for index, rules in enumerate(readings[0]):
         texts = [reading[index].text for reading in readings]
         if rules.backend is Backend.NFT_NATIVE:
-            rows += _native([read_listing(text) for text in texts], families, namespace)
+            rows += _native([read_listing(text) for text in texts], families, namespace, hooks)
         else:
-            rows += _saved(rules, [read_save(text).tables for text in texts], namespace)
+            rows += _saved(rules, [read_save(text).tables for text in texts], namespace, hooks)
     return sorted((row for row in rows if row.counts[0] != row.counts[-1]), key=lambda row: row.place)
 
 
@@ -82,27 +85,33 @@ def _shape(rules: RuleSet) -> object:
     ]
 
 
-def _saved(rules: RuleSet, saves: Sequence[Tables], namespace: str) -> Iterator[Row]:
+def _saved(rules: RuleSet, saves: Sequence[Tables], namespace: str, hooks: Sequence[str]) -> Iterator[Row]:
     """Both variants of iptables."""
     for table, chains in saves[0].items():
         for chain in chains.values():
-            if chain.policy is None or chain.name.lower() not in _HOOKS:
-                continue
             hook = chain.name.lower()
-            priority = 100 if table == "nat" and hook in ("input", "postrouting") else _PRIORITIES.get(table, 0)
-            place = (_HOOKS.index(hook), priority)
-            yield from _Walk(rules, saves, table, place, namespace).base(chain)
+            if chain.policy is None or hook not in hooks:
+                continue
+            place = (hooks.index(hook), priority_of(table, hook))
+            yield from _Walk(rules, saves, table, hook, place, namespace).base(chain)
 
 
 class _Walk:
     """One base chain of iptables and what it calls; a chain that no counter led to was not met."""
 
     def __init__(
-        self, rules: RuleSet, saves: Sequence[Tables], table: str, place: tuple[int, int], namespace: str
+        self,
+        rules: RuleSet,
+        saves: Sequence[Tables],
+        table: str,
+        hook: str,
+        place: tuple[int, int],
+        namespace: str,
     ) -> None:
         self._rules = rules
         self._chains = [save.get(table, {}) for save in saves]
         self._table = table
+        self._hook = hook
         self._place = place
         self._namespace = namespace
         self._seen: set[str] = set()
@@ -146,7 +155,7 @@ class _Walk:
         jumps = saved is not None and target in self._chains[0]
         return Row(
             rule=rule,
-            hook=_HOOKS[self._place[0]],
+            hook=self._hook,
             place=self._place,
             target=target,
             jumps=jumps,
@@ -155,16 +164,24 @@ class _Walk:
         )
 
 
-def _native(listings: Sequence[Listing], saved: set[tuple[str, str]], namespace: str) -> Iterator[Row]:
+def _native(
+    listings: Sequence[Listing], saved: set[tuple[str, str]], namespace: str, hooks: Sequence[str]
+) -> Iterator[Row]:
     """Nft's own rules, as far as they count; policies never do. iptables shows its tables itself."""
     for chain in listings[0].values():
-        if chain.hook in _HOOKS and (chain.family, chain.table) not in saved:
+        if chain.hook in hooks and (chain.family, chain.table) not in saved:
             priority = priority_number(chain.priority, chain.family) or 0
-            yield from _native_chain(listings, chain, (_HOOKS.index(chain.hook), priority), (), namespace)
+            place = (hooks.index(chain.hook), priority)
+            yield from _native_chain(listings, chain, chain.hook, place, (), namespace)
 
 
 def _native_chain(
-    listings: Sequence[Listing], chain: ListedChain, place: tuple[int, int], callers: Callers, namespace: str
+    listings: Sequence[Listing],
+    chain: ListedChain,
+    hook: str,
+    place: tuple[int, int],
+    callers: Callers,
+    namespace: str,
 ) -> Iterator[Row]:
     key = (chain.family, chain.table, chain.name)
     for at, listed in enumerate(chain.rules):
@@ -181,21 +198,22 @@ def _native_chain(
         )
         rule = attribute(rule, callers, None)
         counts = _counts([listing[key].rules[at].packets for listing in listings])
-        call, end = _NFT_CALL.search(listed.text), _NFT_END.search(listed.text)
+        verdict = verdict_of(listed.text)
+        called = listed.block or (verdict.chain if verdict is not None else "")
         if counts is not None:
-            target = end[1].upper() if end else call[1] if call else ""
+            target = called or (verdict.word.upper() if verdict is not None else "")
             yield Row(
                 rule=rule,
-                hook=_HOOKS[place[0]],
+                hook=hook,
                 place=place,
                 target=target,
-                jumps=bool(call),
+                jumps=bool(called),
                 counts=counts,
                 callers=callers,
             )
-        called = listings[0].get((chain.family, chain.table, call[1])) if call else None
-        if called is not None and len(callers) < _MAX_DEPTH and (counts is None or counts[0] != counts[-1]):
-            yield from _native_chain(listings, called, place, (rule, *callers), namespace)
+        below = listings[0].get((chain.family, chain.table, called))
+        if below is not None and len(callers) < _MAX_DEPTH and (counts is None or counts[0] != counts[-1]):
+            yield from _native_chain(listings, below, hook, place, (rule, *callers), namespace)
 
 
 def _counts(found: Sequence[int | None]) -> tuple[int, ...] | None:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 
 from netdiag.firewall.clues import plain_address
-from netdiag.model.facts import Container, Engine, Network
+from netdiag.model.engine import Container, Engine, Network
 
 _BRIDGE = re.compile(r"^br-([0-9a-f]{12})$")
 _STOCK = {"docker0": "bridge", "docker_gwbridge": "docker_gwbridge"}

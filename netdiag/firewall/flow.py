@@ -9,6 +9,7 @@ from netdiag.model.trace import Endpoints, Trace, TracePath
 
 _OUTWARD = ("output", "postrouting", "egress")
 _ECHO = {"icmp": 8, "icmpv6": 128}
+_ANSWERS = {("icmp", 8): 0, ("icmp", 13): 14, ("icmpv6", 128): 129}
 _PORTS = ("tcp", "udp", "sctp", "dccp", "udplite")
 _NUMBERS = {"ipip": "4"}
 """Names that the tools do not share."""
@@ -40,6 +41,22 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
         if self.destination_port is not None:
             words.append(f"port {self.destination_port}" if self.destination else f"to port {self.destination_port}")
         return " ".join(words)
+
+
+def answers_of(flow: Flow) -> Flow | None:
+    """The packets that answer a flow that passes through; None where there are none."""
+    icmp_type = _ANSWERS.get((flow.protocol, flow.icmp_type)) if flow.icmp_type is not None else None
+    if flow.icmp_type is not None and icmp_type is None:
+        return None
+    return msgspec.structs.replace(
+        flow,
+        source=flow.destination,
+        destination=flow.source,
+        source_port=flow.destination_port,
+        destination_port=flow.source_port,
+        icmp_type=icmp_type,
+        opened_by=None,
+    )
 
 
 def flow_of_packet(packet: Packet) -> Flow:

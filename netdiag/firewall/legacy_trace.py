@@ -13,14 +13,14 @@ import msgspec
 
 from netdiag.firewall.counters import target_of
 from netdiag.firewall.save_text import SavedChain, SavedRule
-from netdiag.firewall.trace import Rules
+from netdiag.firewall.tables import TAKES, priority_of
+from netdiag.firewall.trace import callers_of
+from netdiag.firewall.trace_rules import Rules
 from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.trace import TraceStep, TraceVerdict
 
-_PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 _HOOK_ORDER = {"ingress": 0, "prerouting": 1, "output": 1, "input": 2, "forward": 2, "postrouting": 3, "egress": 4}
-_TAKES = {"DROP": TraceVerdict.DROP, "TARPIT": TraceVerdict.DROP, "REJECT": TraceVerdict.REJECT}
 _GIVES_AWAY = frozenset({"QUEUE", "NFQUEUE", "SYNPROXY"})
 _RETURN = "return"
 
@@ -32,6 +32,7 @@ class LegacyEvent(msgspec.Struct, frozen=True, kw_only=True):
         family: ip or ip6.
         hook: As nft names it.
         number: From 1; one more than the chain has rules is the chain's end.
+        port: Interface index of the bridge's port that the packet leaves by; 0 where no bridge passes it on.
     """
 
     family: str
@@ -39,6 +40,7 @@ class LegacyEvent(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     chain: str
     number: int
+    port: int = 0
 
 
 class Placed(NamedTuple):
@@ -79,20 +81,21 @@ def follow(events: Sequence[LegacyEvent], rules: Rules, namespace: str) -> Legac
         # An empty chain that accepts is there only because somebody has listed the table.
         if saved is None and (chain.policy is None or (chain.policy == "ACCEPT" and not chain.rules)):
             continue
-        callers = _callers(event, calls)
+        callers = callers_of(event.family, event.table, event.chain, calls)
         rule = rules.attributed(_rule(event, chain, saved, namespace, callers), callers, None)
         target = target_of(saved.words) if saved is not None else chain.policy or ""
         verdict = _verdict(target, saved, chains)
-        if verdict == _RETURN:
+        # From a base chain it leads to the policy.
+        if verdict == _RETURN and chain.policy is None:
             continue
         if verdict in ("jump", "goto"):
             calls[event.family, event.table, target] = rule
-        taken = _TAKES.get(target)
+        taken = TAKES.get(target)
         if target in _GIVES_AWAY:
             reason = f"{rule.place()} gave it to somebody else: {rule.text}"
         packets = saved.packets if saved is not None else chain.packets
         step = TraceStep(hook=event.hook, rule=rule, verdict=verdict, packets=packets)
-        steps.append(Placed(_priority(event), step, callers))
+        steps.append(Placed(priority_of(event.table, event.hook), step, callers))
     return LegacyPath(steps=tuple(steps), taken=taken, reason=reason)
 
 
@@ -130,21 +133,6 @@ def _before(waiting: Placed, place: tuple[int, int], *, ties: bool) -> bool:
     return own < place or (ties and own == place)
 
 
-def _priority(event: LegacyEvent) -> int:
-    if event.table == "nat":
-        return -100 if event.hook in ("prerouting", "output") else 100
-    return _PRIORITIES.get(event.table, 0)
-
-
-def _callers(event: LegacyEvent, calls: dict[tuple[str, str, str], FirewallRule]) -> tuple[FirewallRule, ...]:
-    found: list[FirewallRule] = []
-    chain = event.chain
-    while (caller := calls.get((event.family, event.table, chain))) is not None and caller not in found:
-        found.append(caller)
-        chain = caller.chain
-    return tuple(found)
-
-
 def _rule(
     event: LegacyEvent,
     chain: SavedChain,
@@ -170,7 +158,7 @@ def _verdict(target: str, saved: SavedRule | None, chains: dict[str, SavedChain]
     if target in chains:
         goes = saved is not None and any(word in ("-g", "--goto") for word in saved.words)
         return "goto" if goes else "jump"
-    if target in _TAKES:
+    if target in TAKES:
         return "drop"
     if target in _GIVES_AWAY:
         return "queue"

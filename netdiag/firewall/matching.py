@@ -14,6 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from netdiag.model.firewall import Direction, Packet
+from netdiag.model.protocols import number_of
 
 
 class Match(enum.Enum):
@@ -43,29 +44,6 @@ UNTRACKED = frozenset({"NEW", "UNTRACKED"})
 ANSWER = Stage(frozenset({"ESTABLISHED"}), frozenset({"SYN", "ACK"}))
 """What comes back for the first packet."""
 
-_PROTOCOL_NUMBERS = {
-    "icmp": "1",
-    "igmp": "2",
-    "ipencap": "4",
-    "ipv4": "4",
-    "tcp": "6",
-    "udp": "17",
-    "dccp": "33",
-    "ipv6": "41",
-    "gre": "47",
-    "esp": "50",
-    "ipv6-crypt": "50",
-    "ah": "51",
-    "ipv6-auth": "51",
-    "icmpv6": "58",
-    "ipv6-icmp": "58",
-    "ospf": "89",
-    "pim": "103",
-    "vrrp": "112",
-    "l2tp": "115",
-    "sctp": "132",
-    "udplite": "136",
-}
 _ALL_FLAGS = frozenset({"SYN", "ACK", "FIN", "RST", "URG", "PSH"})
 
 
@@ -110,11 +88,10 @@ def _is_number(text: str) -> bool:
 
 
 def _protocol(values: tuple[str, ...], packet: Packet, _: Stage) -> Match:
-    wanted = _PROTOCOL_NUMBERS.get(values[0], values[0])
-    if wanted in ("all", "0"):
+    wanted, actual = number_of(values[0]), number_of(packet.protocol)
+    if values[0] == "all" or wanted == 0:
         return Match.YES
-    actual = _PROTOCOL_NUMBERS.get(packet.protocol, packet.protocol)
-    if not (_is_number(wanted) and _is_number(actual)):
+    if wanted is None or actual is None:
         return Match.MAYBE
     return _truth(wanted == actual)
 

@@ -14,8 +14,9 @@ from netdiag.firewall import calico_rules, docker_rules
 from netdiag.firewall.belongs import PACKAGED_POLICIES, PACKAGED_ZONES, Place, serves
 from netdiag.firewall.clues import Clues, clues
 from netdiag.firewall.engine_view import EngineView
-from netdiag.firewall.save_text import nft_family, read_save
-from netdiag.model.facts import HOST, Backend, Engine, Facts
+from netdiag.firewall.save_text import BUILT_IN, nft_family, read_save
+from netdiag.model.engine import Engine
+from netdiag.model.facts import HOST, Backend, Facts
 from netdiag.model.firewall import FirewallRule, Owner
 
 # Sources: moby daemon/libnetwork/iptables, felix rules/rule_defs.go, firewalld src/firewall/core/ipXtables.py,
@@ -49,7 +50,6 @@ _TABLES = {
     "libvirt_network": Owner.LIBVIRT,
 }
 
-_EVERYBODYS = frozenset(("INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTING"))
 # Docker's chain for the operator's rules: others put theirs there as well, as in a built-in chain.
 _FOR_OPERATORS = "DOCKER-USER"
 
@@ -133,7 +133,7 @@ def _owner_at(
     found = _owner_of_chain(rule.chain, taken)
     if found is not None:
         return found
-    if rule.chain not in _EVERYBODYS and rule.chain != _FOR_OPERATORS:
+    if rule.chain not in BUILT_IN and rule.chain != _FOR_OPERATORS:
         if not is_last:
             return None
         if _is_zone_chain(rule.chain, chains):

@@ -99,10 +99,15 @@ def read_plainly(rule_sets: Iterable[RuleSet], packet: Packet) -> Reading:
         possible += ends
     for end in possible:
         if end.outcome is not Outcome.ACCEPT:
+            elsewhere = end.rule is not None and end.rule.table == "nat"
             return Reading(
                 outcome=Outcome.UNKNOWN,
                 rule=end.rule,
-                reason="whether this rule is reached and matches cannot be told from its text alone",
+                reason=(
+                    "a reading does not follow the packet to where this rule may send it"
+                    if elsewhere
+                    else "whether this rule is reached and matches cannot be told from its text alone"
+                ),
             )
     foreign = native_stop(rule_sets, packet)
     if foreign is not None:
@@ -126,6 +131,17 @@ def could_stop(rule_sets: Iterable[RuleSet], rule: FirewallRule, packet: Packet,
         if rules.backend is rule.backend
         for end in _through_tables(rules, packet, stage)
     )
+
+
+def left_at(rule_sets: Iterable[RuleSet], policy: FirewallRule, packet: Packet) -> int | None:
+    """The first rule of a policy's chain by which the packet may come to the policy before the chain's end."""
+    for rules in _of_family(tuple(rule_sets), packet):
+        chain = read_save(rules.text).tables.get(policy.table, {}).get(policy.chain)
+        for rule in chain.rules if chain is not None and rules.backend is policy.backend else ():
+            leaves = target_of(rule.words) == "RETURN" or bool({"-g", "--goto"} & set(rule.words))
+            if leaves and match_rule(rule.words, packet, OPENING) is not Match.NO:
+                return rule.number
+    return None
 
 
 def _of_family(rule_sets: tuple[RuleSet, ...], packet: Packet) -> Iterator[RuleSet]:
@@ -155,13 +171,16 @@ def native_stop(rule_sets: Iterable[RuleSet], packet: Packet) -> NftTable | None
 
 def _through_tables(rules: RuleSet, packet: Packet, stage: Stage) -> list[_End]:
     tables = read_save(rules.text).tables
-    if stage is OPENING and _may_translate(rules, tables.get("nat", {}), packet):
+    sent_on = _may_translate(rules, tables.get("nat", {}), packet) if stage is OPENING else None
+    if sent_on is not None:
         stage = msgspec.structs.replace(stage, translated=True)
     passed: list[_End] = []
     for table, base in _TRAVERSAL[packet.direction]:
         chains = tables.get(table)
         if chains is None or base not in chains:
             continue
+        if sent_on is not None and base == "INPUT" and sent_on not in passed:
+            passed.append(sent_on)
         walk = _Walk(rules=rules, table=table, chains=chains, packet=packet, stage=stage)
         ends = walk.base(chains[base])
         # An accept is final for its table only.
@@ -173,13 +192,13 @@ def _through_tables(rules: RuleSet, packet: Packet, stage: Stage) -> list[_End]:
     return passed
 
 
-def _may_translate(rules: RuleSet, nat: dict[str, SavedChain], packet: Packet) -> bool:
-    """Whether a rule may send the packet elsewhere; its target is none that a reading follows."""
+def _may_translate(rules: RuleSet, nat: dict[str, SavedChain], packet: Packet) -> _End | None:
+    """The rule that may send the packet elsewhere, if there is one; its target is none that a reading follows."""
     base = nat.get("PREROUTING" if packet.direction is Direction.IN else "OUTPUT")
     if base is None:
-        return False
+        return None
     walk = _Walk(rules=rules, table="nat", chains=nat, packet=packet, stage=OPENING)
-    return any(end.outcome is Outcome.UNKNOWN for end in walk.base(base))
+    return next((end for end in walk.base(base) if end.outcome is Outcome.UNKNOWN), None)
 
 
 class _Walk:

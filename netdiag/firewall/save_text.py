@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
 
 import msgspec
 
+BUILT_IN = frozenset({"INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTING"})
+"""Chains of iptables that the kernel has itself: no program owns them, and everybody writes there."""
+_MOST_LINES = 256
+"""A comment of iptables' has no more characters (xt_comment.h)."""
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
 _COUNTERS = re.compile(r"^\[([0-9]{1,20}):([0-9]{1,20})\]\s*")
 _CHAIN = re.compile(r"^:(\S+)\s+(\S+)(?:\s+\[([0-9]{1,20}):([0-9]{1,20})\])?\s*$")
 
@@ -93,7 +99,7 @@ def read_save(text: str) -> SavedTables:
     problems: list[Problem] = []
     table = ""
     # Only a line feed ends a line: a comment may hold what Unicode calls a line break.
-    for line_number, raw in enumerate(text.split("\n"), start=1):
+    for line_number, raw in _lines(text):
         line = raw.strip(" \t\r")
         if line.startswith("#") and "is incompatible" in line:
             # iptables-nft-save says so of a table that nft wrote, and shows none of its rules.
@@ -124,6 +130,29 @@ def read_save(text: str) -> SavedTables:
         for name, by_name in chains.items()
     }
     return SavedTables(tables=tables, problems=tuple(problems))
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Every line with its number, from 1; a rule whose comment holds line feeds is one."""
+    lines = text.split("\n")
+    at = 0
+    while at < len(lines):
+        line, behind = lines[at], at + 1
+        if '"' in line and _opens_quote(line):
+            for end in range(behind, min(len(lines), behind + _MOST_LINES)):
+                whole = "\n".join(lines[at : end + 1])
+                if not _opens_quote(whole):
+                    line, behind = whole, end + 1
+                    break
+        yield at + 1, line
+        at = behind
+
+
+def _opens_quote(line: str) -> bool:
+    """Whether a rule's line ends between its quotes."""
+    if not line.lstrip().startswith(("-A ", "--append ", "[")):
+        return False
+    return _ESCAPED.sub("", line).count('"') % 2 == 1
 
 
 def _rule(line: str, rules: dict[tuple[str, str], list[SavedRule]], table: str) -> SavedRule | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from netdiag.firewall import saved_ipset, saved_nft_changes, saved_rules
+from netdiag.firewall import saved_commands, saved_ipset, saved_nft_changes, saved_rules
 from netdiag.firewall.save_text import SavedTables, read_save
 from netdiag.firewall.saved_firewalld import (
     SettingDiff,
@@ -28,6 +28,7 @@ from netdiag.model.firewall_diff import (
     SavedLoads,
     When,
 )
+from netdiag.shell import shell_text
 
 _WHENS = list(When)
 _CONF = "/etc/firewalld/firewalld.conf"
@@ -63,6 +64,8 @@ def compare(
         load=next((load for load in loads.loads if load.backend is Backend.NFT_NATIVE), None),
         sources=sources,
         identity=identity,
+        programs=saved_commands.programs_own(rules for rules in running if rules.backend is Backend.IPTABLES_NFT)
+        or any(saved_nft_changes.is_program_table(name) for _, name in read_tables(listing)),
     )
     rules = Host(
         running=tables,
@@ -139,7 +142,7 @@ def _firewalld(told: FirewalldTold, conf: str) -> Iterator[Change]:
         pairs += diff_direct(told.direct, told.permanent_direct)
     default, wanted = (told.default_zone or "").strip(), configured(conf, "DefaultZone")
     if default and wanted and default != wanted:
-        save = f"firewall-cmd --set-default-zone={default}"
+        save = shell_text(["firewall-cmd", f"--set-default-zone={default}"])
         pairs.append(SettingDiff(setting="default zone", only_running=True, runs=default, saved=wanted, save=save))
     for found in pairs:
         commands = tuple(each for each in (found.save, found.restore) if each)[:1]
@@ -172,7 +175,7 @@ def _ipsets(running: Sequence[RuleSet], loads: SavedLoads, sources: Sources) -> 
     listed = (load.text if load.text is not None else load.raw) if load is not None and at_boot else ""
     found = saved_ipset.diff_sets(mine, saved_ipset.read_sets(listed))
     mechanism = load.mechanism if load is not None and at_boot else "none"
-    save: tuple[str, ...] = (f"ipset save > {path}",) if at_boot else ()
+    save = saved_commands.save_sets(path) if at_boot else ()
     if not at_boot and PERSISTENT in sources.by_name:
         save = ("apt-get install ipset-persistent", "netfilter-persistent save")
     for name in found.lost_sets:
@@ -185,7 +188,7 @@ def _ipsets(running: Sequence[RuleSet], loads: SavedLoads, sources: Sources) -> 
         meaning = f"The set is saved in {path} and does not exist now."
         yield _set(ChangeKind.RETURNS, When.RESTART, mechanism, path, f"ipset {name}", (), meaning)
     for name, member in found.returns:
-        add = (f"ipset add {name} {member}",)
+        add = saved_commands.add_member(name, member)
         meaning = f"This member is saved in {path} and is not in the running set."
         yield _set(ChangeKind.RETURNS, When.RESTART, mechanism, path, f"ipset {name}: {member}", add, meaning)
 

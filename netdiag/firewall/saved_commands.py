@@ -7,14 +7,20 @@ would write theirs as well, and they would come back beside what the programs wr
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from netdiag.firewall.save_text import split_words
+from netdiag.firewall.owner import owner_of
+from netdiag.firewall.save_text import BUILT_IN, read_save, split_words
 from netdiag.firewall.saved_text import canonical
-from netdiag.model.facts import Backend, Identity
-from netdiag.model.firewall import FirewallRule
+from netdiag.model.facts import Backend, Identity, RuleSet
+from netdiag.model.firewall import FirewallRule, Owner
+from netdiag.shell import shell_text
 
 DEBIAN = frozenset({"debian", "ubuntu", "raspbian", "linuxmint"})
 RED_HAT = frozenset({"rhel", "centos", "fedora", "rocky", "almalinux", "ol", "amzn"})
+"""Distributions by their ID in os-release, with what keeps iptables rules there."""
+MECHANISMS = dict.fromkeys(DEBIAN, "netfilter-persistent") | dict.fromkeys(RED_HAT, "iptables.service")
+"""What keeps iptables rules on a distribution."""
 FILES = {
     ("netfilter-persistent", 4): "/etc/iptables/rules.v4",
     ("netfilter-persistent", 6): "/etc/iptables/rules.v6",
@@ -22,29 +28,39 @@ FILES = {
     ("iptables.service", 6): "/etc/sysconfig/ip6tables",
 }
 """What the mechanisms that load whole tables read, by family."""
-_BUILTIN = frozenset({"INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTING"})
+_DO_NOT_SAVE = [f"iptables-persistent iptables-persistent/autosave_v{family} boolean false" for family in (4, 6)]
+"""What answers the package's question whether it is to save all that runs."""
 _WAYS = {way: way for way in ("input", "output", "forward")}
 _SIMPLE = re.compile(
     r"^(?:-s (?P<source>\S+) )?-p (?P<proto>tcp|udp) -m (?P=proto) --dport (?P<port>\d+) -j (?P<target>ACCEPT|DROP|REJECT)\b"
 )
 
 
+def programs_own(rule_sets: Iterable[RuleSet]) -> bool:
+    """Whether programs (Docker, kube-proxy, fail2ban, …) have rules among those of iptables that run."""
+    return any(
+        owner_of(chain.name, rule.text) not in (Owner.OPERATOR, Owner.NETDIAG)
+        for rules in rule_sets
+        if rules.backend in (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY)
+        for chains in read_save(rules.text).tables.values()
+        for chain in chains.values()
+        for rule in chain.rules
+    )
+
+
 def bring_back(rule: FirewallRule, plain: Backend | None) -> tuple[str, ...]:
     """Add a rule that is saved and does not run, at the place that it has in the file."""
     if rule.backend is Backend.NFT_NATIVE:
-        where = f"{rule.family} {rule.table} {rule.chain}"
-        if rule.number is None or rule.number < 2:
-            return (f"nft {_shell(f'insert rule {where} {rule.text}')}",)
-        return (f"nft {_shell(f'add rule {where} index {rule.number - 2} {rule.text}')}",)
-    number = f" {rule.number}" if rule.number is not None else ""
-    return (f"{_tool(rule, plain)} -w{_table(rule)} -I {rule.chain}{number} {_body(rule)}",)
+        return (shell_text(["nft", _nft_line(rule)]),)
+    number = [str(rule.number)] if rule.number is not None else []
+    return (shell_text([*_tool(rule, plain), "-I", rule.chain, *number, *_body(rule)]),)
 
 
 def set_policy(rule: FirewallRule, policy: str, plain: Backend | None) -> tuple[str, ...]:
     """Set a chain's policy."""
     if rule.backend is Backend.NFT_NATIVE:
-        return (f"nft {_shell(f'chain {rule.family} {rule.table} {rule.chain} {{ policy {policy}; }}')}",)
-    return (f"{_tool(rule, plain)} -w{_table(rule)} -P {rule.chain} {policy}",)
+        return (shell_text(["nft", f"chain {rule.family} {rule.table} {rule.chain} {{ policy {policy}; }}"]),)
+    return (shell_text([*_tool(rule, plain), "-P", rule.chain, policy]),)
 
 
 def save_into(rule: FirewallRule, path: str, raw: str, anchor: str) -> tuple[str, ...]:
@@ -53,39 +69,62 @@ def save_into(rule: FirewallRule, path: str, raw: str, anchor: str) -> tuple[str
     ``anchor`` is the line in front of which it belongs; empty for the end of its chain.
     """
     table, chain = rule.table, rule.chain
-    start = re.escape(f"*{table}")
+    start = f"^{_sed_pattern(f'*{table}')}"
     commands: list[str] = []
     if not re.search(rf"^\*{re.escape(table)}\s*$", raw, re.MULTILINE):
-        commands.append(f"grep -qs '^{start}' {path} || printf '%s\\n' '*{table}' COMMIT >> {path}")
-    if chain not in _BUILTIN and not re.search(rf"^:{re.escape(chain)}\s", raw, re.MULTILINE):
-        commands.append(f"grep -q '^:{chain} ' {path} || sed -i '/^{start}/a :{chain} - [0:0]' {path}")
+        commands.append(f"{shell_text(['grep', '-qs', start, path])} || {_append(path, f'*{table}', 'COMMIT')}")
+    if chain not in BUILT_IN and not re.search(rf"^:{re.escape(chain)}\s", raw, re.MULTILINE):
+        declare = shell_text(["sed", "-i", f"/{start}/a {_sed_text(f':{chain} - [0:0]')}", path])
+        commands.append(f"{shell_text(['grep', '-q', f'^:{_sed_pattern(chain)} ', path])} || {declare}")
     place = f"^{_sed_pattern(anchor)}$" if anchor else "^COMMIT"
-    commands.append(f"sed -i -e '/^{start}/,/^COMMIT/{{/{place}/i {_sed_text(rule.text)}' -e '}}' {path}")
+    commands.append(_insert(f"/{start}/,/^COMMIT/{{/{place}/i {_sed_text(rule.text)}", path))
     return tuple(commands)
+
+
+def _insert(script: str, path: str) -> str:
+    """A script of sed's that ends in a text: what closes its block comes with an option of its own."""
+    return shell_text(["sed", "-i", "-e", script, "-e", "}", path])
 
 
 def delete_line(line: str, path: str) -> tuple[str, ...]:
     """Take one rule out of a rules file."""
-    return (f"sed -i '/^{_sed_pattern(line)}$/d' {path}",)
+    return (shell_text(["sed", "-i", f"/^{_sed_pattern(line)}$/d", path]),)
 
 
 def save_nft(rule: FirewallRule, path: str) -> tuple[str, ...]:
     """Write one rule of nft behind the tables of a file, at the place that it has now."""
-    where = f"{rule.family} {rule.table} {rule.chain}"
-    number = rule.number or 1
-    line = f"insert rule {where} {rule.text}" if number < 2 else f"add rule {where} index {number - 2} {rule.text}"
-    return (f"printf '%s\\n' {_shell(line)} >> {path}",)
+    return (_append(path, _nft_line(rule)),)
 
 
 def save_nft_table(family: str, table: str, path: str, *, enable: bool) -> tuple[str, ...]:
     """Write a whole table of nft behind what a file has."""
-    save = f"nft -s list table {family} {table} >> {path}"
+    save = f"{shell_text(['nft', '-s', 'list', 'table', family, table])} >> {shell_text([path])}"
     return (save, "systemctl enable nftables") if enable else (save,)
+
+
+def save_element(family: str, table: str, name: str, member: str, path: str) -> tuple[str, ...]:
+    """Write one member of a set of nft's behind the tables of a file."""
+    return (_append(path, _element(family, table, name, member)),)
+
+
+def add_element(family: str, table: str, name: str, member: str) -> tuple[str, ...]:
+    """Put a member back into a set of nft's that runs."""
+    return (shell_text(["nft", _element(family, table, name, member)]),)
+
+
+def add_member(name: str, member: str) -> tuple[str, ...]:
+    """Put a member back into an ipset that runs."""
+    return (shell_text(["ipset", "add", name, member]),)
+
+
+def save_sets(path: str) -> tuple[str, ...]:
+    """Write all ipsets into a file."""
+    return (f"ipset save > {shell_text([path])}",)
 
 
 def load_file(path: str) -> tuple[str, ...]:
     """Load a file of nft without what it says of throwing everything away."""
-    return (f"sed '/^ *flush ruleset/d' {path} | nft -f -",)
+    return (f"{shell_text(['sed', '/^ *flush ruleset/d', path])} | nft -f -",)
 
 
 def save_ufw(rule: FirewallRule) -> tuple[str, ...]:
@@ -100,8 +139,8 @@ def save_ufw(rule: FirewallRule) -> tuple[str, ...]:
     told = _as_ufw(rule) if way == "input" else ""
     if told:
         return (told,)
-    text = re.sub(r"^-A \S+", f"-A ufw{six}-before-{way}", rule.text)
-    return (f"sed -i -e '/^\\*filter/,/^COMMIT/{{/^COMMIT/i {_sed_text(text)}' -e '}}' /etc/ufw/before{six}.rules",)
+    text = re.sub(r"^-A \S+", lambda _: f"-A ufw{six}-before-{way}", rule.text)
+    return (_insert(f"/^\\*filter/,/^COMMIT/{{/^COMMIT/i {_sed_text(text)}", f"/etc/ufw/before{six}.rules"),)
 
 
 def _as_ufw(rule: FirewallRule) -> str:
@@ -110,21 +149,28 @@ def _as_ufw(rule: FirewallRule) -> str:
     if not found:
         return ""
     verb = {"ACCEPT": "allow", "DROP": "deny", "REJECT": "reject"}[found["target"]]
-    return f"ufw {verb} proto {found['proto']} from {found['source'] or 'any'} to any port {found['port']}"
+    match = ["proto", found["proto"], "from", found["source"] or "any", "to", "any", "port", found["port"]]
+    return shell_text(["ufw", verb, *match])
 
 
 def save_direct(rule: FirewallRule) -> tuple[str, ...]:
     """Keep a rule of iptables in firewalld's permanent direct rules."""
     family = "ipv6" if rule.family == "ip6" else "ipv4"
-    return (f"firewall-cmd --permanent --direct --add-rule {family} {rule.table} {rule.chain} 0 {_body(rule)}",)
+    head = ["firewall-cmd", "--permanent", "--direct", "--add-rule", family, rule.table, rule.chain, "0"]
+    return (shell_text([*head, *_body(rule)]),)
 
 
-def install_keeper(identity: Identity | None, rule: FirewallRule) -> tuple[tuple[str, ...], str]:
-    """What this distribution keeps iptables rules with: the commands that install it, and its file."""
+def install_keeper(identity: Identity | None, rule: FirewallRule, *, whole: bool) -> tuple[tuple[str, ...], str]:
+    """What this distribution keeps iptables rules with: the commands that install it, and its file.
+
+    ``whole``: all that runs may be saved; Debian's package would do that while it is installed.
+    """
     family = 6 if rule.family == "ip6" else 4
     distribution = identity.distribution_id if identity is not None else ""
     if distribution in DEBIAN:
-        return ("apt-get install iptables-persistent",), FILES["netfilter-persistent", family]
+        answers = shell_text(["printf", "%s\\n", *_DO_NOT_SAVE]) + " | debconf-set-selections"
+        install = "apt-get install iptables-persistent"
+        return (install,) if whole else (answers, install), FILES["netfilter-persistent", family]
     if distribution in RED_HAT:
         enable = f"systemctl enable {'ip6tables' if family == 6 else 'iptables'}"
         return ("dnf install iptables-services", enable), FILES["iptables.service", family]
@@ -138,28 +184,38 @@ def save_all(mechanism: str, family: str) -> tuple[str, ...]:
     return ("netfilter-persistent save",)
 
 
-def _tool(rule: FirewallRule, plain: Backend | None) -> str:
+def _tool(rule: FirewallRule, plain: Backend | None) -> list[str]:
     tool = "ip6tables" if rule.family == "ip6" else "iptables"
-    if rule.backend is plain:
-        return tool
-    return tool + ("-legacy" if rule.backend is Backend.IPTABLES_LEGACY else "-nft")
+    if rule.backend is not plain:
+        tool += "-legacy" if rule.backend is Backend.IPTABLES_LEGACY else "-nft"
+    return [tool, "-w", *([] if rule.table == "filter" else ["-t", rule.table])]
 
 
-def _table(rule: FirewallRule) -> str:
-    return "" if rule.table == "filter" else f" -t {rule.table}"
+def _body(rule: FirewallRule) -> tuple[str, ...]:
+    """What it matches and does, without the words that name its chain."""
+    return split_words(rule.text)[2:]
 
 
-def _body(rule: FirewallRule) -> str:
-    return re.sub(r"^-[AI] \S+ ?", "", rule.text)
+def _nft_line(rule: FirewallRule) -> str:
+    where = f"{rule.family} {rule.table} {rule.chain}"
+    number = rule.number or 1
+    return f"insert rule {where} {rule.text}" if number < 2 else f"add rule {where} index {number - 2} {rule.text}"
 
 
-def _shell(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
+def _element(family: str, table: str, name: str, member: str) -> str:
+    return f"add element {family} {table} {name} {{ {member} }}"
+
+
+def _append(path: str, *lines: str) -> str:
+    command = shell_text(["printf", "%s\\n", *lines])
+    return f"{command} >> {shell_text([path])}"
 
 
 def _sed_text(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "'\\''")
+    """A text for sed's commands i and a, which read escapes in it."""
+    return text.replace("\\", "\\\\").replace("\n", "\\\n")
 
 
 def _sed_pattern(text: str) -> str:
-    return re.sub(r"([][\\/.*^$])", r"\\\1", text).replace("'", "'\\''")
+    """A basic regular expression, between slashes, that matches this text only."""
+    return re.sub(r"([][\\/.*^$])", r"\\\1", text)

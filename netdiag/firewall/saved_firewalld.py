@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from netdiag.firewall.save_text import split_words
 from netdiag.firewall.saved_text import canonical
+from netdiag.shell import shell_text
 
 _HEAD = re.compile(r"^(\S+)(?: \((?:active|default|, )*\))?\s*$")
 _FIELD = re.compile(r"^  ([a-z][a-z -]*): ?(.*)$")
@@ -86,7 +88,7 @@ def diff_objects(kind: str, running: Objects, permanent: Objects) -> Iterator[Se
             yield SettingDiff(
                 setting=f"{kind} {name}",
                 only_running=theirs is None,
-                save=f"firewall-cmd --permanent --new-{kind}={name}" if theirs is None else "",
+                save=_command(f"--new-{kind}={name}", permanent=True) if theirs is None else "",
             )
             continue
         for field in dict.fromkeys((*mine, *theirs)):
@@ -102,10 +104,10 @@ def _field(kind: str, name: str, field: str, mine: tuple[str, ...], theirs: tupl
             save = restore = ""
             if field in _SWITCHES:
                 verb, undo = ("add", "remove") if runs == "yes" else ("remove", "add")
-                save = f"firewall-cmd --permanent {where} --{verb}-{_SWITCHES[field]}"
-                restore = f"firewall-cmd {where} --{undo}-{_SWITCHES[field]}"
+                save = _command(where, f"--{verb}-{_SWITCHES[field]}", permanent=True)
+                restore = _command(where, f"--{undo}-{_SWITCHES[field]}")
             elif field in ("target", "priority"):
-                save = f"firewall-cmd --permanent {where} --set-{field}={runs}"
+                save = _command(where, f"--set-{field}={runs}", permanent=True)
             yield SettingDiff(
                 setting=f"{kind} {name}: {field}", only_running=True, runs=runs, saved=saved, save=save, restore=restore
             )
@@ -115,13 +117,12 @@ def _field(kind: str, name: str, field: str, mine: tuple[str, ...], theirs: tupl
         # NetworkManager and the engine bind interfaces at run time, and do so again at boot.
         if field == "interfaces" and only_running:
             continue
-        said = f"'{value}'" if " " in value else value
-        permanent = "--permanent " if only_running else ""
+        command = _command(where, f"--add-{option}={value}", permanent=only_running)
         yield SettingDiff(
             setting=f"{kind} {name}: {option} {value}",
             only_running=only_running,
-            save=f"firewall-cmd --permanent {where} --add-{option}={said}" if permanent else "",
-            restore="" if permanent else f"firewall-cmd {where} --add-{option}={said}",
+            save=command if only_running else "",
+            restore="" if only_running else command,
         )
 
 
@@ -130,22 +131,35 @@ def diff_direct(running: str, permanent: str) -> Iterator[SettingDiff]:
     mine, theirs = ({line.strip() for line in text.split("\n") if line.strip()} for text in (running, permanent))
     for line in sorted(mine ^ theirs):
         only_running = line in mine
+        command = _command("--direct", "--add-rule", *_direct_words(line), permanent=only_running)
         yield SettingDiff(
             setting=f"direct rule {line}",
             only_running=only_running,
-            save=f"firewall-cmd --permanent --direct --add-rule {line}" if only_running else "",
-            restore="" if only_running else f"firewall-cmd --direct --add-rule {line}",
+            save=command if only_running else "",
+            restore="" if only_running else command,
         )
+
+
+def _direct_words(line: str) -> Sequence[str]:
+    """A direct rule's words, which firewall-cmd lists quoted for a shell (joinArgs in its functions.py)."""
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return split_words(line)
+
+
+def _command(*words: str, permanent: bool = False) -> str:
+    return shell_text(["firewall-cmd", *(("--permanent",) if permanent else ()), *words])
 
 
 def direct_keys(text: str) -> frozenset[tuple[int, str, str, str]]:
     """Direct rules as family, table, chain and the rule in its one spelling: they stand in iptables' own chains."""
     found = set()
     for line in text.split("\n"):
-        words = split_words(line.strip())
+        words = _direct_words(line)
         if len(words) > 4 and words[0] in ("ipv4", "ipv6"):
             family = 6 if words[0] == "ipv6" else 4
-            found.add((family, words[1], words[2], canonical(words[4:], family)))
+            found.add((family, words[1], words[2], canonical(tuple(words[4:]), family)))
     return frozenset(found)
 
 

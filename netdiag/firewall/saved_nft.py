@@ -55,10 +55,6 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     chains: dict[str, Chain]
     sets: dict[str, ElementSet]
 
-    def is_empty(self) -> bool:
-        """Whether nothing in it decides anything: no rule, and no policy but accept."""
-        return not any(chain.rules or chain.policy not in (None, "accept") for chain in self.chains.values())
-
 
 class TableDiff(msgspec.Struct, frozen=True, kw_only=True):
     """What differs in one table: rules, policies ("drop" becomes "accept"), and members by their set."""

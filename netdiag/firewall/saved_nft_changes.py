@@ -8,6 +8,7 @@ import msgspec
 
 from netdiag.firewall import saved_commands as commands
 from netdiag.firewall.owner import owner_of
+from netdiag.firewall.saved_commands import RED_HAT
 from netdiag.firewall.saved_nft import (
     Table,
     TableDiff,
@@ -26,18 +27,30 @@ _Key = tuple[str, str]
 
 
 class Native(msgspec.Struct, frozen=True, kw_only=True):
-    """The native tables of one host, running and saved; ``managed`` are those that iptables-nft made."""
+    """The native tables of one host, running and saved.
+
+    Attributes:
+        managed: Those that iptables-nft made.
+        programs: Programs own rules that run here, in tables of nft's or of iptables-nft's.
+    """
 
     running: Mapping[_Key, Table]
     managed: frozenset[_Key]
     load: SavedLoad | None
     sources: Sources
     identity: Identity | None
+    programs: bool = False
 
     @property
     def at_boot(self) -> bool:
         """Whether the saved tables are loaded at boot."""
         return self.load is not None and self.sources.at_boot(NFTABLES)
+
+    @property
+    def begins_to_flush(self) -> bool:
+        """Whether nftables.service, once it is in use, will throw away what programs wrote."""
+        flushes = self.load is not None and flushes_all(self.load.raw)
+        return self.programs and flushes and not self.sources.acts(NFTABLES)
 
     @property
     def flushes(self) -> bool:
@@ -65,7 +78,7 @@ def changes(host: Native) -> Iterator[Change]:
             continue
         if host.at_boot and key in saved:
             yield from _both(host, diff_table(running, saved[key]), known=running is not None)
-        elif running is not None and key not in host.managed and not _is_program_table(key[1]):
+        elif running is not None and key not in host.managed and not is_program_table(key[1]):
             yield from _only_running(host, running, saved.get(key), in_file=key in unread)
     if host.load is not None and host.sources.acts(NFTABLES):
         yield from _wipes(host, saved)
@@ -122,13 +135,12 @@ def _both(host: Native, found: TableDiff, *, known: bool) -> Iterator[Change]:
     family, table = found.family, found.table
     for name, member in found.lost_elements:
         text = f"This member is not saved in {path}."
-        line = f"add element {family} {table} {name} {{ {member} }}"
-        does = (f"printf '%s\\n' '{line}' >> {path}",)
+        does = commands.save_element(family, table, name, member, path)
         setting = f"{family} {table} set {name}: {member}"
         yield _change(host, ChangeKind.LOST, _when(host), text, setting=setting, does=does)
     for name, member in found.returning_elements:
         text = f"This member is saved in {path} and is not in the running set."
-        does = (f"nft 'add element {family} {table} {name} {{ {member} }}'",)
+        does = commands.add_element(family, table, name, member)
         setting = f"{family} {table} set {name}: {member}"
         yield _change(host, ChangeKind.RETURNS, When.RELOAD, text, setting=setting, does=does)
 
@@ -141,29 +153,41 @@ def _only_running(host: Native, table: Table, asleep: Table | None, *, in_file: 
             continue
         if host.load is not None and ((rule.chain, rule.text) in asleep_rules or in_file) and not host.at_boot:
             text = f"It is saved in {host.load.file}, but nftables.service does not start at boot."
-            yield _change(host, ChangeKind.LOST, When.BOOT, text, rule=rule, does=("systemctl enable nftables",))
+            enable = ("systemctl enable nftables",)
+            yield _change(host, ChangeKind.LOST, When.BOOT, text + _warning(host), rule=rule, does=enable)
             continue
         does = commands.save_nft_table(table.family, table.name, _path(host), enable=not host.at_boot)
-        text = f"No file that is loaded at boot has the table {table.family} {table.name}."
+        text = f"No file that is loaded at boot has the table {table.family} {table.name}." + _warning(host)
         mechanism = NFTABLES if host.at_boot else "none"
         yield _change(host, ChangeKind.LOST, _when(host), text, rule=rule, does=does, mechanism=mechanism)
     for rule, becomes in diff_table(table, None).policies:
         does = commands.save_nft_table(table.family, table.name, _path(host), enable=not host.at_boot)
-        text = f"The policy is {rule.policy} now; without the table it is {becomes}."
+        text = f"The policy is {rule.policy} now; without the table it is {becomes}." + _warning(host)
         yield _change(host, ChangeKind.CHANGED, _when(host), text, rule=rule, does=does, mechanism="none")
+
+
+def _warning(host: Native) -> str:
+    """What the command that enables nftables.service brings along."""
+    if not host.begins_to_flush:
+        return ""
+    return (
+        f' But {_path(host)} has "flush ruleset", and programs have rules here: once nftables.service is enabled, a'
+        " start, reload or stop of it by hand throws away theirs as well, until they write them again; at boot it comes"
+        " before them. Do not start or reload it while they run."
+    )
 
 
 def _path(host: Native) -> str:
     if host.load is not None:
         return host.load.file
     distribution = host.identity.distribution_id if host.identity is not None else ""
-    return "/etc/sysconfig/nftables.conf" if distribution in commands.RED_HAT else "/etc/nftables.conf"
+    return "/etc/sysconfig/nftables.conf" if distribution in RED_HAT else "/etc/nftables.conf"
 
 
 def _wipes(host: Native, saved: Mapping[_Key, Table]) -> Iterator[Change]:
     """Tables that programs made themselves, and that go with everything else."""
     for key, table in host.running.items():
-        if key in host.managed or not _is_program_table(table.name) or key in saved or table.name.startswith("netdiag"):
+        if key in host.managed or not is_program_table(table.name) or key in saved or table.name.startswith("netdiag"):
             continue
         when = When.RELOAD if host.flushes else When.RESTART
         text = (
@@ -184,6 +208,6 @@ def managed_tables(tables: Mapping[tuple[Backend, int], frozenset[str]]) -> froz
     )
 
 
-def _is_program_table(name: str) -> bool:
+def is_program_table(name: str) -> bool:
     """Whether a native nft table is one that a program makes for itself, at its own start."""
     return owner_of("", "", name) is not Owner.OPERATOR or name.startswith(("cali", "lxc"))

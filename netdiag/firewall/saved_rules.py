@@ -125,7 +125,7 @@ def _loader(view: View) -> str:
 
 def _with_new_keeper(view: View, rule: FirewallRule) -> tuple[str, ...]:
     """What this distribution keeps rules with: install it, and save."""
-    install, path = commands.install_keeper(view.host.identity, rule)
+    install, path = commands.install_keeper(view.host.identity, rule, whole=not view.programs)
     if not path:
         return ()
     if view.programs:

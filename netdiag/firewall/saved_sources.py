@@ -14,7 +14,14 @@ FIREWALLD, IPTABLES, PERSISTENT, NFTABLES, UFW = (
     "nftables.service",
     "ufw",
 )
-_SERVICE = {FIREWALLD: "firewalld", IPTABLES: "iptables", PERSISTENT: "netfilter-persistent", NFTABLES: "nftables"}
+SOURCES = {
+    FIREWALLD: "firewalld",
+    IPTABLES: "iptables",
+    PERSISTENT: "netfilter-persistent",
+    NFTABLES: "nftables",
+    UFW: "ufw",
+}
+"""Everything that saves rules and is compared, with the service that loads them."""
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,15 +48,16 @@ def sources_of(saved: FirewallSaved) -> Sources:
     services = {service.name: service for service in saved.services}
     boot = {each.name: each for each in saved.boot}
     found: dict[str, SavedSource] = {}
-    for name in (FIREWALLD, IPTABLES, PERSISTENT, NFTABLES, UFW):
+    for name, unit in SOURCES.items():
         files = tuple(rules.path for rules in saved.rules if rules.source == name)
-        service, starts = services.get(_SERVICE.get(name, name)), boot.get(_SERVICE.get(name, name))
+        service, starts = services.get(unit), boot.get(unit)
         active = service.active if service is not None else None
         enabled, evidence = (starts.enabled, starts.evidence) if starts is not None else (None, "")
         # ufw's unit starts, and does nothing unless its own file says that it is on.
         if name == UFW and not active:
             enabled, evidence = False, service.evidence if service is not None else "/etc/ufw/ufw.conf is not there"
-        if files or active or enabled:
+        # Its package brings its files along: where it is off, they are nothing that anybody saved.
+        if (files and name != UFW) or active or enabled:
             found[name] = SavedSource(mechanism=name, files=files, active=active, enabled=enabled, evidence=evidence)
     second = boot.get("ip6tables")
     return Sources(by_name=found, ip6tables=second.enabled if second is not None else None)

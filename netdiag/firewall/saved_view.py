@@ -68,19 +68,24 @@ class Saved:
     @functools.cached_property
     def lines(self) -> Mapping[tuple[str, str], Mapping[str, str]]:
         """The line of every rule as it is written in the file, by table and chain and then by its one spelling."""
-        found: dict[tuple[str, str], dict[str, str]] = {}
-        table = ""
-        for line in self.load.raw.split("\n"):
-            if line.startswith("*"):
-                table = line[1:].strip()
-            words = split_words(line.strip())
-            if len(words) > 2 and words[0] == "-A":
-                found.setdefault((table, words[1]), {}).setdefault(canonical(words[2:], self.load.family), line)
-        return found
+        return lines_of(self.load.raw, self.load.family)
 
     def has(self, rule: FirewallRule, key: str) -> bool:
         """Whether a rule is among those that it makes."""
         return key in self.keys.get((rule.table, rule.chain), frozenset())
+
+
+def lines_of(raw: str, family: int) -> Mapping[tuple[str, str], Mapping[str, str]]:
+    """The lines of a rules file by table and chain and then by the one spelling of their rules."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    table = ""
+    for line in raw.split("\n"):
+        if line.startswith("*"):
+            table = line[1:].strip()
+        words = split_words(line.strip())
+        if len(words) > 2 and words[0] == "-A":
+            found.setdefault((table, words[1]), {}).setdefault(canonical(words[2:], family), line)
+    return found
 
 
 class View:
@@ -97,7 +102,12 @@ class View:
         mine = [Saved(load) for load in host.loads.loads if (load.backend, load.family) == (backend, family)]
         self.boot = [saved for saved in mine if host.sources.at_boot(saved.mechanism, family)]
         self.asleep = [saved for saved in mine if not host.sources.at_boot(saved.mechanism, family)]
-        self.programs = any(owner_of(rule.chain, rule.text) is not Owner.OPERATOR for _, _, rule in each_rule(running))
+        # A whole save writes both families.
+        self.programs = any(
+            owner_of(rule.chain, rule.text) is not Owner.OPERATOR
+            for tables in host.running.values()
+            for _, _, rule in each_rule(tables)
+        )
         # The mechanism whose reload empties these tables; empty where none does.
         self.flusher = ""
         if host.firewalld_flushes and backend is (host.loads.plain or backend):

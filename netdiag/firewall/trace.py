@@ -6,27 +6,22 @@ all others: chains that do not report, of iptables-legacy or of BPF, have then l
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from netdiag.firewall.counters import target_of
-from netdiag.firewall.listing import ListedChain, Listing, priority_number, read_listing
-from netdiag.firewall.owner import attribute
-from netdiag.firewall.save_text import SavedChain, nft_family, read_save
-from netdiag.model.facts import Backend, Facts, RuleSet
+from netdiag.firewall.nft_statement import translates, verdict_of
+from netdiag.firewall.save_text import split_words
+from netdiag.firewall.trace_rules import OWN_TABLE, Rules
+from netdiag.model.facts import Backend, Facts
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Endpoints, Rewrite, TraceEvent, TraceKind, TracePath, TraceStep, TraceVerdict
 
-_QUOTED = re.compile(r'"[^"]*"')
-_REJECT = re.compile(r"\breject\b")
-_OWN_TABLE = re.compile(r"netdiag-[0-9a-f]{8}")
-"""A table of a trace, this one's or another's that runs at the same moment: its rules are nobody's."""
 _END = "end-"
 """How the names of our last chains begin."""
-_REWRITES = re.compile(r"\b(DNAT|SNAT|MASQUERADE|REDIRECT|NETMAP|dnat|snat|masquerade|redirect)\b")
+_TRANSLATING_TARGETS = frozenset({"DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"})
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,101 +42,6 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     out_index: int = 0
     confidence: Confidence = Confidence.PROVEN
     reason: str = ""
-
-
-class Rules:
-    """The rule sets of one namespace, ready to be looked up by handle."""
-
-    def __init__(self, rule_sets: Iterable[RuleSet], namespace: str, listing: Listing | None = None) -> None:
-        """Read them; ``listing`` stands in for nft's own where this host has no ``nft``."""
-        self._namespace = namespace
-        self._listing: Listing = _foreign(listing or {})
-        self._saved: dict[tuple[str, str], dict[str, SavedChain]] = {}
-        self.legacy: dict[tuple[str, str], dict[str, SavedChain]] = {}
-        """The chains of legacy tables, by family and table."""
-        for rules in rule_sets:
-            if rules.backend is Backend.NFT_NATIVE:
-                self._listing = _foreign(read_listing(rules.text))
-            elif rules.backend is Backend.IPTABLES_NFT:
-                for table, chains in read_save(rules.text).tables.items():
-                    self._saved[nft_family(rules.family), table] = chains
-            elif rules.backend is Backend.IPTABLES_LEGACY:
-                for table, chains in read_save(rules.text).tables.items():
-                    self.legacy[nft_family(rules.family), table] = chains
-
-    @property
-    def legacy_tables(self) -> tuple[str, ...]:
-        """The legacy tables in words, such as "ip filter"."""
-        return tuple(" ".join(each) for each in self.legacy)
-
-    def watches_egress(self) -> bool:
-        """Whether anybody has a chain at a device's egress hook."""
-        return any(chain.hook == "egress" for chain in self._listing.values())
-
-    def watches_bridges(self) -> bool:
-        """Whether anybody has a chain that a packet meets between a bridge and its ports."""
-        return any(chain.family == "bridge" and chain.hook for chain in self._listing.values())
-
-    def translates(self, rule: FirewallRule) -> bool:
-        """Whether a rule stands in a chain of type nat, or in one that such a chain calls (iptables' table nat)."""
-        chain = self._listing.get((rule.family, rule.table, rule.chain))
-        return rule.table == "nat" or (chain is not None and chain.kind == "nat")
-
-    def chain(self, event: TraceEvent) -> ListedChain | None:
-        """The chain of an event, as listed."""
-        return self._listing.get((event.family, event.table, event.chain))
-
-    def priority(self, rule: FirewallRule) -> int | None:
-        """The priority of a rule's chain; None for a chain that is only called, or not listed."""
-        chain = self._listing.get((rule.family, rule.table, rule.chain))
-        return priority_number(chain.priority, rule.family) if chain is not None and chain.hook else None
-
-    def attributed(self, rule: FirewallRule, callers: tuple[FirewallRule, ...], facts: Facts | None) -> FirewallRule:
-        """The rule with its owner and what it serves, told from its form, its callers and the host's facts."""
-        saved = self.legacy if rule.backend is Backend.IPTABLES_LEGACY else self._saved
-        return attribute(rule, callers, facts, chains=saved.get((rule.family, rule.table), {}))
-
-    def rule(self, event: TraceEvent, callers: tuple[FirewallRule, ...]) -> tuple[FirewallRule, int | None]:
-        """The rule or policy of an event, and its counter. A rule that is not listed has an empty text.
-
-        ``callers`` are the rules through whose jumps the packet came to its chain, the innermost first.
-        """
-        chain = self.chain(event)
-        saved = self._saved_chain(event, chain)
-        backend = Backend.IPTABLES_NFT if saved is not None else Backend.NFT_NATIVE
-        number, text, packets, policy = None, "", None, None
-        if event.kind is TraceKind.POLICY:
-            policy = event.verdict.upper() if saved is not None else event.verdict
-            text = f":{event.chain} {policy}" if saved is not None else f"policy {policy}"
-            packets = saved.packets if saved is not None else None
-        elif chain is not None and event.handle is not None and (listed := chain.rule(event.handle)) is not None:
-            number, text, packets = listed.number, listed.text, listed.packets
-            if saved is not None:
-                text, packets = saved.rules[number - 1].text, saved.rules[number - 1].packets
-        rule = FirewallRule(
-            backend=backend,
-            namespace=self._namespace,
-            family=event.family,
-            table=event.table,
-            chain=event.chain,
-            number=number,
-            handle=event.handle,
-            text=text,
-            call_site=f"{callers[0].place()}: {callers[0].text}" if callers else None,
-            policy=policy,
-        )
-        return self.attributed(rule, callers, None), packets
-
-    def _saved_chain(self, event: TraceEvent, chain: ListedChain | None) -> SavedChain | None:
-        """The chain as iptables shows it. Rules have the same order in both, so both must have as many."""
-        saved = self._saved.get((event.family, event.table), {}).get(event.chain)
-        if saved is None or (chain is not None and len(chain.rules) != len(saved.rules)):
-            return None
-        return saved
-
-
-def _foreign(listing: Listing) -> Listing:
-    return {place: chain for place, chain in listing.items() if not _OWN_TABLE.fullmatch(place[1])}
 
 
 def resolve(
@@ -258,21 +158,21 @@ def _steps(
 ) -> tuple[tuple[TraceStep, ...], tuple[tuple[FirewallRule, ...], ...]]:
     """Everything that had a say and is not ours; and, for each, who called its chain.
 
-    An event without a handle only says that a chain came to its end.
+    An event without a handle only says that a chain came to its end; a rule that leaves a base chain early has its say.
     """
     steps: list[TraceStep] = []
     called: list[tuple[FirewallRule, ...]] = []
     calls: dict[tuple[str, str, str], FirewallRule] = {}
     hook = ""
     for event in events:
-        if event.kind is TraceKind.RETURN or _OWN_TABLE.fullmatch(event.table):
-            continue
-        if event.kind is TraceKind.RULE and event.handle is None:
+        if OWN_TABLE.fullmatch(event.table) or (event.kind is not TraceKind.POLICY and event.handle is None):
             continue
         chain = rules.chain(event)
+        if event.kind is TraceKind.RETURN and (chain is None or not chain.hook):
+            continue
         if chain is not None and chain.hook:
             hook = chain.hook
-        callers = _callers(event, calls)
+        callers = callers_of(event.family, event.table, event.chain, calls)
         rule, packets = rules.rule(event, callers)
         if event.target:
             calls[event.family, event.table, event.target] = rule
@@ -281,11 +181,16 @@ def _steps(
     return tuple(steps), tuple(called)
 
 
-def _callers(event: TraceEvent, calls: dict[tuple[str, str, str], FirewallRule]) -> tuple[FirewallRule, ...]:
+def callers_of(
+    family: str, table: str, chain: str, calls: Mapping[tuple[str, str, str], FirewallRule]
+) -> tuple[FirewallRule, ...]:
+    """Through whose jumps a packet came to a chain, the innermost first.
+
+    ``calls`` holds, by family, table and chain, the rule that called the chain last.
+    """
     found: list[FirewallRule] = []
-    chain = event.chain
     # A goto back into a chain that was left would make a circle of the calls that are remembered.
-    while (caller := calls.get((event.family, event.table, chain))) is not None and caller not in found:
+    while (caller := calls.get((family, table, chain))) is not None and caller not in found:
         found.append(caller)
         chain = caller.chain
     return tuple(found)
@@ -303,9 +208,9 @@ def _rewritten(events: Sequence[TraceEvent], rules: Rules) -> tuple[Rewrite, ...
             if event.endpoints != before:
                 rule = None
             before = event.endpoints
-        if not _OWN_TABLE.fullmatch(event.table) and event.kind is TraceKind.RULE and event.handle is not None:
+        if not OWN_TABLE.fullmatch(event.table) and event.kind is TraceKind.RULE and event.handle is not None:
             candidate, _ = rules.rule(event, ())
-            if _REWRITES.search(_QUOTED.sub("", candidate.text)):
+            if _translates(candidate):
                 rule = candidate
     return tuple(rewrites)
 
@@ -329,8 +234,15 @@ def _accepting(steps: Sequence[TraceStep], rules: Rules, hook: str) -> TraceStep
 
 def _rejects(rule: FirewallRule) -> bool:
     if rule.backend is Backend.IPTABLES_NFT:
-        return target_of(tuple(rule.text.split())) == "REJECT"
-    return bool(_REJECT.search(_QUOTED.sub("", rule.text)))
+        return target_of(split_words(rule.text)) == "REJECT"
+    verdict = verdict_of(rule.text)
+    return verdict is not None and verdict.word == "reject"
+
+
+def _translates(rule: FirewallRule) -> bool:
+    if rule.backend is Backend.IPTABLES_NFT:
+        return target_of(split_words(rule.text)) in _TRANSLATING_TARGETS
+    return translates(rule.text)
 
 
 def _why(

@@ -11,7 +11,8 @@ import msgspec
 from netdiag.firewall.counters import target_of
 from netdiag.firewall.legacy_trace import LegacyPath, merge
 from netdiag.firewall.save_text import split_words
-from netdiag.firewall.trace import Resolved, Rules
+from netdiag.firewall.trace import Resolved
+from netdiag.firewall.trace_rules import Rules
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Rewrite, TracePath, TraceStep, TraceVerdict
 
@@ -62,6 +63,8 @@ def join(found: Resolved, legacy: LegacyPath, rules: Rules, *, path: TracePath, 
 def _accepting(legacy: LegacyPath, path: TracePath) -> TraceStep | None:
     """The last legacy rule that accepted at the hook that decides; policies are as good as nft's own."""
     hook = {TracePath.IN: "input", TracePath.FORWARD: "forward", TracePath.OUT: "output"}[path]
+    if any(step.hook == "input" for _, step, _ in legacy.steps):
+        hook = "input"  # sent by this host to itself
     accepted = [
         step
         for _, step, _ in legacy.steps

@@ -80,6 +80,7 @@ def surroundings(carrier: Carrier, before: Trace, *, now_s: float, options: Opti
         namespace=place,
         netns=here.path,
         rule_id=rule_id,
+        mark=f"netdiag-{rule_id}",
     )
 
 

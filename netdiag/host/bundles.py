@@ -9,7 +9,9 @@ from pathlib import Path
 
 from netdiag.errors import BundleError, UsageError
 from netdiag.facts import bundle as format_
+from netdiag.facts import script_bundle
 from netdiag.facts.bundle import Bundle
+from netdiag.facts.script_text import is_script
 
 PACKED_LIMIT_BYTES = 64 << 20
 
@@ -38,7 +40,10 @@ def write_bundle(path: Path, bundle: Bundle) -> int:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """A bundle from a file. Raises BundleError, in one line that names the file, for whatever is wrong with it."""
+    """A bundle from a file: one that netdiag wrote, or what the script for another admin's host printed.
+
+    Raises BundleError, in one line that names the file, for whatever is wrong with it.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(PACKED_LIMIT_BYTES + 1)
@@ -46,4 +51,6 @@ def read_bundle(path: Path) -> Bundle:
         raise BundleError(f"{path}: {error.strerror}") from error
     if len(data) > PACKED_LIMIT_BYTES:
         raise BundleError(f"{path}: more than {PACKED_LIMIT_BYTES >> 20} MiB; no bundle of netdiag is so large")
+    if is_script(data):
+        return script_bundle.decode(data, str(path))
     return format_.decode(data, str(path))

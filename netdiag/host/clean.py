@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from netdiag.errors import UsageError
 from netdiag.facts.context import Context, Options, within
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier
+from netdiag.model.clean import Clean, Cleaned
 from netdiag.model.wire import Request
 
 _SWEEP_S = 5.0
 
 
-class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found in one namespace.
-
-    Attributes:
-        removed: What was taken away or put back, or would be; one line each.
-        living: Names of tables and devices that a running trace uses.
-        error: Why the namespace could not be looked at; empty otherwise.
-    """
-
-    namespace: str
-    removed: tuple[str, ...] = ()
-    living: tuple[str, ...] = ()
-    error: str = ""
-
-
-def clean(carrier: Carrier, *, now_s: float, options: Options, only_say: bool) -> tuple[Cleaned, ...]:
+def clean(carrier: Carrier, *, now_s: float, options: Options, only_say: bool) -> Clean:
     """Look into every namespace, and remove what is left there unless ``only_say``.
 
     Raises UsageError without root, or where the namespaces cannot be told.
@@ -40,13 +24,16 @@ def clean(carrier: Carrier, *, now_s: float, options: Options, only_say: bool) -
         text = facts.namespaces.absent.text if facts.namespaces.absent is not None else "not known"
         raise UsageError(f"clean: network namespaces: {text}")
     if not Context(kernel=facts.kernel.value).present("nf_tables"):
-        return ()  # what could be left is kept by nf_tables alone, which is not even loaded
+        return Clean(
+            plan=only_say, namespaces=()
+        )  # what could be left is kept by nf_tables alone, which is not even loaded
     namespaces = list(facts.namespaces.value.values())
     params = {"only_say": only_say, "may_load": True}
     answers = carrier.ask([Request("firewall-sweep", within(each, params), _SWEEP_S) for each in namespaces])
-    return tuple(
+    found = [
         Cleaned(namespace=each.id, error=answer.error.text if answer.error is not None else "no answer")
         if answer.data is None
         else Cleaned(namespace=each.id, removed=tuple(answer.data["removed"]), living=tuple(answer.data["living"]))
         for each, answer in zip(namespaces, answers, strict=True)
-    )
+    ]
+    return Clean(plan=only_say, namespaces=tuple(found))

@@ -12,7 +12,8 @@ from netdiag.facts.context import Options
 from netdiag.facts.route_lookup import gather_lookup
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
-from netdiag.model.facts import HOST, Container, Facts, Network
+from netdiag.model.engine import Container, Network
+from netdiag.model.facts import HOST, Facts
 from netdiag.model.path import Side, Way
 from netdiag.path.entries import host_behind
 from netdiag.path.names import Typed, find_container, is_address, is_host, unknown_name

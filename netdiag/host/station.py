@@ -12,10 +12,11 @@ import msgspec
 from netdiag.errors import CarrierError
 from netdiag.facts.context import Context
 from netdiag.facts.kernel import gather_kernel
-from netdiag.facts.level import Level, features_needed, judge
+from netdiag.facts.level import features_needed, judge
 from netdiag.facts.marked_frames import ANSWER, Sight, sights_of
 from netdiag.host.drive import Carrier, drive
 from netdiag.model.facts import Facts
+from netdiag.model.level import Level
 from netdiag.model.wire import Answer, Request
 
 Port = tuple[str, int | None]

@@ -10,28 +10,34 @@ import msgspec
 from netdiag.errors import UsageError
 from netdiag.facts.context import Context, Options
 from netdiag.facts.firewall import gather_firewall
-from netdiag.facts.level import Level, features_needed, judge
+from netdiag.facts.level import features_needed, judge
 from netdiag.facts.namespace_names import of_container, of_namespace
-from netdiag.facts.nft_dump import gather_listing
-from netdiag.facts.trace_answer import read_answer
-from netdiag.facts.trace_plan import Wanted, gather_packet, namespace_of, request_of, watch_request
+from netdiag.facts.trace_answer import made, read_answer
+from netdiag.facts.trace_here import namespace_of
+from netdiag.facts.trace_plan import gather_packet
+from netdiag.facts.trace_request import port_of, request_of, watch_request
+from netdiag.facts.trace_rules import gather_rules
 from netdiag.facts.trace_surroundings import gather_surroundings, gather_suspects
-from netdiag.firewall.trace import Resolved, Rules, with_names
+from netdiag.facts.trace_wanted import Wanted
+from netdiag.firewall.trace import Resolved, with_names
+from netdiag.firewall.trace_agreed import agreed
+from netdiag.firewall.trace_rules import Rules
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
 from netdiag.host.trace_levels import by_counters, by_reading
-from netdiag.model.facts import HOST, Absence, AbsenceKind, Backend, Facts
+from netdiag.model.facts import HOST, Absence, AbsenceKind, Facts
 from netdiag.model.firewall import Owner
-from netdiag.model.report import Confidence
+from netdiag.model.level import Level
+from netdiag.model.protocols import name_of
 from netdiag.model.trace import Trace, TracedPacket, TraceEvent, TracePath, TraceVerdict
 from netdiag.model.wire import Answer
 
 _UNUSABLE = (AbsenceKind.PERMISSION, AbsenceKind.MISSING, AbsenceKind.UNSUPPORTED)
-_WITHOUT_TABLE = {Level.COUNTERS: by_counters, Level.FACTS: by_reading}
+UNTRACED = {Level.COUNTERS: by_counters, Level.FACTS: by_reading}
+"""How each level that does not trace finds out what becomes of a packet."""
 _NAMED_BY = {"engine": {Owner.DOCKER, Owner.SWARM}, "calico": {Owner.CALICO}}
 _NAMES_DEADLINE_S = 3.0
 """How long names are waited for: an engine that hangs costs no more, and the rule is known already."""
-_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 50: "esp", 51: "ah", 47: "gre", 4: "ipip"}
 
 
 def trace(
@@ -101,9 +107,9 @@ class _Tracer:
 
     def send(self, wait_ms: int) -> Trace:
         packet = drive(gather_packet(self._wanted, self._facts), self._carrier)
-        if self._level in _WITHOUT_TABLE:
-            found = _WITHOUT_TABLE[self._level](self._carrier, packet, self._facts, self._options)
-            return _made(found, packet, None, self._level)
+        if not self._level.traces:
+            found = UNTRACED[self._level](self._carrier, packet, self._facts, self._options)
+            return made(found, packet, None, self._level)
         rules, hidden = self._rules()
         suspects = drive(gather_suspects(packet, self._facts), self._carrier)
         (answer,) = self._carrier.ask(
@@ -120,7 +126,7 @@ class _Tracer:
         return self._answered(answer.data, packet, rules, hidden, waited=False, suspects=suspects)
 
     def wait(self, wait_s: float) -> Trace:
-        if self._level in _WITHOUT_TABLE:
+        if not self._level.traces:
             raise UsageError(f"--wait needs a trace, and this is at {self._level.value}")
         rules, hidden = self._rules()
         (answer,) = self._carrier.ask([watch_request(self._wanted, self._facts, wait_s=wait_s, level=self._level)])
@@ -130,26 +136,21 @@ class _Tracer:
         if not answer.data["messages"]:
             reason = f"no such packet was seen within {wait_s:g} s"
             nothing = Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=(), reason=reason)
-            return _made(nothing, packet, None, self._level)
+            return made(nothing, packet, None, self._level)
         return self._answered(answer.data, packet, rules, hidden, waited=True, suspects=())
 
     def _may_hear_legacy(self) -> bool:
         """Whether legacy chains can be listened to without loading a module that may not be loaded."""
         return Context(kernel=self._facts.kernel.value).present("nfnetlink_log") or self._options.load_modules
 
-    def _rules(self) -> tuple[Rules, Absence | None]:
+    def _rules(self, reading: str = "") -> tuple[Rules, Absence | None]:
         name = self._wanted.namespace
         here = namespace_of(self._facts, name)
         context = Context(options=self._options, namespaces={name: here}, kernel=self._facts.kernel.value)
-        section = drive(gather_firewall(context), self._carrier)
+        section = drive(gather_firewall(context, reading), self._carrier)
         rule_sets = (section.value or {}).get(name, ())
         hidden = section.partial.get(name) or section.absent
-        listing = None
-        if not any(rules.backend is Backend.NFT_NATIVE for rules in rule_sets):
-            # Without nft the kernel still tells which rule of its chain a handle is, and iptables its text.
-            found = drive(gather_listing(here), self._carrier)
-            listing = None if isinstance(found, Absence) else found
-        return Rules(rule_sets, name, listing), hidden
+        return drive(gather_rules(rule_sets, here, reading), self._carrier), hidden
 
     def _named(self, resolved: Resolved, rules: Rules) -> Resolved:
         """With the names of networks, services and profiles; who knows them is asked only for rules of theirs."""
@@ -172,12 +173,19 @@ class _Tracer:
     ) -> Trace:
         start_s = time.monotonic()
         links = (self._facts.links.value or {}).get(packet.namespace, ())
-        resolved, events = read_answer(data, rules, packet, links, suspects=suspects, waited=waited)
+        port = port_of(packet, self._facts)
+        resolved, events = read_answer(data, rules, packet, links, port=port, suspects=suspects, waited=waited)
         if resolved.verdict is TraceVerdict.UNKNOWN and rules.legacy_tables and not self._may_hear_legacy():
             hint = "--load-modules lets netdiag listen to legacy iptables, through nfnetlink_log"
             resolved = msgspec.structs.replace(resolved, reason=f"{resolved.reason} ({hint})")
         seen_us = data["seen_us"]
         elapsed_ms = None if seen_us is None or waited else seen_us / 1000 + (time.monotonic() - start_s) * 1000
+        if resolved.path:
+            # What is named by handle or number has its text from a listing before; it must be there still.
+            again, unread = self._rules("behind the trace")
+            if unread == hidden and not rules.same_as(again):
+                later, _ = read_answer(data, again, packet, links, port=port, suspects=suspects, waited=waited)
+                resolved = agreed(resolved, later)
         names = {link.index: link.name for link in links}
         if waited:
             packet = _seen(packet, events, names)
@@ -191,7 +199,7 @@ class _Tracer:
         ):
             resolved = msgspec.structs.replace(resolved, reason=hidden.text)
         resolved = self._named(resolved, rules)
-        return _made(resolved, packet, elapsed_ms, self._level)
+        return made(resolved, packet, elapsed_ms, self._level)
 
 
 def _level(facts: Facts, forced: Level | None) -> Level:
@@ -239,7 +247,7 @@ def _seen(packet: TracedPacket, events: tuple[TraceEvent, ...], names: dict[int,
         destination=first.endpoints.destination,
         source_port=first.endpoints.source_port,
         destination_port=first.endpoints.destination_port,
-        protocol=packet.protocol or ("arp" if number is None else _PROTOCOLS.get(number, str(number))),
+        protocol=packet.protocol or ("arp" if number is None else name_of(number)),
     )
 
 
@@ -247,21 +255,4 @@ def _untraced(answer: Answer, packet: TracedPacket, level: Level) -> Trace:
     if answer.error is not None and answer.error.kind in _UNUSABLE:
         raise UsageError(answer.error.text)
     reason = answer.error.text if answer.error is not None else "no answer"
-    return _made(Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=(), reason=reason), packet, None, level)
-
-
-def _made(resolved: Resolved, packet: TracedPacket, elapsed_ms: float | None, level: Level) -> Trace:
-    decided = resolved.decided.rule if resolved.decided is not None else None
-    unknown = resolved.verdict is TraceVerdict.UNKNOWN
-    return Trace(
-        verdict=resolved.verdict,
-        rule=decided if decided is not None and decided.policy is None else None,
-        policy=decided if decided is not None and decided.policy is not None else None,
-        confidence=Confidence.POSSIBLE if unknown else resolved.confidence,
-        path=resolved.path,
-        nat=resolved.nat,
-        level=level.value,
-        elapsed_ms=None if elapsed_ms is None else round(elapsed_ms, 2),
-        reason=resolved.reason,
-        packet=packet,
-    )
+    return made(Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=(), reason=reason), packet, None, level)

@@ -6,8 +6,9 @@ import msgspec
 
 from netdiag.facts.context import Context, Options
 from netdiag.facts.firewall import gather_firewall
-from netdiag.facts.trace_plan import namespace_of, request_of
-from netdiag.firewall.counted import Bursts, count
+from netdiag.facts.trace_here import comes_back, namespace_of
+from netdiag.facts.trace_request import request_of
+from netdiag.firewall.counted import Bursts, count, way_of
 from netdiag.firewall.plain import Outcome, read_plainly
 from netdiag.firewall.trace import Resolved
 from netdiag.host.drive import Carrier, drive
@@ -15,7 +16,7 @@ from netdiag.model.facts import Facts, RuleSet
 from netdiag.model.firewall import Direction, Packet
 from netdiag.model.report import Confidence
 from netdiag.model.trace import TracedPacket, TracePath, TraceStep, TraceVerdict
-from netdiag.model.wire import Request
+from netdiag.model.wire import Answer, Request
 
 BURSTS = Bursts(7, 11)
 """Two different numbers, each larger than what comes by chance between two readings of a quiet counter."""
@@ -31,17 +32,20 @@ _VERDICTS = {
 def by_counters(carrier: Carrier, packet: TracedPacket, facts: Facts, options: Options) -> Resolved:
     """Send two bursts of the packet, and say which rule's counter moved with them and only with them."""
     readings: list[tuple[RuleSet, ...]] = []
+    refused = False
     # The first pause is a burst of none: it takes as long as the others, and shows what moves by itself.
     for number, packets in enumerate((None, 0, BURSTS.first, BURSTS.second)):
         if packets is not None:
-            reason = _burst(carrier, packet, facts, packets)
-            if reason:
-                return _unknown(reason)
+            answer = _burst(carrier, packet, facts, packets)
+            if answer.data is None:
+                return _unknown(answer.error.text if answer.error is not None else "no answer")
+            refused = refused or answer.data["refused"]
         rules, reason = _rules(carrier, packet, facts, options, f"counters {number}")
         if not rules:
             return _unknown(reason or "this namespace has no rules that count")
         readings.append(rules)
-    return count(readings, BURSTS, path=packet.path, namespace=packet.namespace)
+    way = way_of(packet.path, loopback=comes_back(packet, facts), refused=refused)
+    return count(readings, BURSTS, way=way, namespace=packet.namespace)
 
 
 def by_reading(carrier: Carrier, packet: TracedPacket, facts: Facts, options: Options) -> Resolved:
@@ -54,24 +58,20 @@ def by_reading(carrier: Carrier, packet: TracedPacket, facts: Facts, options: Op
     rules, reason = _rules(carrier, packet, facts, options, "")
     if reason:
         return _unknown(reason)
-    asked = Packet(
-        direction=Direction.IN if packet.path is TracePath.IN else Direction.OUT,
-        protocol=packet.protocol,
-        family=6 if ":" in packet.destination else 4,
-        source=packet.source,
-        destination=packet.destination,
-        source_port=packet.source_port,
-        destination_port=packet.destination_port,
-        device=packet.in_device or packet.out_device,
-    )
-    reading = read_plainly(rules, asked)
+    directions = [Direction.IN if packet.path is TracePath.IN else Direction.OUT]
+    if comes_back(packet, facts):
+        directions.append(Direction.IN)
+    for direction in directions:
+        reading = read_plainly(rules, _asked(packet, direction))
+        if reading.outcome is not Outcome.ACCEPT:
+            break
     verdict = _VERDICTS[reading.outcome]
     if verdict is TraceVerdict.UNKNOWN:
         where = f" at {reading.rule.place()}: {reading.rule.text}" if reading.rule is not None else ""
         return _unknown(f"{reading.reason or 'reading cannot decide'}{where}")
     decided = None
     if reading.rule is not None:
-        hook = "input" if packet.path is TracePath.IN else "output"
+        hook = "input" if direction is Direction.IN else "output"
         rule = msgspec.structs.replace(reading.rule, namespace=packet.namespace)
         said = "accept" if verdict is TraceVerdict.ACCEPT else "drop"
         decided = TraceStep(hook=hook, rule=rule, verdict=said)
@@ -85,13 +85,23 @@ def by_reading(carrier: Carrier, packet: TracedPacket, facts: Facts, options: Op
     )
 
 
-def _burst(carrier: Carrier, packet: TracedPacket, facts: Facts, packets: int) -> str:
-    """Send a burst; why it could not be sent, or empty."""
+def _asked(packet: TracedPacket, direction: Direction) -> Packet:
+    return Packet(
+        direction=direction,
+        protocol=packet.protocol,
+        family=6 if ":" in packet.destination else 4,
+        source=packet.source,
+        destination=packet.destination,
+        source_port=packet.source_port,
+        destination_port=packet.destination_port,
+        device=packet.in_device or packet.out_device,
+    )
+
+
+def _burst(carrier: Carrier, packet: TracedPacket, facts: Facts, packets: int) -> Answer:
     params = {**request_of(packet, facts, wait_ms=0).params, "count": packets}
     (answer,) = carrier.ask([Request("firewall-burst", params, _BURST_S)])
-    if answer.data is None:
-        return answer.error.text if answer.error is not None else "no answer"
-    return ""
+    return answer
 
 
 def _rules(

@@ -27,12 +27,13 @@ class Owner(enum.Enum):
 
 
 class FirewallRule(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule, or a chain's policy where ``number`` is None and ``policy`` says which.
+    """One rule, or a chain's policy where ``policy`` says which.
 
     Attributes:
         family: As nft names it: ip, ip6, inet, bridge, arp or netdev.
         namespace: ``host``, ``container:NAME`` or ``overlay:NETWORK``.
-        number: Position in its chain, from 1, as ``iptables -L --line-numbers`` counts.
+        number: Position in its chain, from 1, as ``iptables -L --line-numbers`` counts; None where it is not known, and
+            for a policy.
         text: The rule as ``iptables-save`` or ``nft`` prints it, without counters.
         belongs_to: What of its owner's it serves, in a few words: "zone public", "network app", "jail sshd"; empty
             where that is not known.
@@ -54,11 +55,15 @@ class FirewallRule(msgspec.Struct, frozen=True, kw_only=True):
 
     def as_object(self) -> dict[str, Any]:
         """The ``object`` of a cause."""
-        return {"kind": "rule" if self.number is not None else "policy", **msgspec.to_builtins(self)}
+        return {"kind": "rule" if self.policy is None else "policy", **msgspec.to_builtins(self)}
 
     def place(self) -> str:
-        """Where it stands, in a few words: "filter INPUT rule 4" or "filter INPUT policy"."""
-        return f"{self.table} {self.chain} " + (f"rule {self.number}" if self.number is not None else "policy")
+        """Where it stands, in a few words: "filter INPUT rule 4" or "filter INPUT policy"; without a number its handle."""
+        if self.policy is not None:
+            return f"{self.table} {self.chain} policy"
+        if self.number is not None:
+            return f"{self.table} {self.chain} rule {self.number}"
+        return f"{self.table} {self.chain} rule" + (f" (handle {self.handle})" if self.handle is not None else "")
 
 
 class Direction(enum.Enum):

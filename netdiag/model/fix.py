@@ -8,6 +8,8 @@ from netdiag.model.report import Risk
 from netdiag.model.trace import Trace, TracedPacket
 
 SCHEMA = "netdiag/allow/1"
+WITHIN_S = (5, 600)
+"""For how long a change may wait to be confirmed, at least and at most."""
 HANDLE = "HANDLE"
 """Stands in a command's words for a handle that the kernel has yet to give; see `Command.comment`."""
 

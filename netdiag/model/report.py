@@ -59,6 +59,8 @@ class Risk(enum.Enum):
     NONE = "none"
     LOW = "low"
     """Touches only what the cause names."""
+    OPENS = "opens"
+    """Lets in what the operator fills in, which may be more than the cause needs."""
     DISRUPTIVE = "disruptive"
     """Interrupts traffic or tasks that work now."""
 

@@ -8,6 +8,7 @@ import msgspec
 
 from netdiag.model.facts import HOST
 from netdiag.model.firewall import FirewallRule
+from netdiag.model.level import Level
 from netdiag.model.report import Confidence
 
 SCHEMA = "netdiag/trace/1"
@@ -40,6 +41,7 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True):
         protocol: The number of its transport protocol, where ``endpoints`` are told.
         in_index: Interface index of the device that it came in by; 0 where it has none (yet).
         out_index: The same of the device that it leaves by.
+        id: The kernel's number for the packet at this moment; it changes on the way, and is used again for others.
     """
 
     family: str
@@ -53,6 +55,7 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True):
     protocol: int | None = None
     in_index: int = 0
     out_index: int = 0
+    id: int = 0
 
 
 class TraceVerdict(enum.Enum):
@@ -132,7 +135,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         path: Every rule and policy that had a say, in the packet's order.
         nat: Every rewriting of its addresses on the way.
         reason: Why it is not known, or what the answer does not cover; empty otherwise.
-        level: How it was found out; a `netdiag.facts.level.Level`.
+        level: How it was found out; see `netdiag facts level`.
         elapsed_ms: From sending to the rule's name.
     """
 
@@ -143,7 +146,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     confidence: Confidence
     path: tuple[TraceStep, ...]
     nat: tuple[Rewrite, ...] = ()
-    level: str
+    level: Level
     elapsed_ms: float | None
     reason: str
     packet: TracedPacket

@@ -102,3 +102,67 @@ def values_from_answer(answer: Answer) -> dict[str, Any]:
     else:
         values["data"] = to_json_values(answer.data)
     return values
+
+
+# ---- the lines of a byte stream (docs/reference/participant.md)
+
+
+PROTOCOL = "netdiag/participant/1"
+"""What both sides speak; the participant, which stands alone, has the same word."""
+
+
+class Greeting(msgspec.Struct, frozen=True):
+    """The participant's first line."""
+
+    protocol: str
+    """``netdiag/participant/1``; another number is another language."""
+    python: list[int]
+    """The interpreter's version, three numbers."""
+    uid: int
+    """Effective user id; 0 is root."""
+
+
+class RequestLine(msgspec.Struct, frozen=True):
+    """The requester asks for one thing."""
+
+    id: int
+    """Its number in this stream; the answer carries it."""
+    verb: str
+    params: dict[str, Any]
+    """The verb's own; bytes as ``{"$b64": TEXT}``."""
+    timeout_s: float
+    """How long the verb may take, from its start there, in seconds."""
+
+
+class DataLine(msgspec.Struct, frozen=True):
+    """An answer with data."""
+
+    id: int
+    data: dict[str, Any]
+    """The verb's own; bytes as ``{"$b64": TEXT}``."""
+    duration_s: float
+    """How long the verb took, in seconds."""
+
+
+class ErrorLine(msgspec.Struct, frozen=True):
+    """An answer that says why there is no data; without an ``id`` for a line that was no request."""
+
+    error: WireError
+    id: int | None = None
+    duration_s: float = 0.0
+
+
+class PingLine(msgspec.Struct, frozen=True):
+    """The requester is still there."""
+
+    ping: int
+
+
+class PongLine(msgspec.Struct, frozen=True):
+    """The answer to a ping."""
+
+    pong: int
+
+
+LINES = (Greeting, RequestLine, DataLine, ErrorLine, PingLine, PongLine)
+"""Every kind of line that crosses a stream."""

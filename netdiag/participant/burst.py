@@ -20,12 +20,11 @@ from netdiag.participant.arrive import Arrival
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import UNSUPPORTED, WITHHELD, VerbError, from_os_error
 from netdiag.participant.netns import in_netns, namespace_of
-from netdiag.participant.sender import Sender
+from netdiag.participant.sender import TOLD_TO_THE_SENDER, Sender
 from netdiag.participant.trace import is_local, tracked
 
 _SETTLE_S = 0.03
 """How long after the last packet its answers are still stopped."""
-_TOLD_TO_THE_SENDER = (errno.EPERM, errno.EINPROGRESS, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
 _SIOCGIFHWADDR = 0x8927
 _WITH_ETHERNET_HEADER = (1, 772)
 _TCP_MD5SIG = 14
@@ -37,9 +36,9 @@ def firewall_burst(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]
     """Send ``count`` packets that differ in nothing but their source port.
 
     Parameters: as for ``firewall-trace``; ``count`` (0: do everything but send, for comparison; at most 64). Data:
-    ``sent``; ``send_error`` (how a filter showed itself to the sender). Errors: withheld, permission, missing,
-    unsupported (the kernel has no TCX; somebody listens on the port, who would get the packets; a protocol without
-    an answer to that), timeout, failed.
+    ``sent``; ``send_error`` (how a filter showed itself to the sender), ``refused`` (it took the packet before it
+    left). Errors: withheld, permission, missing, unsupported (the kernel has no TCX; somebody listens on the port,
+    who would get the packets; a protocol without an answer to that), timeout, failed.
     """
     if not params.get("may_load"):
         raise VerbError(WITHHELD, "send a burst of packets: it could load tun")
@@ -52,8 +51,11 @@ class _Burst:
         self._deadline = deadline
         self._flow = packets.flow_of(params)
         self._outward = params["path"] == "out"
+        self._loopback = bool(params.get("loopback"))
+        self._arrives = self._loopback or not self._outward
         self._count = min(int(params.get("count") or 0), _MOST)
         self._send_error = ""
+        self._refused = False
 
     def run(self) -> Dict[str, Any]:
         flow = self._flow
@@ -61,8 +63,17 @@ class _Burst:
             raise VerbError(UNSUPPORTED, "send a burst of packets: only tcp, udp, icmp and icmpv6")
         with contextlib.ExitStack() as stack:
             self._shut(stack)
-            if self._outward:
+            if not self._arrives:
                 send: Callable[[packets.Flow], None] = _send
+            elif self._loopback:
+                # As it would arrive, and not from a socket that connects: a listener must not answer it.
+                whole = self._arriving()
+                sock = _raw_socket(flow)
+                stack.callback(sock.close)
+
+                def send(flow: packets.Flow) -> None:
+                    sock.sendto(whole(flow), (flow.destination, 0))
+
             else:
                 whole = self._arriving()
                 arrival = Arrival(str(self._params["in_device"]))
@@ -77,21 +88,22 @@ class _Burst:
                 self._one(send, each)
             # The kernel does not say when it has answered.
             time.sleep(min(_SETTLE_S, self._deadline.left()))
-        return {"sent": self._count, "send_error": self._send_error}
+        return {"sent": self._count, "send_error": self._send_error, "refused": self._refused}
 
     def _one(self, send: Callable[[packets.Flow], None], flow: packets.Flow) -> None:
         try:
             send(flow)
         except OSError as error:
             self._send_error = os.strerror(error.errno or 0)
-            if error.errno not in _TOLD_TO_THE_SENDER:
+            self._refused = error.errno == errno.EPERM
+            if error.errno not in TOLD_TO_THE_SENDER:
                 raise from_os_error(error, "send the packet")
 
     def _flows(self) -> List[packets.Flow]:
         """One for each packet; a source port that was not given is one that no connection has."""
         flow = self._flow
-        if flow.protocol not in (6, 17) or flow.sport or self._outward:
-            if flow.sport and not self._outward:
+        if flow.protocol not in (6, 17) or flow.sport or not self._arrives:
+            if flow.sport and self._arrives:
                 self._require_free(flow)
             return [flow] * self._count
         start = struct.unpack("=H", os.urandom(2))[0]
@@ -128,13 +140,16 @@ class _Burst:
     def _shut(self, stack: contextlib.ExitStack) -> None:
         """Let nothing of the packets and of their answers leave, by any device."""
         try:
-            programs: Dict[int, int] = {}
+            programs: Dict[Tuple[int, bool], int] = {}
             for index, name in socket.if_nameindex():
                 ahead = _link_header(name)
-                if ahead not in programs:
-                    programs[ahead] = bpf.load(bpf.drop_matching(stopped(self._flow, ahead)))
-                    stack.callback(os.close, programs[ahead])
-                link = bpf.attach_tcx(programs[ahead], index, bpf.TCX_EGRESS)
+                returns = self._loopback and name == str(self._params["out_device"])
+                kind = (ahead, returns)
+                if kind not in programs:
+                    matches = answers(self._flow, ahead) if returns else stopped(self._flow, ahead)
+                    programs[kind] = bpf.load(bpf.drop_matching(matches))
+                    stack.callback(os.close, programs[kind])
+                link = bpf.attach_tcx(programs[kind], index, bpf.TCX_EGRESS)
                 if link < 0:
                     self._without_tcx()
                     return
@@ -144,31 +159,39 @@ class _Burst:
 
     def _without_tcx(self) -> None:
         """A connection attempt and a ping may leave, as any user's may; anything else and any answer must not."""
-        if self._outward and self._flow.protocol != 17:
+        if not self._arrives and self._flow.protocol != 17:
             return
-        text = "the kernel has no TCX (it came with 6.6), and without it {} would leave this host"
-        raise VerbError(UNSUPPORTED, text.format("the packets" if self._outward else "answers to the packets"))
+        what = (
+            "the packets would leave this host" if not self._arrives else "answers to the packets would leave this host"
+        )
+        if self._loopback:
+            what = "answers to the packets would be counted with them"
+        raise VerbError(UNSUPPORTED, "the kernel has no TCX (it came with 6.6), and without it " + what)
 
 
 def stopped(flow: packets.Flow, ahead: int) -> List[List[Tuple[int, bytes]]]:
     """What must not leave, as places in a frame with ``ahead`` bytes before its IP header: the packet and its answers."""
-    size = len(flow.addresses) // 2
-    protocol_at, target_at, body = (
-        (ahead + 6, ahead + 24, ahead + 40) if flow.six else (ahead + 9, ahead + 16, ahead + 20)
-    )
-    kind = [(ahead - 2, struct.pack(">H", flow.ethertype))] if ahead else []
-    if not flow.six:
-        kind.append((ahead, b"\x45"))
+    kind, protocol_at, _, body = _places(flow, ahead)
     own = [*kind, (protocol_at, bytes([flow.protocol])), (body + flow.tag_at, flow.tag)]
-    back = [*kind, (target_at, flow.addresses[:size])]
-    quoted = body + 8 + (40 if flow.six else 20) + flow.tag_at
-    errors = [*back, (protocol_at, bytes([58 if flow.six else 1])), (quoted, flow.tag)]
-    if flow.protocol != 6:
-        return [own, errors]  # an echo reply repeats the request, tag included
-    # A RST that takes its number from our acknowledgement has the tag where our own segment has it.
-    beyond = len(packets.payload(flow)) + bin(flow.flags & 3).count("1")
-    acknowledged = struct.pack(">I", (struct.unpack(">I", flow.tag)[0] + beyond) & 0xFFFFFFFF)
-    return [own, errors, [*back, (protocol_at, b"\x06"), (body + 8, acknowledged)]]
+    return [own, *answers(flow, ahead)]
+
+
+def answers(flow: packets.Flow, ahead: int) -> List[List[Tuple[int, bytes]]]:
+    """The answers alone, in the same form (`packets.replies`)."""
+    kind, protocol_at, target_at, body = _places(flow, ahead)
+    back = [*kind, (target_at, flow.addresses[: len(flow.addresses) // 2])]
+    return [
+        [*back, (protocol_at, bytes([reply.protocol])), *((body + at, value) for at, value in reply.places)]
+        for reply in packets.replies(flow)
+    ]
+
+
+def _places(flow: packets.Flow, ahead: int) -> Tuple[List[Tuple[int, bytes]], int, int, int]:
+    """What tells the kind of a frame, and where it has the protocol, the destination and the transport header."""
+    kind = [(ahead - 2, struct.pack(">H", flow.ethertype))] if ahead else []
+    if flow.six:
+        return kind, ahead + 6, ahead + 24, ahead + 40
+    return [*kind, (ahead, b"\x45")], ahead + 9, ahead + 16, ahead + 20
 
 
 def with_signature(packet: bytes, flow: packets.Flow) -> bytes:
@@ -187,6 +210,15 @@ def with_signature(packet: bytes, flow: packets.Flow) -> bytes:
         ip = ip[:10] + struct.pack(">H", packets.checksum(ip)) + ip[12:]
         pseudo = flow.addresses + struct.pack(">BBH", 0, 6, len(segment))
     return ip + segment[:16] + struct.pack(">H", packets.checksum(pseudo + segment)) + segment[18:]
+
+
+def _raw_socket(flow: packets.Flow) -> socket.socket:
+    """A socket that sends whole packets of this host's own."""
+    try:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        return socket.socket(socket.AF_INET6 if flow.six else socket.AF_INET, kind, socket.IPPROTO_RAW)
+    except OSError as error:
+        raise from_os_error(error, "open the socket that sends the packets")
 
 
 def _send(flow: packets.Flow) -> None:

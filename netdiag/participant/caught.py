@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Tuple
 from netdiag.participant import nftables, sweep
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import WITHHELD, VerbError
+from netdiag.participant.life import new_table_name
 from netdiag.participant.marks import Mark, mark_of
 from netdiag.participant.netlink import HEADER
 from netdiag.participant.netns import in_netns, namespace_of
@@ -24,7 +25,6 @@ from netdiag.participant.trace_events import (
     TRACE_MESSAGE,
     TRANSPORT_HEADER,
     attributes,
-    new_table_name,
     word,
 )
 

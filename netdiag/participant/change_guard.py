@@ -1,18 +1,21 @@
 """The process that changes rules and takes the change back unless it is told to keep it.
 
-It runs on its own (``python -I -S change_guard.py DESCRIPTOR``) with the standard library only, in a session of its own,
-so that neither the terminal nor the command that started it is needed for undoing. It runs the commands itself: it
-knows at every moment what has been done.
+It runs in a process and a session of its own, so that neither the terminal nor the command that started it is needed for
+undoing; nothing is imported once it is ready. The commands that it runs stay in its session: whoever follows a guard that
+was killed can wait for them.
+
+It is ready only where nothing like the change is in place yet. So whatever it finds in place later is its own, and it
+takes back what it finds and nothing else: never a rule of the operator's that is spelt the same.
 
 Messages are JSON, one a packet of the socket pair DESCRIPTOR. To the guard: first {"id", "within_s", "commands", "undo",
 "permanent"}, each command {"argv", "comment"}, then {"do": "apply" | "keep" | "undo" | "repair"}. From the guard:
-{"state": "ready" | "applied" | "failed" | "undoing" | "undone" | "kept", "problems": [text…]}. The end of the socket
-means undo. Another terminal confirms at the abstract socket `SOCKET_PREFIX` + id, as root only.
+{"state": "ready" | "applied" | "failed" | "undoing" | "undone" | "keeping" | "kept", "problems": [text…]}. The first
+message with "repair": true follows a guard that was killed: what is in place is that one's. The end of the socket means
+undo. Another terminal confirms at the abstract socket `SOCKET_PREFIX` + id, as root only.
 """
 
 import json
 import os
-import re
 import select
 import signal
 import socket
@@ -23,8 +26,9 @@ import syslog
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
+from netdiag.participant.change_words import HANDLE, answer, handle_in, is_allowed, question, tool_words
+
 SOCKET_PREFIX = "netdiag-change-"
-HANDLE = "HANDLE"
 COMMAND_TIMEOUT_S = 30.0
 START_TIMEOUT_S = 30.0
 """How long it waits to be told to begin."""
@@ -34,38 +38,11 @@ LIMIT_BYTES = 1 << 18
 
 Message = Dict[str, Any]
 
-_ADDRESS = r"[0-9A-Fa-f:.]+"
-_ALLOWED = (
-    (r"ip6?tables(-nft|-legacy)?", r"(-t \S+ )?(-A \S+|-I \S+ \d+|-D \S+) .*-j ACCEPT"),
-    (r"nft", r"(add|insert) rule \S+ \S+ \S+ (handle \d+ )?[^;{}]* accept comment \"netdiag-\w+\""),
-    (r"nft", r"delete rule \S+ \S+ \S+ handle HANDLE"),
-    (r"firewall-cmd", r"(--permanent )?--(zone|policy)=\S+ --(add|remove)-rich-rule=rule .* accept"),
-    (r"ufw", r"(route )?((insert 1|prepend|delete) )?allow .*"),
-    (r"fail2ban-client", r"set \S+ (un)?banip " + _ADDRESS),
-)
-"""The commands that it runs, and nothing else: a tool, and its arguments joined by spaces."""
-_NOTHING_DONE = ("Skipping", "ALREADY_ENABLED")
-"""How ufw and firewall-cmd say, with exit code 0, that the rule was there before."""
-_OVERDUE = "not done within"
+_NOTHING_DONE = ("Skipping", "ALREADY_ENABLED", "NOT_ENABLED", "Could not delete")
+"""How ufw and firewall-cmd say, with exit code 0, that they did nothing."""
 _DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOCKED = 4
 """iptables' exit code for a lock that somebody else holds."""
-
-
-def tool_words(argv: List[str]) -> List[str]:
-    """The tool and its arguments, without the nsenter before them."""
-    if len(argv) > 3 and argv[0] == "nsenter" and argv[1].startswith("--net=/") and argv[2] == "--":
-        return argv[3:]
-    return argv
-
-
-def is_allowed(argv: List[str]) -> bool:
-    """Whether a command is one that adds, or deletes, one rule."""
-    words = tool_words(argv)
-    rest = " ".join(words[1:])
-    return bool(words) and any(
-        re.match(tool + r"\Z", words[0]) and re.match(rule + r"\Z", rest) for tool, rule in _ALLOWED
-    )
 
 
 def run(command: Message) -> str:
@@ -78,28 +55,38 @@ def run(command: Message) -> str:
         if problem:
             return "{}: {}".format(text, problem)
         argv = [handle if word == HANDLE else word for word in argv]
-    end_s = time.monotonic() + LOCK_TIMEOUT_S
-    while True:
-        code, output = _run(argv)
-        if code != _LOCKED or "tables" not in tool_words(argv)[0] or time.monotonic() > end_s:
-            break
-        time.sleep(0.2)  # the holder of the lock tells nobody when it lets go
+    code, output = _run_unlocked(argv)
     if code != 0:
         return "{}: {}".format(text, _last_line(output) or "exit code {}".format(code))
     if any(word in output for word in _NOTHING_DONE):
-        return "{}: it was there before: {}".format(text, _last_line(output))
+        return "{}: nothing was done: {}".format(text, _last_line(output))
     return ""
 
 
 def find_handle(argv: List[str], comment: str) -> Tuple[str, str]:
     """The handle of the rule with a comment, in the chain that a delete names; and what went wrong."""
-    words = tool_words(argv)
-    listing = argv[: len(argv) - len(words)] + ["nft", "-a", "list", "chain"] + words[3:6]
-    code, output = _run(listing)
+    code, output = _run(question(argv))
     if code != 0:
         return "", _last_line(output)
-    found = re.search(r' comment "{}" # handle (\d+)$'.format(re.escape(comment)), output, re.MULTILINE)
-    return (found.group(1), "") if found else ("", "no rule has the comment " + comment)
+    handle = handle_in(output, comment)
+    return (handle, "") if handle is not None else ("", "no rule has the comment " + comment)
+
+
+def is_in_place(undo: Message, ours: bool = True) -> Tuple[Optional[bool], str]:
+    """Whether there is something to take back; None where that is not known, and what the tool said."""
+    argv = [str(word) for word in undo["argv"]]
+    code, output = _run_unlocked(question(argv))
+    return answer(argv, str(undo.get("comment") or ""), code, output, ours), _last_line(output)
+
+
+def _run_unlocked(argv: List[str]) -> Tuple[int, str]:
+    """The same as `_run`, again and again while somebody else holds iptables' lock."""
+    end_s = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        code, output = _run(argv)
+        if code != _LOCKED or "tables" not in tool_words(argv)[0] or time.monotonic() > end_s:
+            return code, output
+        time.sleep(0.2)  # the holder of the lock tells nobody when it lets go
 
 
 def _run(argv: List[str]) -> Tuple[int, str]:
@@ -112,7 +99,8 @@ def _run(argv: List[str]) -> Tuple[int, str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
-            start_new_session=True,
+            # A group to be killed by, in the guard's own session.
+            preexec_fn=os.setpgrp,  # noqa: PLW1509 - this process has one thread
         )
     except OSError as error:
         return 127, str(error.strerror)
@@ -121,7 +109,7 @@ def _run(argv: List[str]) -> Tuple[int, str]:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return -1, "{} {:g} s".format(_OVERDUE, COMMAND_TIMEOUT_S)
+        return -1, "not done within {:g} s".format(COMMAND_TIMEOUT_S)
     return process.returncode, output.decode("utf-8", "replace")
 
 
@@ -138,7 +126,6 @@ class Guard:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._plan = {}  # type: Message
-        self._done = 0
         self._listener = None  # type: Optional[socket.socket]
         self._ended, ended = os.pipe()
         os.set_blocking(ended, False)
@@ -149,10 +136,18 @@ class Guard:
         plan = _receive(self._control, START_TIMEOUT_S)
         if plan is None:
             return
-        refused = [each["argv"] for key in ("commands", "undo", "permanent") for each in plan[key]]
-        refused = [argv for argv in refused if not is_allowed([str(word) for word in argv])]
+        refused = [
+            each["argv"]
+            for key in ("commands", "undo", "permanent")
+            for each in plan[key]
+            if not is_allowed([str(word) for word in each["argv"]], str(each.get("comment") or ""))
+        ]
         if refused or len(plan["commands"]) != len(plan["undo"]):
             self._say("failed", ["not a command that adds one rule: " + " ".join(argv) for argv in refused])
+            return
+        there = [] if plan.get("repair") else self._there_before(plan)
+        if there:
+            self._say("failed", there)
             return
         self._plan = plan
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -161,20 +156,27 @@ class Guard:
         self._say("ready")
         order = (_receive(self._control, START_TIMEOUT_S) or {}).get("do")
         if order == "repair":
-            self._done = len(plan["commands"])
             self._undo()
         elif order == "apply" and self._apply():
             self._wait(time.monotonic() + float(plan["within_s"]))
+
+    @staticmethod
+    def _there_before(plan: Message) -> List[str]:
+        """What stands in the way: something like the change is in place, or that is not known."""
+        found = []
+        for command, undo in zip(plan["commands"], plan["undo"]):
+            there, said = is_in_place(undo, ours=False)
+            if there is not False:
+                reason = "it is in place already" if there else "whether it is in place already is not known: " + said
+                found.append("{}: {}".format(" ".join(command["argv"]), reason))
+        return found
 
     def _apply(self) -> bool:
         for command in self._plan["commands"]:
             problem = run(command)
             if problem:
-                # One that was killed may have done its work before.
-                self._done += int(_OVERDUE in problem)
                 self._say("failed", [problem] + self._take_back())
                 return False
-            self._done += 1
         self._say("applied")
         return True
 
@@ -184,16 +186,17 @@ class Guard:
         poller = select.poll()
         for each in (self._control.fileno(), self._listener.fileno(), self._ended):
             poller.register(each, select.POLLIN)
-        while True:
-            ready = [each for each, _ in poller.poll(max(0, int((end_s - time.monotonic()) * 1000)))]
-            if not ready or self._ended in ready:
+        while time.monotonic() < end_s:
+            # Callers who come and go must not put the end off.
+            ready = [each for each, _ in poller.poll(int((end_s - time.monotonic()) * 1000) + 1)]
+            if self._ended in ready:
                 break
             if self._control.fileno() in ready:
                 if (_receive(self._control, 0.0) or {}).get("do") == "keep":
                     self._keep(None)
                     return
                 break
-            caller = self._confirmed()
+            caller = self._confirmed() if self._listener.fileno() in ready else None
             if caller is not None:
                 self._keep(caller)
                 return
@@ -203,16 +206,16 @@ class Guard:
         """The connection of a root who says "keep"; anybody else is sent away."""
         assert self._listener is not None
         caller, _ = self._listener.accept()
-        credentials = caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        if struct.unpack("3i", credentials)[1] == 0 and (_receive(caller, 1.0) or {}).get("do") == "keep":
+        if peer_uid(caller) == 0 and (_receive(caller, 1.0) or {}).get("do") == "keep":
             return caller
         caller.close()
         return None
 
     def _keep(self, caller: Optional[socket.socket]) -> None:
+        self._say("keeping")
         problems = [problem for problem in map(run, self._plan["permanent"]) if problem]
         # What firewalld has permanently already need not be added.
-        problems = [problem for problem in problems if "it was there before" not in problem]
+        problems = [problem for problem in problems if "ALREADY_ENABLED" not in problem]
         self._say("kept", problems)
         if caller is not None:
             _send(caller, {"state": "kept", "problems": problems})
@@ -225,8 +228,10 @@ class Guard:
 
     def _take_back(self) -> List[str]:
         problems = []
-        for command in reversed(self._plan["undo"][: self._done]):
-            problem = run(command)
+        for command in reversed(self._plan["undo"]):
+            there, _ = is_in_place(command)
+            # Where the tool does not say, undoing tells; before the change there was nothing that it could take away.
+            problem = run(command) if there is not False else ""
             if problem:
                 problems.append(problem)
                 syslog.syslog(syslog.LOG_ERR, "netdiag could not take a rule back: " + problem)
@@ -236,6 +241,12 @@ class Guard:
         _send(self._control, {"state": state, "problems": problems or []})
 
 
+def peer_uid(connection: socket.socket) -> int:
+    """Who is at the other end of a connection, or has listened for it, as the kernel says it."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
 def _receive(sender: socket.socket, timeout_s: float) -> Optional[Message]:
     """The next message; None when the other end is gone, says nothing sensible, or does not say it in time."""
     if not select.select([sender], [], [], timeout_s)[0]:
@@ -243,7 +254,7 @@ def _receive(sender: socket.socket, timeout_s: float) -> Optional[Message]:
     try:
         data = sender.recv(LIMIT_BYTES)
         return dict(json.loads(data.decode("utf-8"))) if data else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return None
 
 
@@ -261,9 +272,5 @@ def main() -> None:
     # A host that shuts down says SIGTERM: then it is time to undo, not to die.
     signal.signal(signal.SIGTERM, lambda *_: None)
     os.chdir("/")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, int(sys.argv[1])) as control:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, int(sys.argv[-1])) as control:
         Guard(control).serve()
-
-
-if __name__ == "__main__":
-    main()

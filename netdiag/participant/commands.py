@@ -78,7 +78,7 @@ _SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/b
 def command(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """Run one command of `READ_ONLY_COMMANDS` with LC_ALL=C and nothing on its standard input.
 
-    Parameters: ``argv`` (list); ``netns`` (optional); ``may_load`` (see the table). Data: ``stdout`` (text), ``stderr``
+    Parameters: ``argv`` (list); ``netns`` (optional); ``may_load`` (see there). Data: ``stdout`` (text), ``stderr``
     (text), ``code`` (negative: the signal that ended it), ``program`` (path that ran). Errors: unsupported (not in the
     table), withheld (it could load a module), missing (no such tool), timeout (it and its children were killed).
     """

@@ -53,7 +53,8 @@ def files(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
 
     Parameters: ``globs`` (a list of shell patterns; a path without wildcards that does not exist is an error of that
     path); ``netns`` and ``limit_bytes`` (per file) as for ``file``. Data: ``files``: path -> text; ``errors``: path ->
-    {``kind``, ``text``}; ``truncated``: paths that were longer than the limit.
+    {``kind``, ``text``}; ``truncated``: paths that were longer than the limit. Errors, of all: unsupported, timeout, and
+    those of ``netns``.
     """
     patterns = [str(pattern) for pattern in params["globs"]]
     limit = int(params.get("limit_bytes") or LIMIT_BYTES)

@@ -1,8 +1,8 @@
 """Listening to legacy iptables chains: for a packet with nftrace set they report through nf_log.
 
 In a namespace they are heard only when nf_log's logger is nfnetlink_log, which is a setting that would outlive us: it
-is changed under a `SweptTable`, and one trace in a namespace does so at a time. Meanwhile what LOG rules write goes
-to nobody. Sources: net/netfilter/nf_log.c, nfnetlink_log.c, linux/netfilter/nfnetlink_log.h.
+is changed under a `SweptTable` by who has the `nf_log.Group`, one trace in a namespace at a time. Meanwhile what LOG
+rules write goes to nobody. Sources: net/netfilter/nf_log.c, nfnetlink_log.c, linux/netfilter/nfnetlink_log.h.
 """
 
 import ctypes
@@ -13,38 +13,30 @@ import struct
 import time
 from typing import Dict, List, Optional, Tuple
 
+from netdiag.participant import life, nf_log
 from netdiag.participant.deadline import Deadline
-from netdiag.participant.errors import TIMEOUT, UNSUPPORTED, VerbError, from_errno, from_os_error
-from netdiag.participant.netlink import (
-    HEADER,
-    NETLINK_NETFILTER,
-    NLM_F_ACK,
-    NLM_F_REQUEST,
-    attribute,
-    open_netlink,
-    request,
-)
-from netdiag.participant.nftables import SweptTable, hold
+from netdiag.participant.errors import UNSUPPORTED, VerbError, from_os_error
+from netdiag.participant.netlink import HEADER
+from netdiag.participant.nftables import SweptTable
 from netdiag.participant.packets import Flow
-from netdiag.participant.sweep import LOGGER, NF_LOG
-from netdiag.participant.trace_events import Reader, attributes, new_table_name
+from netdiag.participant.trace_events import Reader, attributes
 from netdiag.participant.undo_guard import Setting
 
-PACKET_MESSAGE, _CONFIG = 4 << 8, 4 << 8 | 1
-_BIND, _COPY_PACKET, _COPY_BYTES = 1, 2, 128
+PACKET_MESSAGE = 4 << 8
 _PAYLOAD, _PREFIX = 9, 10
 _PREFIX_BEGIN = b"TRACE: "
-_LOCK = "netdiag-nf-log"
 _AT_ONCE = 256
 _SO_ATTACH_FILTER = 26
 LIMIT_BYTES = 1 << 20
+WAIT_S = 1.5
+"""How long another trace is waited for: three times as long as one usually listens."""
 
 
 class LegacyTrace:
     """What legacy chains of the calling thread's namespace report of packets that carry a tag."""
 
     def __init__(self, flow: Flow, deadline: Deadline) -> None:
-        """Listen. Raises VerbError: unsupported (another program has NFLOG group 0, no nfnetlink_log), permission."""
+        """Listen. Raises VerbError as `nf_log.Group` does, unsupported where the logger cannot be changed as well."""
         self._flow = flow
         self.lost = False
         self.seen_us: Optional[int] = None
@@ -52,19 +44,15 @@ class LegacyTrace:
         self._messages: List[bytes] = []
         self._kept = 0
         tried = "listen to legacy iptables"
-        self._lock = _locked(tried, deadline)
-        self._table = None
+        self.table: Optional[SweptTable] = None
+        """What puts the loggers back; None where nothing had to be changed."""
+        self._group = nf_log.Group(tried, deadline, WAIT_S)
+        self._sock = self._group.sock
         try:
-            # Opening it loads nfnetlink_log, where it is a module; only then is the logger known by its name.
-            self._sock = open_netlink(NETLINK_NETFILTER, tried, 4 << 20, False)
-        except BaseException:
-            self._lock.close()
-            raise
-        try:
-            self._bind(tried, deadline)
+            _attach(_filter(self._flow), self._sock)
             settings = _changes(tried)
             if settings:
-                self._table = SweptTable(new_table_name(), [], deadline, settings, (self._lock.fileno(),))
+                self.table = SweptTable(life.new_table_name(), [], deadline, settings, (self._group.fileno(),))
                 for setting in settings:
                     _write(setting.path, setting.ours, tried)
         except BaseException:
@@ -73,10 +61,9 @@ class LegacyTrace:
 
     def close(self) -> None:
         """Put the logger back and stop listening."""
-        if self._table is not None:
-            self._table.close()
-        self._sock.close()
-        self._lock.close()
+        if self.table is not None:
+            self.table.close()
+        self._group.close()
 
     def listen(self, reader: Reader, start_s: float, wait_s: float, deadline: Deadline) -> None:
         """`Reader.listen` with both ears: until nft says that the packet's way has ended, or for as long as it may."""
@@ -140,26 +127,11 @@ class LegacyTrace:
         at = head + self._flow.tag_at
         return packet[at : at + len(self._flow.tag)] == self._flow.tag
 
-    def _bind(self, tried: str, deadline: Deadline) -> None:
-        """Take group 0, and have each message sent at once and with the packet's first bytes."""
-        for body in (
-            attribute(1, bytes([_BIND])),
-            # NFULA_CFG_MODE, and NFULA_CFG_QTHRESH: one message is enough to send.
-            attribute(2, struct.pack(">IBx", _COPY_BYTES, _COPY_PACKET)) + attribute(5, struct.pack(">I", 1)),
-        ):
-            answer = request(
-                self._sock, _CONFIG, NLM_F_REQUEST | NLM_F_ACK, struct.pack(">BBH", 0, 0, 0) + body, deadline, tried
-            )
-            if answer["errno"] in (errno.EBUSY, errno.EPERM):
-                raise VerbError(UNSUPPORTED, tried + ": another program (ulogd?) has NFLOG group 0")
-            if answer["errno"] in (errno.EINVAL, errno.EOPNOTSUPP):
-                raise VerbError(UNSUPPORTED, tried + ": the kernel has no nfnetlink_log")
-            if answer["errno"]:
-                raise from_errno(answer["errno"], tried)
-        code = _filter(self._flow)
-        room = ctypes.create_string_buffer(code, len(code))
-        program = struct.pack("HL", len(code) // 8, ctypes.addressof(room))
-        self._sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+def _attach(code: bytes, sock: socket.socket) -> None:
+    room = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HL", len(code) // 8, ctypes.addressof(room))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def _filter(flow: Flow) -> bytes:
@@ -188,30 +160,16 @@ def _filter(flow: Flow) -> bytes:
     return b"".join(struct.pack("=HBBI", *step) for step in code)
 
 
-def _locked(tried: str, deadline: Deadline) -> socket.socket:
-    """The right to change the namespace's logger, when whoever has it is done."""
-    while True:
-        try:
-            return hold(_LOCK, tried)
-        except VerbError:
-            if not deadline.left():
-                raise VerbError(TIMEOUT, tried + ": another trace does so already")
-        # The kernel gives no notice of a name that becomes free.
-        time.sleep(0.01)
-
-
 def _changes(tried: str) -> Tuple[Setting, ...]:
     """The loggers that must be changed, with what they are now."""
     found = []
-    for family in ("2", "10"):
-        path = NF_LOG + family
+    for path in nf_log.logger_paths():
         try:
-            with open(path) as setting:
-                now = setting.read().strip()
+            now = nf_log.read_logger(path)
         except OSError as error:
             raise from_os_error(error, "{}: read {}".format(tried, path))
-        if now != LOGGER:
-            found.append(Setting(path, LOGGER, now))
+        if now != nf_log.LOGGER:
+            found.append(Setting(path, nf_log.LOGGER, now))
     return tuple(found)
 
 

@@ -93,8 +93,9 @@ def netlink_dump(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
 def netlink_get(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """One request that is no dump, such as RTM_GETROUTE for a route lookup.
 
-    Parameters as for ``netlink-dump``. Data: ``messages`` (bytes, as above), ``errno`` (0, or the kernel's answer:
-    ENETUNREACH to a lookup is an answer, not a failure) and ``text`` (that errno in words).
+    Parameters: as for ``netlink-dump``. Data: ``messages`` (bytes, as there), ``errno`` (0, or the kernel's answer:
+    ENETUNREACH to a lookup is an answer, not a failure) and ``text`` (that errno in words). Errors: as for
+    ``netlink-dump``.
     """
     protocol, kind, body = int(params.get("protocol") or 0), int(params["type"]), _body(params)
     _check(protocol, kind, params)

@@ -9,10 +9,11 @@ switch connection tracking on. Sources: linux/netfilter/nf_tables.h, net/netfilt
 import select
 import socket
 import struct
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 from netdiag.participant.deadline import Deadline
-from netdiag.participant.errors import MISSING, VerbError, from_errno, from_os_error
+from netdiag.participant.errors import MISSING, UNSUPPORTED, VerbError, from_errno, from_os_error
+from netdiag.participant.life import sign_of_life
 from netdiag.participant.netlink import (
     HEADER,
     NETLINK_NETFILTER,
@@ -39,7 +40,8 @@ META_PROTOCOL, META_OIF, META_NFTRACE, META_L4PROTO = 1, 5, 12, 16
 NF_DROP = 0
 
 _SUBSYSTEM = 10
-_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = 0, 2, 3, 6
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _NEWOBJECT = 0, 2, 3, 6, 18
+_OBJECT_LIMIT, _ONCE = 4, "once"
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _NLM_F_APPEND = 0x800
 _TABLE_F_OWNER = 2
@@ -48,7 +50,7 @@ _REGISTER, _REGISTER_VERDICT = 1, 0
 
 
 class Chain(NamedTuple):
-    """A base chain with its rules, each a list of expressions."""
+    """A base chain with its rules, each a list of expressions; ``once`` where they ask for `only_once`."""
 
     family: int
     name: str
@@ -56,6 +58,7 @@ class Chain(NamedTuple):
     priority: int
     device: str
     rules: Tuple[bytes, ...]
+    once: bool = False
 
 
 def _nest(kind: int, *parts: bytes) -> bytes:
@@ -96,9 +99,11 @@ def set_trace() -> bytes:
 
 
 def only_once() -> bytes:
-    """Match the first packet that comes so far, and no other: a bucket of one that a week fills again."""
-    rate = struct.pack(">Q", 1)
-    return _expression("limit", attribute(1, rate), attribute(2, struct.pack(">Q", 7 * 86400)), _u32(3, 1), _u32(4, 0))
+    """Match the first packet that comes so far in any chain of the table with ``once``, and no other.
+
+    All of them share a bucket of one that a week fills again, so that of packets that come at once only one is met.
+    """
+    return _expression("objref", _u32(1, _OBJECT_LIMIT), _name(2, _ONCE))
 
 
 def drop() -> bytes:
@@ -128,7 +133,7 @@ class OwnedTable:
 class SweptTable:
     """The same without the flag "owner": a guard removes it after a kill, and after the guard's own the next start.
 
-    As long as the table or its guard lives, an abstract socket of the table's name is bound in its namespace.
+    As long as the owner or the guard lives, so does the `sign_of_life` of the table's name.
     """
 
     def __init__(
@@ -151,7 +156,7 @@ class SweptTable:
         families = sorted({chain.family for chain in chains} or {NFPROTO_INET})
         self._removal = [removing(family, name) for family in families]
         self._guard: Optional[Guard] = None
-        self._holder = hold(name, self._tried)
+        self._holder = sign_of_life(name, self._tried)
         try:
             self._sock = open_netlink(NETLINK_NETFILTER, self._tried, 1 << 18, False)
         except BaseException:
@@ -177,24 +182,18 @@ class SweptTable:
 
 
 def make_table(level: str, name: str, chains: List[Chain], deadline: Deadline) -> Union[OwnedTable, SweptTable]:
-    """The table of a trace at the level "swept-trace", or else at "owned-trace"."""
-    kind = SweptTable if level == "swept-trace" else OwnedTable
+    """The table of a trace at one of the levels `TABLES`. Raises VerbError, unsupported for any other."""
+    kind = TABLES.get(level)
+    if kind is None:
+        raise VerbError(UNSUPPORTED, "trace at the level {!r}: only {}".format(level, ", ".join(sorted(TABLES))))
     return kind(name, chains, deadline)
+
+
+TABLES: Dict[str, Union[Type[OwnedTable], Type[SweptTable]]] = {"owned-trace": OwnedTable, "swept-trace": SweptTable}
 
 
 RESTORE = "restore-"
 """How the chain of a `SweptTable` begins that says "FAMILY-LOGGER": the logger that nf_log had for the family."""
-
-
-def hold(name: str, tried: str) -> socket.socket:
-    """A socket that says in this namespace that somebody lives who has this name. Raises VerbError if one does."""
-    holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    try:
-        holder.bind(b"\0" + name.encode("ascii"))
-    except OSError as error:
-        holder.close()
-        raise from_os_error(error, tried)
-    return holder
 
 
 def put_back(setting: Setting) -> None:
@@ -238,6 +237,10 @@ def _making(name: str, chains: Sequence[Chain], marks: Sequence[str], table_flag
 
     for family in sorted({chain.family for chain in chains} or {NFPROTO_INET}):
         add(_NEWTABLE, family, _name(1, name) + (_u32(2, table_flags) if table_flags else b""), 0)
+    for family in sorted({chain.family for chain in chains if chain.once}):
+        week = attribute(1, struct.pack(">Q", 1)) + attribute(2, struct.pack(">Q", 7 * 86400))
+        data = _nest(4, week, _u32(3, 1), _u32(4, 0))
+        add(_NEWOBJECT, family, _name(1, name) + _name(2, _ONCE) + _u32(3, _OBJECT_LIMIT) + data, 0)
     for mark in marks:
         add(_NEWCHAIN, NFPROTO_INET, _name(1, name) + _name(3, mark), 0)
     for chain in chains:

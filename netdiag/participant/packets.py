@@ -6,7 +6,7 @@ IPv4 and IPv6 with TCP, UDP, ICMP or any other protocol, and ARP requests (RFC 7
 import os
 import socket
 import struct
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from netdiag.participant.errors import UNSUPPORTED, VerbError
 
@@ -119,6 +119,33 @@ def payload(flow: Flow) -> bytes:
     head = (40 if flow.six else 20) + _head_bytes(flow) + len(tcp_options(flow) if flow.protocol == 6 else b"")
     tag = b"" if flow.protocol == 6 else flow.tag
     return tag + b"\0" * max(0, flow.length - head - len(tag))
+
+
+class Reply(NamedTuple):
+    """What answers a packet of ours: its protocol, and which bytes stand at which places of its transport header."""
+
+    protocol: int
+    places: Tuple[Tuple[int, bytes], ...]
+
+
+_ECHO_REPLIES = {(1, 8): 0, (58, 128): 129}
+"""Of an echo request by protocol and type: the type of its reply, which repeats it, tag included."""
+
+
+def replies(flow: Flow) -> List[Reply]:
+    """All that a host may answer, to the packet's source: an ICMP error that quotes it, an echo reply, a RST."""
+    quoted = 8 + (40 if flow.six else 20) + flow.tag_at
+    found = [Reply(58 if flow.six else 1, ((quoted, flow.tag),))]
+    echo = _ECHO_REPLIES.get((flow.protocol, flow.icmp_type))
+    if echo is not None:
+        found.append(Reply(flow.protocol, ((0, bytes([echo])), (flow.tag_at, flow.tag))))
+    if flow.protocol == 6 and flow.flags != TCP_FLAGS["rst"]:
+        beyond = len(payload(flow)) + bin(flow.flags & 3).count("1")
+        acknowledged = struct.pack(">I", (struct.unpack(">I", flow.tag)[0] + beyond) & 0xFFFFFFFF)
+        found.append(Reply(6, ((8, acknowledged),)))
+        # One that takes its number from our acknowledgement has the tag where our own segment has it.
+        found.append(Reply(6, ((flow.tag_at, flow.tag), (13, bytes([TCP_FLAGS["rst"]])))))
+    return found
 
 
 def icmp_message(flow: Flow) -> bytes:

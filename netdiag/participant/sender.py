@@ -1,5 +1,6 @@
 """A packet of the host's own: from a real socket where one can send it, else from a raw one."""
 
+import errno
 import os
 import socket
 import struct
@@ -7,6 +8,8 @@ import struct
 from netdiag.participant import packets
 from netdiag.participant.errors import from_os_error
 
+TOLD_TO_THE_SENDER = (errno.EPERM, errno.EINPROGRESS, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
+"""How a dropping or rejecting OUTPUT chain shows itself to who sends."""
 _TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQ, _TCP_SEND_QUEUE = 19, 20, 21, 2
 
 

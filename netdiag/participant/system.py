@@ -20,7 +20,7 @@ def identity(_params: Dict[str, Any], _deadline: Deadline) -> Dict[str, Any]:
     """Who this host says it is.
 
     Parameters: none. Data: ``hostname``, ``kernel_release`` and ``kernel_version`` (uname), ``architecture``,
-    ``euid`` (int), ``python`` ("3.11.7").
+    ``euid`` (int), ``python`` ("3.11.7"). Errors: none.
     """
     uname = os.uname()
     return {
@@ -61,7 +61,7 @@ def clock(_params: Dict[str, Any], _deadline: Deadline) -> Dict[str, Any]:
 
     Parameters: none. Data: ``unix_ns``, ``monotonic_ns`` (read back to back), and ``adjtimex``: ``state`` (5 is
     TIME_ERROR: not synchronised), ``status`` (bit 0x40 is STA_UNSYNC), ``esterror_us``, ``maxerror_us``; or None
-    when the kernel refused.
+    when the kernel refused. Errors: none.
     """
     timex = _Timex()
     state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
@@ -90,7 +90,7 @@ def namespaces(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     Parameters: ``directories`` (optional) lists more directories that hold namespace mounts. Data: ``namespaces``, a
     list of {``inode``, ``own`` (the participant's own), ``paths`` (what setns takes; mounts first, then
     /proc/PID/ns/net of the smallest process id), ``pids`` (smallest first, at most 256), ``pid_count``}, ordered by
-    smallest process id; ``unreadable``: how many processes could not be looked at.
+    smallest process id; ``unreadable``: how many processes could not be looked at. Errors: timeout.
     """
     found: Dict[int, Dict[str, Any]] = {}
     own = os.stat("/proc/self/ns/net")
@@ -149,8 +149,8 @@ def process_sockets(_params: Dict[str, Any], deadline: Deadline) -> Dict[str, An
     """Which process holds which socket, from the links in /proc/PID/fd.
 
     Parameters: none. Data: ``sockets``: socket inode (as text) -> [process id, command name]; the smallest process
-    id wins when several share one. ``unreadable``: how many processes could not be looked at. Error permission when
-    no process but our own could be.
+    id wins when several share one. ``unreadable``: how many processes could not be looked at. Errors: permission (no
+    process but our own could be), timeout.
     """
     sockets: Dict[str, List[Any]] = {}
     unreadable = 0

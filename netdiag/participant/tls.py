@@ -45,7 +45,7 @@ def tls_exchange(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     read, done; ``reason``: "" when done, else refused (see ``tcp``), timeout, closed, not-tls, alert, tls (with
     ``error``), limit; ``error`` (text); ``version``, ``alpn``, ``leaf_der`` (bytes), ``handshake_us``; ``first_bytes``
     (bytes: what the peer sent first, at most 64); ``alert`` (code of an unencrypted alert, or None); ``read`` (bytes,
-    decrypted); ``ended``: how the answer ended (end-stream, rst-stream, goaway, close or "").
+    decrypted); ``ended``: how the answer ended (end-stream, rst-stream, goaway, close or ""). Errors: those of ``netns``.
     """
     return in_netns(namespace_of(params), lambda: _exchange(params, deadline), Deadline(deadline.left() + 0.2))
 
@@ -198,7 +198,7 @@ def tls_hello(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     long by the padding extension (0: as it is); ``alpn`` (list). Data: ``tcp`` (the report of ``tcp-connect``);
     ``hello_bytes``; ``answered`` (bool), ``answer_us``, ``first_bytes`` (at most 64), ``closed`` (the peer ended the
     connection); ``maxseg_bytes`` (TCP_MAXSEG); ``info`` (TCP_INFO at the end: retransmits, unacked, send_mss, path_mtu,
-    total_retransmits).
+    total_retransmits). Errors: those of ``netns``.
     """
     return in_netns(namespace_of(params), lambda: _hello(params, deadline), Deadline(deadline.left() + 0.2))
 

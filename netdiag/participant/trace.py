@@ -5,35 +5,30 @@ its arrival in that chain is also the proof that nothing dropped it before, in w
 """
 
 import contextlib
-import errno
 import os
 import socket
 import struct
 import time
 from typing import Any, Dict, Optional
 
-from netdiag.participant import nftables, packets, sweep, trace_chains
+from netdiag.participant import life, nf_log, nftables, packets, sweep, trace_chains
 from netdiag.participant.arrive import Arrival
 from netdiag.participant.deadline import Deadline
-from netdiag.participant.errors import FAILED, TIMEOUT, UNSUPPORTED, WITHHELD, VerbError, from_os_error
+from netdiag.participant.errors import FAILED, UNSUPPORTED, WITHHELD, VerbError, from_os_error
+from netdiag.participant.learnt import Learnt
 from netdiag.participant.legacy_trace import LegacyTrace
 from netdiag.participant.netlink import (
     NETLINK_NETFILTER,
-    NETLINK_ROUTE,
-    NLM_F_ACK,
     NLM_F_REQUEST,
     attribute,
     open_netlink,
     request,
 )
 from netdiag.participant.netns import in_netns, namespace_of
-from netdiag.participant.sender import Sender
-from netdiag.participant.trace_events import NETWORK_HEADER, TRANSPORT_HEADER, Reader, new_table_name
+from netdiag.participant.sender import TOLD_TO_THE_SENDER, Sender
+from netdiag.participant.trace_events import NETWORK_HEADER, TRANSPORT_HEADER, Copies, End, Reader
 
 _CONNTRACK_GET = 0x0101
-_DELETE_NEIGHBOUR, _AF_BRIDGE, _NTF_MASTER, _LINK_ADDRESS = 29, 7, 4, 2
-_TOLD_TO_THE_SENDER = (errno.EPERM, errno.EINPROGRESS, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
-"""How a dropping or rejecting OUTPUT chain shows itself to who sends."""
 
 
 def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
@@ -42,11 +37,12 @@ def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]
     Nothing that it makes outlives this process, and what an earlier one left in the namespace is removed first.
     Parameters: ``level`` ("swept-trace": tables without an owner); ``legacy`` (listen to legacy iptables too, which
     changes the namespace's logger meanwhile); ``path``: "in" or "forward" (it arrives on ``in_device`` as from the wire) or "out" (a socket of this host sends it); ``out_device``
-    (by which it should leave); ``src``, ``dst``, ``proto`` (tcp, udp, icmp, icmpv6, arp, or as `packets.PROTOCOLS`),
+    (by which it should leave); ``copied`` (see `trace_chains.Way`) and ``port`` (the port whose copy decides; empty
+    where that is not known); ``src``, ``dst``, ``proto`` (tcp, udp, icmp, icmpv6, arp, or as `packets.PROTOCOLS`),
     ``sport`` (0: any that is free), ``dport``, ``icmp_type``, ``tcp_flags`` ("syn", "syn,ack" …), ``ttl``, ``length``
     (whole IP packet), ``mac`` (the frame's source), ``frame_mac`` (its destination, else the device's own),
     ``bridged`` (``in_device`` is a bridge's port, and the frame is not for the bridge itself), ``forget_mac`` (the
-    bridge should not keep that it saw ``mac``), ``egress_devices``, ``elsewhere`` and ``loopback`` (see
+    bridge should know of ``mac`` afterwards what it knew before), ``egress_devices``, ``elsewhere`` and ``loopback`` (see
     `trace_chains.Way`), ``netns``, ``wait_ms`` (how long after the packet the kernel is listened to, default 500), ``may_load`` (nf_tables
     and tun may be loaded). Data: ``messages`` (bytes: the trace events of this packet), ``table`` (our table's name),
     ``egress`` (whether the egress hooks were watched), ``sport``, ``seen_us`` (from sending to the event that ended
@@ -71,10 +67,11 @@ class _Trace:
             elsewhere=bool(params.get("elsewhere")),
             bridged=bool(params.get("bridged")),
             loopback=bool(params.get("loopback")),
+            copied=str(params.get("copied") or ""),
         )
         self._flow = packets.flow_of(params)
         self._wait_s = float(params.get("wait_ms") or 500) / 1000.0
-        self._table = new_table_name()
+        self._table = life.new_table_name()
         self._send_error = ""
         self._legacy_error = ""
 
@@ -91,9 +88,11 @@ class _Trace:
                 arrival = Arrival(self._way.in_device)
                 stack.callback(arrival.close)
                 send = self._prepare_arrival(arrival)
+                if self._params.get("forget_mac"):
+                    stack.callback(Learnt(self._way.in_device, self._flow.mac, self._deadline).restore)
             # What takes long comes first: from here on events of others fill the reader's room.
             legacy = self._listen_to_legacy(stack)
-            reader = Reader(self.claims)
+            reader = Reader(self.claims, self._end())
             stack.callback(reader.close)
             egress = self._make_table(stack)
             start_s = time.monotonic()
@@ -101,14 +100,17 @@ class _Trace:
                 send()
             except OSError as error:
                 self._send_error = os.strerror(error.errno or 0)
-                if error.errno not in _TOLD_TO_THE_SENDER:
+                if error.errno not in TOLD_TO_THE_SENDER:
                     raise from_os_error(error, "send the packet")
             if legacy is None:
                 reader.listen(start_s, self._wait_s, self._deadline)
             else:
                 legacy.listen(reader, start_s, self._wait_s, self._deadline)
-            if self._params.get("forget_mac"):
-                _forget(self._way.in_device, self._flow.mac, self._deadline)
+                self._legacy_error = nf_log.changed_meanwhile()
+                if self._legacy_error:
+                    legacy = None
+            if self._way.copied and not self._params.get("port"):
+                reader.listen_behind(self._deadline)
         return {
             "messages": b"".join(reader.messages),
             "table": self._table,
@@ -122,6 +124,14 @@ class _Trace:
             "legacy_lost": legacy is not None and legacy.lost,
             "legacy_error": self._legacy_error,
         }
+
+    def _end(self) -> Optional[End]:
+        """What ends the listening, where it is not the first event that takes the packet away."""
+        port = str(self._params.get("port") or "")
+        if not (self._way.copied and port):
+            return None
+        ports = [socket.if_nametoindex(device) for device in self._way.egress_devices]
+        return Copies(ports, socket.if_nametoindex(port)).ends
 
     def claims(self, found: Dict[int, bytes]) -> Optional[bool]:
         """Whether the headers of an event carry our tag, which nobody else's do."""
@@ -144,8 +154,6 @@ class _Trace:
         try:
             legacy = LegacyTrace(self._flow, self._deadline)
         except VerbError as error:
-            if error.kind == TIMEOUT and not self._deadline.left():
-                raise
             self._legacy_error = error.text
             return None
         stack.callback(legacy.close)
@@ -212,13 +220,3 @@ def tracked(flow: packets.Flow, deadline: Deadline) -> bool:
     with open_netlink(NETLINK_NETFILTER, tried, 1 << 16, False) as sock:
         answer = request(sock, _CONNTRACK_GET, NLM_F_REQUEST, body, deadline, tried)
     return bool(answer["errno"] == 0)
-
-
-def _forget(device: str, mac: bytes, deadline: Deadline) -> None:
-    """Take the entry away that the bridge has learnt from our frame; it may have learnt none."""
-    body = struct.pack("=BxxxiHBB", _AF_BRIDGE, socket.if_nametoindex(device), 0, _NTF_MASTER, 0)
-    tried = "forget a link address"
-    with open_netlink(NETLINK_ROUTE, tried, 1 << 16, False) as sock:
-        request(
-            sock, _DELETE_NEIGHBOUR, NLM_F_REQUEST | NLM_F_ACK, body + attribute(_LINK_ADDRESS, mac), deadline, tried
-        )

@@ -17,7 +17,9 @@ class Way(NamedTuple):
 
     ``egress_devices``: those at whose egress hook it ends. ``elsewhere``: behind POSTROUTING only what leaves by
     another device than ``out_device`` ends; else everything does. ``bridged``: ``in_device`` is a bridge's port.
-    ``loopback``: what leaves comes back by the loopback device, and goes on to INPUT.
+    ``copied``: where a bridge sends a copy out by each port that may be the right one: "forward", or "output" for what
+    comes out of the bridge's own device; empty where none does. ``loopback``: what leaves comes back by the loopback
+    device, and goes on to INPUT.
     """
 
     path: str
@@ -27,11 +29,19 @@ class Way(NamedTuple):
     elsewhere: bool
     bridged: bool
     loopback: bool
+    copied: str = ""
 
 
 def chains_of(flow: packets.Flow, way: Way, watch_egress: bool) -> List[Chain]:
     """The chains for one packet; without ``watch_egress`` none at an egress hook, which kernels before 5.16 lack."""
-    return _beginning(flow, way) + _answers(flow, way, watch_egress) + _ends(flow, way, watch_egress)
+    chains = _beginning(flow, way) + _answers(flow, way, watch_egress) + _ends(flow, way, watch_egress)
+    return chains + [copy_mark(way.copied)] if way.copied else chains
+
+
+def copy_mark(hook: str) -> Chain:
+    """A chain that does nothing but have each copy of a packet begin with an event that tells its port."""
+    number = nftables.OUTPUT if hook == "output" else nftables.FORWARD
+    return Chain(nftables.NFPROTO_BRIDGE, "copy-" + hook, number, nftables.FIRST, "", ())
 
 
 def _beginning(flow: packets.Flow, way: Way) -> List[Chain]:
@@ -109,17 +119,12 @@ def match_flow(flow: packets.Flow) -> bytes:
 
 
 def match_answers(flow: packets.Flow) -> List[bytes]:
-    """What this host would answer: an ICMP error that quotes the packet, or a RST with its numbers."""
+    """What this host would answer (`packets.replies`)."""
     half = len(flow.addresses) // 2
     kind = nftables.meta_is(nftables.META_PROTOCOL, struct.pack(">H", flow.ethertype))
-    back = nftables.payload_is(NETWORK, (8 if flow.six else 12) + half, flow.addresses[:half])
-    icmp = nftables.meta_is(nftables.META_L4PROTO, bytes([58 if flow.six else 1]))
-    quoted = nftables.payload_is(TRANSPORT, 8 + (40 if flow.six else 20) + flow.tag_at, flow.tag)
-    matches = [kind + back + icmp + quoted]
-    if flow.protocol == 6:
-        tcp = nftables.meta_is(nftables.META_L4PROTO, b"\x06")
-        beyond = len(packets.payload(flow)) + bin(flow.flags & 3).count("1")
-        acknowledged = struct.pack(">I", (struct.unpack(">I", flow.tag)[0] + beyond) & 0xFFFFFFFF)
-        matches.append(kind + back + tcp + nftables.payload_is(TRANSPORT, 8, acknowledged))
-        matches.append(kind + back + tcp + nftables.payload_is(TRANSPORT, 4, flow.tag))
+    back = kind + nftables.payload_is(NETWORK, (8 if flow.six else 12) + half, flow.addresses[:half])
+    matches = []
+    for reply in packets.replies(flow):
+        match = back + nftables.meta_is(nftables.META_L4PROTO, bytes([reply.protocol]))
+        matches.append(match + b"".join(nftables.payload_is(TRANSPORT, at, value) for at, value in reply.places))
     return matches

@@ -5,31 +5,27 @@ first event of each base chain carries the packet's headers, and those tell. Sou
 """
 
 import errno
-import os
 import select
 import struct
 import time
-from typing import Callable, Dict, List, Optional, Set
+from typing import Callable, Dict, List, Optional, Sequence, Set
 
 from netdiag.participant import nftables
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.netlink import HEADER
 
 TRACE_MESSAGE = 10 << 8 | 17
-TABLE, CHAIN, TYPE, VERDICT, ID, NETWORK_HEADER, TRANSPORT_HEADER, POLICY = 1, 2, 4, 5, 6, 8, 9, 16
+TABLE, CHAIN, TYPE, VERDICT, ID, NETWORK_HEADER, TRANSPORT_HEADER, OUT_DEVICE, POLICY = 1, 2, 4, 5, 6, 8, 9, 12, 16
 """Attributes of an event (enum nft_trace_attributes)."""
 TYPE_POLICY = 1
 LIMIT_BYTES = 1 << 20
+_BEHIND_S = 0.05
+"""How long is listened behind an end that need not be the last one."""
 _DROP, _STOLEN = 0, 2
 
 Claim = Callable[[Dict[int, bytes]], Optional[bool]]
 """Whether an event is about our packet; None when the event does not tell, as it carries no headers."""
 End = Callable[[Dict[int, bytes]], bool]
-
-
-def new_table_name() -> str:
-    """A name that no other table has."""
-    return "netdiag-" + os.urandom(4).hex()
 
 
 class Events:
@@ -42,6 +38,7 @@ class Events:
         self._claims = claims
         self._ends = ends or taken_away
         self._ids: Set[bytes] = set()
+        self._kept_bytes = 0
 
     def take(self, data: bytes) -> bool:
         """Keep the events of our packet in one datagram; True when one of them ends its way."""
@@ -53,8 +50,9 @@ class Events:
             if kind == TRACE_MESSAGE:
                 found = attributes(data[offset + HEADER.size + 4 : offset + length])
                 if self._is_ours(found):
-                    if sum(map(len, self.messages)) < LIMIT_BYTES:
+                    if self._kept_bytes < LIMIT_BYTES:
                         self.messages.append(data[offset : offset + ((length + 3) & ~3)])
+                        self._kept_bytes += len(self.messages[-1])
                     else:
                         self.lost = True
                     ended = ended or self._ends(found)
@@ -62,6 +60,11 @@ class Events:
                     self.foreign += 1
             offset += (length + 3) & ~3
         return ended
+
+    def miss(self) -> None:
+        """Events were lost: among them may have been one that gave an id to another packet."""
+        self.lost = True
+        self._ids.clear()
 
     def _is_ours(self, found: Dict[int, bytes]) -> bool:
         identity = found.get(ID, b"")
@@ -101,6 +104,13 @@ class Reader(Events):
             if self.read(start_s):
                 return
 
+    def listen_behind(self, deadline: Deadline) -> None:
+        """Go on for a moment where an end was seen: others may follow."""
+        seen_us, start_s = self.seen_us, time.monotonic()
+        while seen_us is not None and time.monotonic() - start_s < _BEHIND_S and deadline.left():
+            self.listen(start_s, _BEHIND_S, deadline)
+        self.seen_us = seen_us
+
     def read(self, start_s: float) -> bool:
         """Take one datagram; True when the packet's way has ended."""
         try:
@@ -110,8 +120,7 @@ class Reader(Events):
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
-            self.lost = True
-            self._ids.clear()  # among the lost may have been the event that gave an id to another packet
+            self.miss()
             return False
         if self.take(data):
             self.seen_us = int((time.monotonic() - start_s) * 1e6)
@@ -123,6 +132,30 @@ def taken_away(found: Dict[int, bytes]) -> bool:
     """Whether the packet goes no further behind this event: dropped or stolen, by a rule or by a policy."""
     code = attributes(found.get(VERDICT, b"")).get(1, b"") or found.get(POLICY, b"")
     return len(code) == 4 and struct.unpack(">I", code)[0] in (_DROP, _STOLEN)
+
+
+class Copies:
+    """Which copy of a packet an event is about, where a bridge may send one out by each of its ports.
+
+    A copy's port is told by the first event of each of its chains, and one after the other goes all its way.
+    """
+
+    def __init__(self, ports: Sequence[int], wanted: int) -> None:
+        """By which ports (interface indexes) copies may leave, and which of them is the one that matters."""
+        self._ports = frozenset(ports)
+        self._wanted = wanted
+        self._leaves_by: Dict[bytes, int] = {}
+
+    def ends(self, found: Dict[int, bytes]) -> bool:
+        """Whether the packet itself goes no further, or the copy that matters."""
+        identity = found.get(ID, b"")
+        if NETWORK_HEADER in found:
+            port = int.from_bytes(found.get(OUT_DEVICE, b""), "big")
+            if port in self._ports:
+                self._leaves_by[identity] = port
+            elif not port:
+                self._leaves_by.pop(identity, None)
+        return taken_away(found) and self._leaves_by.get(identity, self._wanted) == self._wanted
 
 
 def attributes(data: bytes) -> Dict[int, bytes]:

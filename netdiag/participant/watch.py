@@ -8,29 +8,26 @@ import contextlib
 import socket
 import struct
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
-from netdiag.participant import nftables, sweep
+from netdiag.participant import life, nftables, sweep
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import FAILED, UNSUPPORTED, WITHHELD, VerbError
 from netdiag.participant.netns import in_netns, namespace_of
 from netdiag.participant.nftables import NETWORK, TRANSPORT, Chain
 from netdiag.participant.packets import PROTOCOLS
+from netdiag.participant.same_packet import Follower
+from netdiag.participant.trace_chains import copy_mark
 from netdiag.participant.trace_events import (
     CHAIN,
     NETWORK_HEADER,
     TABLE,
-    TRANSPORT_HEADER,
     TYPE,
     TYPE_POLICY,
     Reader,
-    new_table_name,
     taken_away,
     word,
 )
-
-_BEHIND_S = 0.05
-"""How long after the last chain is listened for chains that stand at an egress hook."""
 
 
 def firewall_watch(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
@@ -53,8 +50,8 @@ class _Watch:
         self._deadline = deadline
         self._outward = params["path"] == "out"
         self._wait_s = float(params["wait_ms"]) / 1000.0
-        self._table = new_table_name()
-        self._signature: Optional[bytes] = None
+        self._table = life.new_table_name()
+        self._packet = Follower()
 
     def run(self) -> Dict[str, Any]:
         sweep.sweep(self._deadline)
@@ -64,10 +61,8 @@ class _Watch:
             self._make_table(stack)
             start_s = time.monotonic()
             reader.listen(start_s, self._wait_s, self._deadline)
-            if reader.seen_us is not None:
-                seen_us = reader.seen_us
-                reader.listen(time.monotonic(), _BEHIND_S, self._deadline)
-                reader.seen_us = seen_us
+            # Chains at an egress hook stand behind our last one, and so do a bridge's other copies.
+            reader.listen_behind(self._deadline)
         return {
             "messages": b"".join(reader.messages),
             "table": self._table,
@@ -80,11 +75,11 @@ class _Watch:
         """Whether an event is of the one packet that is followed: the first that our first chain saw."""
         if NETWORK_HEADER not in found:
             return None
-        signature = _signature(found)
         first = word(found.get(TABLE)) == self._table and word(found.get(CHAIN)).startswith("begin")
-        if self._signature is None and first:
-            self._signature = signature
-        return signature == self._signature
+        if self._packet.first is None and first:
+            self._packet.follow(found)
+            return True
+        return self._packet.is_it(found)
 
     def ends(self, found: Dict[int, bytes]) -> bool:
         """Whether the packet came to a chain of ours behind all others, or no further than this."""
@@ -115,18 +110,19 @@ class _Watch:
             Chain(inet, "end-postrouting", nftables.POSTROUTING, nftables.LAST, "", ()),
         ]
         if self._outward:
-            return [Chain(inet, "begin", nftables.OUTPUT, nftables.FIRST, "", rules), *ends]
+            return [Chain(inet, "begin", nftables.OUTPUT, nftables.FIRST, "", rules, True), *ends]
         if self._params.get("bridges"):
             ends.append(Chain(bridge, "end-bridge", nftables.POSTROUTING, nftables.LAST, "", ()))
+            ends += [copy_mark("forward"), copy_mark("output")]
         devices = [str(device) for device in self._params.get("devices") or ()]
         if ingress and devices:
             netdev = nftables.NFPROTO_NETDEV
             begin = [
-                Chain(netdev, "begin-{}".format(number), nftables.INGRESS, nftables.FIRST, device, rules)
+                Chain(netdev, "begin-{}".format(number), nftables.INGRESS, nftables.FIRST, device, rules, True)
                 for number, device in enumerate(devices)
             ]
             return begin + ends
-        return [Chain(inet, "begin", nftables.PREROUTING, nftables.FIRST, "", rules), *ends]
+        return [Chain(inet, "begin", nftables.PREROUTING, nftables.FIRST, "", rules, True), *ends]
 
     def _matches(self) -> List[bytes]:
         """The packet in nft's expressions: once for each family that what was said leaves possible."""
@@ -168,21 +164,3 @@ def _number(proto: str) -> Optional[int]:
     if proto.isdigit() and int(proto) < 256:
         return int(proto)
     raise VerbError(UNSUPPORTED, "wait for protocol {}: not known".format(proto))
-
-
-def _signature(found: Dict[int, bytes]) -> bytes:
-    """What of a packet's headers no hop and no address translation changes."""
-    network, transport = found.get(NETWORK_HEADER, b""), found.get(TRANSPORT_HEADER, b"")
-    if network[:1] and network[0] >> 4 == 4:
-        parts: Tuple[bytes, ...] = (b"4", network[2:6], network[9:10])  # length, identification, protocol
-        protocol = network[9:10]
-    elif network[:1] and network[0] >> 4 == 6:
-        parts = (b"6", network[1:7])  # flow label, payload length, next header
-        protocol = network[6:7]
-    else:
-        return b"other" + network
-    if protocol == b"\x06":
-        return b"".join(parts) + transport[4:12]  # sequence and acknowledgement
-    if protocol in (b"\x01", b"\x3a"):
-        return b"".join(parts) + transport[:2] + transport[4:8]  # type, code, identifier, sequence
-    return b"".join(parts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from netdiag.causes import cause
-from netdiag.model.facts import Facts, Link, Network
+from netdiag.model.engine import Network
+from netdiag.model.facts import Facts, Link
 from netdiag.model.path import Direction, End, Loss, Side, Sight, Way
 from netdiag.model.report import Cause, Confidence, Evidence, Remedy
 from netdiag.path.ways import Host

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import msgspec
 
 from netdiag.errors import UsageError
-from netdiag.model.facts import HOST, Container, Facts
+from netdiag.model.engine import Container
+from netdiag.model.facts import HOST, Facts
 
 _END = re.compile(
     r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[^/:\[\]\s]+)/)?(?P<name>\[[0-9A-Fa-f:.]+\]|[^/:\[\]\s]+)"

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import msgspec
 
 from netdiag.errors import UsageError
-from netdiag.model.facts import HOST, Container, ContainerNetwork, Facts, Link, Network
+from netdiag.model.engine import Container, ContainerNetwork, Network
+from netdiag.model.facts import HOST, Facts, Link
 from netdiag.model.path import End, PathKind, Place, Side, Stage, Way
 from netdiag.swarm.ports import DEFAULT_DATA_PATH_PORT
 

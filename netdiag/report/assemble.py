@@ -179,6 +179,12 @@ def _steps(
     last: Sequence[Step],
 ) -> tuple[Step, ...]:
     failed = {one.cause for one in findings if one.state is State.FAIL and one.cause is not None}
+    # What is proven to be wrong is healed, whether or not it has broken something yet.
+    failed |= {
+        one.cause
+        for one in findings
+        if one.state is State.WARN and one.cause is not None and causes[one.cause].confidence is Confidence.PROVEN
+    }
     steps: list[Step] = []
     giving_up: list[Step] = []
     for index, cause in enumerate(causes):

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator
 
 from netdiag.model.firewall_diff import Change, ChangeKind, DiffVerdict, FirewallDiff, When
+from netdiag.report.wording import to_paste, visible_line
 
 _SHOWN = 6
 """So many changes of one kind are shown one by one; a machine reads the rest."""
@@ -25,6 +26,10 @@ _ONLY_THEN = {When.RELOAD: "When {} is reloaded", When.RESTART: "When {} is rest
 
 def lines(found: FirewallDiff, *, width: int = 100) -> list[str]:
     """The whole answer, laid out for a width; commands are never broken, so that they can be copied."""
+    return [visible_line(line) for line in _lines(found, width)]
+
+
+def _lines(found: FirewallDiff, width: int) -> list[str]:
     said = _wrapped(_answer(found), width, "")
     for _, group in itertools.groupby(sorted(found.changes, key=_order), key=_order):
         said += ["", *_group(list(group), width)]
@@ -74,19 +79,25 @@ def _group(changes: list[Change], width: int) -> Iterator[str]:
     headings = _ONLY_THEN if first.kind is ChangeKind.WIPES else _WHENS
     heading = _HEADINGS.get((first.mechanism, first.when)) or headings[first.when].format(first.mechanism)
     yield f"{heading}: {first.kind.value.upper()}" + (f" ({first.file})" if first.file else "")
-    meanings = {change.meaning for change in changes}
-    commands = {(change.commands, change.otherwise) for change in changes}
+    alike: dict[str, list[Change]] = {}
     for change in changes[:_SHOWN]:
-        yield from _change(change, width, meaning=len(meanings) > 1, command=len(commands) > 1)
-    if len(changes) > _SHOWN:
-        yield f"  … and {len(changes) - _SHOWN} more (--output json has all)"
-    if len(meanings) == 1:
-        yield from _wrapped(first.meaning, width, "  ")
+        alike.setdefault(change.meaning, []).append(change)
+    commands = {(change.commands, change.otherwise) for change in changes}
+    for number, (meaning, same) in enumerate(alike.items(), 1):
+        own = {(change.commands, change.otherwise) for change in same}
+        for change in same:
+            yield from _change(change, width, command=len(own) > 1)
+        if number == len(alike) and len(changes) > _SHOWN:
+            yield f"  … and {len(changes) - _SHOWN} more (--output json has all)"
+        indent = "  " if len(alike) == 1 else "    "
+        yield from _wrapped(meaning, width, indent)
+        if len(own) == 1 and len(commands) > 1:
+            yield from _commands(same[0], indent)
     if len(commands) == 1:
         yield from _commands(first, "  ")
 
 
-def _change(change: Change, width: int, *, meaning: bool, command: bool) -> Iterator[str]:
+def _change(change: Change, width: int, *, command: bool) -> Iterator[str]:
     if change.rule is not None:
         rule = change.rule
         whose = f", owner {rule.owner.value}" if rule.owner.value != "operator" else ""
@@ -95,17 +106,15 @@ def _change(change: Change, width: int, *, meaning: bool, command: bool) -> Iter
             yield from _wrapped(rule.text, width, "    ")
     else:
         yield f"  {change.setting}"
-    if meaning:
-        yield from _wrapped(change.meaning, width, "    ")
     if command:
         yield from _commands(change, "    ")
 
 
 def _commands(change: Change, indent: str) -> Iterator[str]:
-    yield from (f"{indent}# {command}" for command in change.commands)
+    yield from (f"{indent}# {to_paste(command)}" for command in change.commands)
     if change.otherwise:
         yield f"{indent}or, if it is not to come back:"
-        yield from (f"{indent}# {command}" for command in change.otherwise)
+        yield from (f"{indent}# {to_paste(command)}" for command in change.otherwise)
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:

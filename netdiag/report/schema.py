@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from netdiag.model import facts, firewall_diff, fix, report, trace
+from netdiag.model import clean, facts, firewall_diff, fix, report, trace, wire
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -30,20 +30,38 @@ DOCUMENTS: Mapping[str, Document] = MappingProxyType(
         "firewall-diff": Document(
             firewall_diff.FirewallDiff, firewall_diff.SCHEMA, "netdiag firewall diff: what a reload or a boot changes"
         ),
+        "clean": Document(clean.Clean, clean.SCHEMA, "netdiag clean: what a killed netdiag had left"),
     }
 )
 """The documents that have a schema, by the name that ``netdiag schema`` takes."""
 
 
+PARTICIPANT = "participant"
+"""The one document that is no single object: the lines of the stream between a requester and a participant."""
+NAMES = (*DOCUMENTS, PARTICIPANT)
+"""Everything that has a schema."""
+
+
 def schema(name: str) -> bytes:
-    """The JSON schema of one of `DOCUMENTS`, as an indented document with a line end.
+    """The JSON schema of one of `NAMES`, as an indented document with a line end.
 
     Fields that it does not name are allowed: a newer netdiag may have added them.
     """
+    if name == PARTICIPANT:
+        return _lines_schema()
     document = DOCUMENTS[name]
     made = _tidy(msgspec.json.schema(document.type))
     made["$defs"][document.type.__name__]["properties"]["schema"] = {"const": document.id}
     head = {"$schema": _DIALECT, "$id": document.id, "title": document.title}
+    return msgspec.json.format(msgspec.json.encode(head | made), indent=2) + b"\n"
+
+
+def _lines_schema() -> bytes:
+    """Any one line, in either direction."""
+    kinds, definitions = msgspec.json.schema_components(wire.LINES, ref_template="#/$defs/{name}")
+    definitions["Greeting"]["properties"]["protocol"] = {"const": wire.PROTOCOL}
+    head = {"$schema": _DIALECT, "$id": wire.PROTOCOL, "title": "netdiag participant: one line of its stream"}
+    made = _tidy({"anyOf": list(kinds), "$defs": definitions})
     return msgspec.json.format(msgspec.json.encode(head | made), indent=2) + b"\n"
 
 

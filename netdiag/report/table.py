@@ -22,6 +22,7 @@ _STYLES = {State.OK: "green", State.WARN: "yellow", State.FAIL: "red", State.UNK
 _RISKS = {
     Risk.NONE: "Risk: none.",
     Risk.LOW: "Risk: low, it touches only what is named here.",
+    Risk.OPENS: "Risk: it lets in whoever is filled in, so fill in a peer and no network.",
     Risk.DISRUPTIVE: "Risk: it interrupts traffic or tasks that work now.",
 }
 _GROUPS = (
@@ -71,7 +72,9 @@ class _Page:
                 self.raw(" " * indent + line, "bold")
 
 
-def render(report: Report, *, width: int = 80, verbose: bool = False, ascii_only: bool = False) -> Text:
+def render(
+    report: Report, *, width: int = 80, verbose: bool = False, ascii_only: bool = False, drawing: Sequence[str] = ()
+) -> Text:
     """The report as text of at most ``width`` columns, apart from commands and words that are longer.
 
     Args:
@@ -79,6 +82,7 @@ def render(report: Report, *, width: int = 80, verbose: bool = False, ascii_only
         width: Columns; less than 40 counts as 40.
         verbose: Show what is in order and what does not apply as well, with all evidence.
         ascii_only: For a terminal whose encoding has no more.
+        drawing: Lines that are shown as they are, below the answer.
     """
     page = _Page(width, ascii_only=ascii_only)
     page.say(wording.headline(report), style=f"bold {_STYLES[report.verdict]}")
@@ -87,6 +91,10 @@ def render(report: Report, *, width: int = 80, verbose: bool = False, ascii_only
         f"netdiag {report.command}, on {report.host}, {report.started}, {report.duration_s:.1f} s."
         + (f" Answers: {answers}." if answers else "")
     )
+    if drawing:
+        page.blank()
+    for line in drawing:
+        page.raw(line)
     for number, cause in enumerate(report.causes, 1):
         page.blank()
         _cause(page, cause, number, len(report.causes))

@@ -1,4 +1,7 @@
-"""The answer of a trace for people: the deciding rule first, then the way to it."""
+"""The answer of a trace for people: the deciding rule first, then the way to it.
+
+Comments of rules and names of containers are somebody else's text, so every line is made visible.
+"""
 
 from __future__ import annotations
 
@@ -8,34 +11,44 @@ from netdiag.model.facts import HOST
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Endpoints, Rewrite, Trace, TracedPacket, TracePath, TraceStep
+from netdiag.report.wording import visible_line
 
 _LEAST_WIDTH = 40
 
 
 def lines(found: Trace, width: int) -> list[str]:
     """The whole answer, a line each. A rule stands on one line however long it is, so that it can be copied."""
-    verdict = found.verdict.value.upper()
-    if found.confidence is Confidence.LIKELY:
-        verdict += " (likely)"
-    said = _wrapped(f"{verdict}: {packet_line(found.packet)}", width)
-    decided = found.rule or found.policy
-    if decided is not None:
-        said += ["", *rule_lines(decided)]
-    if found.reason:
-        said += ["", *_wrapped(found.reason, width, indent=2)]
+    said = verdict_lines(found, width)
     if found.nat:
         said += ["", "Its addresses were changed:"]
         said += [line for each in found.nat for line in _rewrite(each, width)]
     if found.path:
         said += ["", "The way it took:", *_steps(found.path, width)]
     if found.elapsed_ms is not None:
-        said += ["", f"{found.elapsed_ms} ms from the packet to the rule ({found.level})"]
-    elif found.level in ("counters", "facts"):
-        said += ["", f"found out at the level {found.level} (netdiag facts level says what that costs)"]
+        said += ["", f"{found.elapsed_ms} ms from the packet to the rule ({found.level.value})"]
+    elif not found.level.traces:
+        said += ["", f"found out at the level {found.level.value} (netdiag facts level says what that costs)"]
+    return [visible_line(line) for line in said]
+
+
+def verdict_lines(found: Trace, width: int) -> list[str]:
+    """What became of the packet and how sure that is, what decided, and what the answer does not cover."""
+    said = wrapped(f"{found.verdict.value.upper()}{doubt(found)}: {packet_line(found.packet)}", width)
+    decided = found.rule or found.policy
+    if decided is not None:
+        said += ["", *rule_lines(decided)]
+    if found.reason:
+        said += ["", *wrapped(found.reason, width, indent=2)]
     return said
 
 
-def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+def doubt(found: Trace) -> str:
+    """What stands behind a verdict that is not proven."""
+    return " (likely)" if found.confidence is Confidence.LIKELY else ""
+
+
+def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    """A sentence on lines of at most so many columns, apart from words that are longer."""
     margin = " " * indent
     return textwrap.wrap(
         text,
@@ -54,7 +67,7 @@ def rule_lines(rule: FirewallRule) -> list[str]:
     said = [f"  {rule.backend.value} {rule.family} {rule.place()}, owner {owner}{where}"]
     said += [f"    {rule.text}"] if rule.text else []
     said += [f"    called from {rule.call_site}"] if rule.call_site else []
-    return said
+    return [visible_line(line) for line in said]
 
 
 def packet_line(packet: TracedPacket) -> str:
@@ -78,7 +91,7 @@ def packet_line(packet: TracedPacket) -> str:
         if packet.protocol.isdigit()
         else packet.protocol
     )
-    return f"{protocol} from {_place(ends, True)} to {_place(ends, False)}, {ways[packet.path]}{where}"
+    return visible_line(f"{protocol} from {_place(ends, True)} to {_place(ends, False)}, {ways[packet.path]}{where}")
 
 
 def _place(ends: Endpoints, source: bool) -> str:
@@ -93,7 +106,7 @@ def _rewrite(rewrite: Rewrite, width: int) -> list[str]:
         if _place(rewrite.before, source) != _place(rewrite.after, source)
     ]
     by = "" if rewrite.rule is None else f", by {rewrite.rule.place()}"
-    said = _wrapped("; ".join(parts) + by, width, indent=2)
+    said = wrapped("; ".join(parts) + by, width, indent=2)
     return said if rewrite.rule is None else [*said, f"      {rewrite.rule.text}"]
 
 

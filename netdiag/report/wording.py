@@ -42,6 +42,16 @@ def _escaped(character: str) -> str:
     return " " if character.isspace() and character not in "\x0b\x0c\r\x1c\x1d\x1e\x1f\x85" else ascii(character)[1:-1]
 
 
+def visible_line(text: str) -> str:
+    r"""`visible` for a line whose blanks count: a line end in it, which only others can have put there, is ``\n``."""
+    return visible(text).replace("\n", "\\n").replace("\t", " ")
+
+
+def to_paste(command: str) -> str:
+    """A command, or a remark in its place where its signs cannot be shown: it would be another one when pasted."""
+    return command if visible_line(command) == command else "(it has signs that no terminal shows: see --output json)"
+
+
 def one_line(text: str) -> str:
     """`visible`, on one line."""
     return " ".join(visible(text).split())
@@ -83,6 +93,10 @@ def headline(report: Report) -> str:
         return f"Something is broken: {why}."
     if report.verdict is State.UNKNOWN:
         return f"Not everything could be checked: {why}."
+    if report.causes:
+        return f"Nothing was seen to fail, but there is something to mend: {_why(report)}."
+    if any(one.check.startswith("pair.") for one in report.findings):
+        return f"Nothing in the two records stands against the hosts' traffic{_with_warnings(report)}."
     return f"Nothing is broken{_with_warnings(report)}."
 
 
@@ -99,7 +113,7 @@ def _why(report: Report) -> str:
         needed = needs[: needs.index(report.question) + 1]
         worst = [one for one in worst if any(one.answers.get(need) is Answer.UNKNOWN for need in needed)]
     ranked = sorted(one.cause for one in worst if one.cause is not None)
-    if ranked and report.verdict is State.FAIL:
+    if ranked and report.verdict in (State.FAIL, State.WARN):
         cause = report.causes[ranked[0]]
         where_ = f" on {one_line(cause.host)}" if cause.host else ""
         exact = f": {_decision(cause.object)}" if cause.object.get("chain") else ""

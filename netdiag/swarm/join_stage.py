@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from netdiag.model.facts import SwarmState
+from netdiag.model.engine import SwarmState
 from netdiag.swarm.join_messages import MESSAGE_RULES, JoinProblem, JoinStage, LogClass
 
 

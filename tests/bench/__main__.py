@@ -74,6 +74,26 @@ def traces(host, peer):
         yield row(f"trace {way}, packet to rule", [answer["elapsed_ms"] for answer in answers], 5.0, "ms")
 
 
+GREETED = """
+import time
+from netdiag.carrier.ssh import connect
+start = time.perf_counter()
+with connect("manager"):
+    print(time.perf_counter() - start)
+"""
+
+
+def by_ssh(lab):
+    """From nothing to a participant that greets, over a real sshd; the time of the log-in alone beside it."""
+    sshd = lab.break_("sshd", host="manager")
+    worker = lab.host("worker")
+    yield row(
+        "ssh to a greeting", [float(worker.exec([sys.executable, "-c", GREETED]).stdout) for _ in range(RUNS)], 1.5
+    )
+    yield row("  peer: ssh manager true", in_host(worker, ["ssh", "-o", "BatchMode=yes", "manager", "true"])[0], None)
+    lab.heal(sshd)
+
+
 def measure():
     yield row("netdiag --help, cold process", timed([BIN, "--help"]), 0.150)
     with Lab.up(load_topology("swarm2"), name=f"bench-{os.getpid()}") as lab:
@@ -85,6 +105,7 @@ def measure():
         yield from traces(worker, manager)
         docker, _ = in_host(worker, ["docker", "info"])
         yield row("  peer: docker info on the same host", docker, None)
+        yield from by_ssh(lab)
         lab.break_("drop", host="manager", chain="INPUT")
         wall, _ = in_host(worker, ask)
         yield row("preflight, manager drops everything", wall, 3.0)

@@ -19,7 +19,10 @@ from netdiag.lab.process import until
 
 COUNTERS = re.compile(r"\[\d+:\d+\]")
 PEER = "10.71.0.2"
-ACCEPT = "-s 10.71.0.2 -p tcp --dport 2377 -j ACCEPT"
+MARK = re.compile(r"netdiag-\d{8}-[0-9a-f]{8}")
+"""What a rule is signed with: the day, and the change."""
+SIGNED = "-m comment --comment MARK -j ACCEPT"
+ACCEPT = f"-s 10.71.0.2 -p tcp --dport 2377 {SIGNED}"
 PACKET = ("--src", PEER, "--dport", "2377")
 DROP = "iptables -A INPUT -p tcp --dport 2377 -j DROP"
 LISTEN = """
@@ -108,6 +111,13 @@ def heal(host, *words):
     return found
 
 
+def command_of(found):
+    """The one command, with its signature as MARK."""
+    (command,) = found["fix"]["commands"]
+    assert len(MARK.findall(command["text"])) == (0 if command["text"].startswith("firewall-cmd") else 1)
+    return MARK.sub("MARK", command["text"])
+
+
 def undo(host, found):
     """The undo as it is pasted into a shell."""
     for command in reversed(found["fix"]["undo"]):
@@ -124,6 +134,16 @@ INET = ("nft add table inet guard", "nft 'add chain inet guard late { type filte
             ("iptables -A INPUT -p udp -j ACCEPT", DROP), f"iptables -I INPUT 2 {ACCEPT}", id="before the rule"
         ),
         pytest.param(("iptables -P INPUT DROP",), f"iptables -A INPUT {ACCEPT}", id="policy"),
+        pytest.param(
+            ("iptables -N GUARD", "iptables -A INPUT -p tcp -g GUARD", "iptables -P INPUT DROP"),
+            f"iptables -I INPUT 1 {ACCEPT}",
+            id="policy behind a goto",
+        ),
+        pytest.param(
+            ("iptables -A INPUT -p udp -j ACCEPT", "iptables -A INPUT -p tcp -j RETURN", "iptables -P INPUT DROP"),
+            f"iptables -I INPUT 2 {ACCEPT}",
+            id="policy behind a RETURN",
+        ),
         pytest.param(
             ("iptables -N CLOSED", "iptables -A INPUT -p tcp -j CLOSED", "iptables -A CLOSED -j REJECT"),
             f"iptables -I CLOSED 1 {ACCEPT}",
@@ -155,6 +175,25 @@ INET = ("nft add table inet guard", "nft 'add chain inet guard late { type filte
         ),
         pytest.param(
             (
+                *INET,
+                "nft add rule inet guard late tcp dport 2377 return",
+                "nft 'chain inet guard late { policy drop ; }'",
+            ),
+            "nft insert rule inet guard late handle HANDLE ip saddr 10.71.0.2 tcp dport 2377 accept comment",
+            id="policy of nft behind a return",
+        ),
+        pytest.param(
+            (
+                *INET,
+                "nft add chain inet guard sub",
+                "nft add rule inet guard late meta l4proto tcp goto sub",
+                "nft 'chain inet guard late { policy drop ; }'",
+            ),
+            "nft insert rule inet guard late handle HANDLE ip saddr 10.71.0.2 tcp dport 2377 accept comment",
+            id="policy of nft behind a goto",
+        ),
+        pytest.param(
+            (
                 *(
                     "nft add table inet guard",
                     "nft add chain inet guard sub",
@@ -182,8 +221,7 @@ def test_one_rule_lets_the_connection_through(pair_lab, host, service, lines, co
     before = rules(host)
     assert not connects(pair_lab)
     found = heal(host, *PACKET)
-    (said,) = (each["text"] for each in found["fix"]["commands"])
-    assert re.sub(r"handle \d+", "handle HANDLE", said).startswith(command)
+    assert re.sub(r"handle \d+", "handle HANDLE", command_of(found)).startswith(command)
     assert found["before"]["verdict"] in ("drop", "reject")
     assert connects(pair_lab)
     undo(host, found)
@@ -196,9 +234,9 @@ def test_other_packets(host):
     add(host, "iptables -A INPUT -p icmp -j DROP", "iptables -A OUTPUT -p udp -j REJECT")
     before = rules(host)
     echo = heal(host, "--src", PEER)
-    assert echo["fix"]["commands"][0]["text"] == f"iptables -I INPUT 1 -s {PEER} -p icmp --icmp-type 8 -j ACCEPT"
+    assert command_of(echo) == f"iptables -I INPUT 1 -s {PEER} -p icmp --icmp-type 8 {SIGNED}"
     out = heal(host, "--path", "out", "--dst", PEER, "--proto", "udp", "--dport", "4789")
-    assert out["fix"]["commands"][0]["text"] == f"iptables -I OUTPUT 1 -d {PEER} -p udp --dport 4789 -j ACCEPT"
+    assert command_of(out) == f"iptables -I OUTPUT 1 -d {PEER} -p udp --dport 4789 {SIGNED}"
     undo(host, out)
     undo(host, echo)
     assert rules(host) == before
@@ -211,8 +249,7 @@ def test_ipv6(pair_lab, host, service):
     try:
         assert not connects(pair_lab, "fd00:71::1")
         found = heal(host, "--src", "fd00:71::2", "--dport", "2377")
-        text = found["fix"]["commands"][0]["text"]
-        assert text == "ip6tables -I INPUT 1 -s fd00:71::2 -p tcp --dport 2377 -j ACCEPT"
+        assert command_of(found) == f"ip6tables -I INPUT 1 -s fd00:71::2 -p tcp --dport 2377 {SIGNED}"
         assert connects(pair_lab, "fd00:71::1")
     finally:
         add(host, "ip -6 addr del fd00:71::1/64 dev eth0")
@@ -229,13 +266,14 @@ def test_nothing_to_do_and_nothing_changed(host):
     assert found["fix"]["persist"] == ["apt-get install iptables-persistent", "netfilter-persistent save"]
     table = host.exec(["netdiag", "firewall", "allow", *PACKET, "--plan"], check=False)
     assert table.returncode == 1
-    assert f"  iptables -D INPUT {ACCEPT}" in table.stdout.splitlines()
+    assert f"  iptables -D INPUT {ACCEPT}" in MARK.sub("MARK", table.stdout).splitlines()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--dport", "2377"), "--src says from whom"),
+        ((*PACKET, "--unproven"), "--unproven is for --apply"),
         ((*PACKET, "--plan", "--apply"), "give one of them"),
         ((*PACKET, "--apply", "--confirm-within", "4"), "5<=x<=600"),
     ],
@@ -341,6 +379,10 @@ def run(*commands):
 """
 
 
+FIRST = "iptables -I INPUT 1 -s 10.71.0.3 -p tcp -m comment --comment netdiag-lab -j ACCEPT"
+FIRST_SAVED = "-A INPUT -s 10.71.0.3/32 -p tcp -m comment --comment netdiag-lab -j ACCEPT"
+
+
 def change(host, body, kill=0):
     return host.exec([sys.executable, "-c", f"KILL = {int(kill)}\n{CHANGE}\n{body}"], check=False)
 
@@ -348,14 +390,14 @@ def change(host, body, kill=0):
 def test_half_a_change_is_taken_back(host):
     add(host, DROP)
     before = rules(host)
-    first = "iptables -I INPUT 1 -s 10.71.0.3 -p tcp -j ACCEPT"
-    failed = change(host, f"run({first!r}, 'iptables -I INPUT 99 -p tcp -j ACCEPT')")
-    assert "ChangeError: iptables -I INPUT 99 -p tcp -j ACCEPT: " in failed.stderr
+    second = FIRST.replace("INPUT 1", "INPUT 99").replace("10.71.0.3", "10.71.0.4")
+    failed = change(host, f"run({FIRST!r}, {second!r})")
+    assert f"ChangeError: {second}: " in failed.stderr
     assert "Index of insertion too big" in failed.stderr
     assert rules(host) == before
     # Leaving without a decision undoes as well; the rule was there meanwhile.
-    done = change(host, f"run({first!r})")
-    assert "-A INPUT -s 10.71.0.3/32 -p tcp -j ACCEPT" in done.stdout
+    done = change(host, f"run({FIRST!r})")
+    assert FIRST_SAVED in done.stdout
     assert rules(host) == before
 
 
@@ -366,8 +408,8 @@ def test_the_guard_is_killed(host, how, problems):
     """Killed outright, another one takes the change back; a host that shuts down gives it the time to do so itself."""
     add(host, DROP)
     before = rules(host)
-    done = change(host, "run('iptables -I INPUT 1 -s 10.71.0.3 -p tcp -j ACCEPT')", kill=how)
-    assert "-A INPUT -s 10.71.0.3/32 -p tcp -j ACCEPT" in done.stdout
+    done = change(host, f"run({FIRST!r})", kill=how)
+    assert FIRST_SAVED in done.stdout
     assert f"State.UNDONE {problems}" in done.stdout, done.stderr
     assert rules(host) == before
 
@@ -480,7 +522,7 @@ def test_ufw(pair_lab, ufw, service):
     assert changed(before, saved(ufw)) == ""
     assert user_rules(ufw) == files
     found = heal(ufw, *PACKET)
-    assert found["fix"]["commands"][0]["text"] == f"ufw allow from {PEER} to any port 2377 proto tcp"
+    assert command_of(found) == f"ufw allow from {PEER} to any port 2377 proto tcp comment MARK"
     assert connects(pair_lab)
     undo(ufw, found)
     assert changed(before, saved(ufw)) == ""
@@ -491,7 +533,7 @@ def test_ufw_denies_first(pair_lab, ufw, service):
     add(ufw, "ufw deny 2377/tcp")
     before = saved(ufw)
     found = heal(ufw, *PACKET)
-    assert found["fix"]["commands"][0]["text"] == f"ufw insert 1 allow from {PEER} to any port 2377 proto tcp"
+    assert command_of(found) == f"ufw insert 1 allow from {PEER} to any port 2377 proto tcp comment MARK"
     assert connects(pair_lab)
     undo(ufw, found)
     assert changed(before, saved(ufw)) == ""
@@ -503,9 +545,70 @@ def test_ufw_denies_first(pair_lab, ufw, service):
 def test_ufw_before_rules(ufw):
     """ICMP is no matter of ufw's own rules: the line for its file is named."""
     found = heal(ufw, "--src", PEER, "--icmp-type", "13")
-    text = found["fix"]["commands"][0]["text"]
-    assert re.match(rf"iptables -I ufw-before-input \d+ -s {PEER} -p icmp --icmp-type 13 -j ACCEPT", text)
-    assert found["fix"]["persist"] == [
+    assert re.match(rf"iptables -I ufw-before-input \d+ -s {PEER} -p icmp --icmp-type 13 {SIGNED}", command_of(found))
+    assert [MARK.sub("MARK", line) for line in found["fix"]["persist"]] == [
         "# in /etc/ufw/before.rules, before the line COMMIT",
-        f"#   -A ufw-before-input -s {PEER} -p icmp --icmp-type 13 -j ACCEPT",
+        f"#   -A ufw-before-input -s {PEER} -p icmp --icmp-type 13 {SIGNED}",
     ]
+
+
+def test_the_operators_own_rule_is_not_ours(host):
+    """Behind the drop stands what we would add: it is neither touched by the change nor taken by its undo."""
+    add(host, DROP, "iptables -A INPUT -s 10.71.0.2 -p tcp --dport 2377 -j ACCEPT")
+    before = rules(host)
+    with start(host, *PACKET, within=600) as process:
+        until(lambda: rules(host) != before, 10, "the rule")
+        (guard,) = guards(host)
+        os.kill(process.pid, signal.SIGSTOP)  # it learns of the guard's end only later
+        host.exec(["sh", "-c", f"iptables -D INPUT 1; kill -9 {guard}"])
+        os.kill(process.pid, signal.SIGCONT)
+        until(lambda: process.poll() is not None, 20, "the end")
+        end_group(process)
+    # Somebody took ours away by hand, and the guard was killed: nothing is left to be undone, and nothing is.
+    assert rules(host) == before
+
+
+def test_ufws_own_rule_is_not_ours(ufw):
+    """ufw would give a rule for the same packets our comment, and delete it by that."""
+    mine = f"ufw allow from {PEER} to any port 9 proto tcp"
+    add(ufw, f"{mine} comment mine")
+    files = user_rules(ufw)
+    signed = f"{mine} comment netdiag-lab"
+    undone = signed.replace("ufw allow", "ufw delete allow")
+    program = (
+        "from netdiag.host.change import Change\nfrom netdiag.model.fix import Command, Fix\n"
+        f"def command(text): return Command(argv=tuple(text.split()), text=text)\n"
+        f"fix = Fix(host='', summary='', place='', covers='', commands=(command({signed!r}),), undo=(command({undone!r}),))\n"
+        "Change(fix, change_id='lab', within_s=30)"
+    )
+    refused = ufw.exec([sys.executable, "-c", program], check=False)
+    assert f"{signed}: it is in place already" in refused.stderr
+    assert user_rules(ufw) == files
+    add(ufw, mine.replace("ufw allow", "ufw delete allow"))
+
+
+UNPROVEN = """
+import functools, sys
+import netdiag.host.allow
+from netdiag.cli import main
+from netdiag.facts.level import Level
+# As on a host where packets cannot be followed: rules are only read.
+netdiag.host.allow.trace = functools.partial(netdiag.host.allow.trace, forced=Level.FACTS)
+sys.argv[0] = "netdiag"
+main()
+"""
+
+
+def test_nothing_is_changed_where_it_is_not_known_what_decides(host):
+    add(host, DROP)
+    before = rules(host)
+    argv = [sys.executable, "-c", UNPROVEN, "firewall", "allow", *PACKET, "--apply", "--confirm-within", "5"]
+    refused = host.exec(argv, check=False)
+    assert refused.stdout.startswith("DROP (likely): ")
+    assert "what decides is likely, not proven" in refused.stdout
+    assert refused.stdout.splitlines()[-1].startswith("Nothing is changed: what decides is likely, not proven")
+    assert "--unproven applies the rule all the same" in refused.stdout.splitlines()[-1]
+    assert (refused.returncode, rules(host)) == (1, before)
+    done = host.exec([*argv, "--unproven"], check=False)
+    assert "Taken back. With the rule the packet's verdict was: accept (likely)." in done.stdout
+    assert (done.returncode, rules(host)) == (1, before)

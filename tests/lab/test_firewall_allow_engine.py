@@ -77,8 +77,9 @@ def undo(host, found):
 
 
 def command_of(found):
+    """The one command, without its signature."""
     (command,) = found["fix"]["commands"]
-    return command["text"]
+    return re.sub(r" -m comment --comment netdiag-\d{8}-[0-9a-f]{8}", "", command["text"])
 
 
 def inside(host, container):
@@ -106,8 +107,31 @@ def test_a_policy_is_passed_in_the_operators_chain(swarm3_lab, worker):
     assert command_of(found) == f"iptables -I DOCKER-USER 1 {both_ways(manager.address, target, 80)}"
     assert engines(worker) == own
     assert connects(manager, target)
+    # Saving all that runs would save the engine's rules.
+    assert not any("netfilter-persistent save" in line for line in found["fix"]["persist"])
+    assert found["fix"]["persist"][-1].startswith("sed -i ")
     undo(worker, found)
     assert rules(worker) == before
+
+
+def test_a_flow_that_is_not_tracked(swarm3_lab, worker):
+    """Nothing knows who opened it: both directions have an accept of their own."""
+    manager, target = swarm3_lab.host("manager"), address(worker, "plain")
+    untrack = ["PREROUTING", "-p", "tcp", "-j", "CT", "--notrack"]
+    worker.exec(["iptables", "-t", "raw", "-I", *untrack])
+    try:
+        before, own = rules(worker), engines(worker)
+        assert not connects(manager, target)
+        found = heal(worker, "--path", "forward", "--src", manager.address, "--dst", target, "--dport", "80")
+        there, back = (re.sub(r" -m comment --comment \S+", "", each["text"]) for each in found["fix"]["commands"])
+        assert there == f"iptables -I DOCKER-USER 1 -s {manager.address} -d {target} -p tcp --dport 80 -j ACCEPT"
+        assert back == f"iptables -I DOCKER-USER 1 -s {target} -d {manager.address} -p tcp --sport 80 -j ACCEPT"
+        assert connects(manager, target)
+        assert engines(worker) == own
+        undo(worker, found)
+        assert rules(worker) == before
+    finally:
+        worker.exec(["iptables", "-t", "raw", "-D", *untrack])
 
 
 def test_networks_that_the_engine_keeps_apart(worker):

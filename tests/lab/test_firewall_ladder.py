@@ -5,45 +5,14 @@ import json
 import random
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from netdiag.lab.host import end_group
 from netdiag.lab.process import until
-
-REPOSITORY = str(Path(__file__).parents[2])
-LOGGER = "/proc/sys/net/netfilter/nf_log/2"
-
-TABLE = """
-import os, sys, time
-from netdiag.participant import nftables
-from netdiag.participant.deadline import Deadline
-chain = nftables.Chain(nftables.NFPROTO_INET, "end", nftables.INPUT, nftables.LAST, "", ())
-table = nftables.SweptTable("netdiag-0badcafe", [chain], Deadline(5))
-print(table._guard.pid, flush=True)
-if sys.argv[1:] == ["stay"]:
-    time.sleep(60)
-table.close()
-"""
-SWEEP = """
-import json, sys
-from netdiag.participant import run
-answer = run({"verb": "firewall-sweep", "params": {"may_load": True, "only_say": "say" in sys.argv}})
-print(json.dumps(answer["data"]))
-"""
-LEGACY = """
-import time
-from netdiag.participant import packets
-from netdiag.participant.deadline import Deadline
-from netdiag.participant.legacy_trace import LegacyTrace
-flow = packets.flow_of({"proto": "tcp", "src": "10.71.0.2", "dst": "10.71.0.1", "dport": 2377})
-print("starting", flush=True)
-trace = LegacyTrace(flow, Deadline(5))
-print("ready", flush=True)
-time.sleep(STAY_S)
-trace.close()
-"""
+from netdiag.report.schema import schema
+from tests.lab.ladder import LEGACY, LOGGER, SWEEP, TABLE, add, clear, logger, python, said, tables, trace
 
 
 @pytest.fixture
@@ -51,25 +20,7 @@ def host(pair_lab):
     """A host without rules; whatever a test adds is gone afterwards."""
     one = pair_lab.host("one")
     yield one
-    one.exec(["nft", "flush", "ruleset"])
-    for tool in ("iptables-legacy", "ip6tables-legacy"):
-        one.exec(["sh", "-c", f"{tool} -P INPUT ACCEPT; {tool} -F; {tool} -X"])
-
-
-def python(host, script, *words):
-    return host.popen(["python3", "-c", script, *words], env={"PYTHONPATH": REPOSITORY})
-
-
-def said(host, script, *words):
-    return host.exec(["python3", "-c", script, *words], env={"PYTHONPATH": REPOSITORY}).stdout
-
-
-def tables(host):
-    return host.exec(["nft", "list", "tables"]).stdout
-
-
-def logger(host):
-    return host.exec(["cat", LOGGER]).stdout.strip()
+    clear(one)
 
 
 def test_a_swept_table_goes_with_its_owner(host):
@@ -126,7 +77,7 @@ def test_the_next_start_puts_the_logger_back_when_nobody_else_could(host):
     before = logger(host)
     with python(host, LEGACY.replace("STAY_S", "60")) as process:
         assert [process.stdout.readline(), process.stdout.readline()] == ["starting\n", "ready\n"]
-        host.exec(["pkill", "-KILL", "-f", "netfilter.send"])
+        host.exec(["kill", "-KILL", process.stdout.readline().strip()])
         end_group(process)
     assert logger(host) == "nfnetlink_log"
     assert f"net.netfilter.nf_log.2 is {before} again" in said(host, SWEEP)
@@ -139,25 +90,8 @@ def test_two_traces_of_legacy_chains_do_not_disturb_each_other(host):
     running = [python(host, LEGACY.replace("STAY_S", "0.2")) for _ in range(3)]
     for process in running:
         out, err = process.communicate(timeout=20)
-        assert out.endswith("ready\n"), err
+        assert out.startswith("starting\nready\n"), err
     assert logger(host) == before
-
-
-def add(host, *lines):
-    for line in lines:
-        host.exec(line.split())
-
-
-def trace(host, *words, expect, level="owned-trace"):
-    """The answer of ``netdiag firewall trace``."""
-    argv = ["netdiag", "firewall", "trace", *words, "--level", level, "--output", "json"]
-    result = host.exec(argv, check=False)
-    assert "Traceback" not in result.stderr
-    assert result.returncode in (0, 1, 3), result.stderr
-    found = json.loads(result.stdout)
-    assert found["verdict"] == expect, result.stdout
-    assert found["level"] == level
-    return found
 
 
 @pytest.mark.parametrize("level", ["owned-trace", "swept-trace"])
@@ -424,6 +358,46 @@ def test_facts_are_likely_at_most(host):
     assert [line for line in after.splitlines() if not line.startswith("#")] == counters
 
 
+LEVELS = ("owned-trace", "swept-trace", "counters", "facts")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_a_host_sends_to_itself_is_decided_at_its_input(host, level):
+    add(
+        host,
+        "iptables-legacy -A OUTPUT -p tcp --dport 82 -j REJECT",
+        "iptables-legacy -A OUTPUT -j ACCEPT",
+        "iptables-legacy -t mangle -A PREROUTING -p udp --dport 83 -j DROP",
+        "iptables-legacy -A INPUT -p tcp --dport 2377 -j DROP",
+        "iptables-legacy -A INPUT -p tcp --dport 81 -j ACCEPT",
+        "iptables-legacy -A INPUT -p icmp -j DROP",
+        "iptables-legacy -A INPUT -p udp -j ACCEPT",
+    )
+    own = ("--path", "out", "--dst", host.address)
+    try:
+        with python(host, LISTENERS) as listeners:
+            try:
+                assert listeners.stdout.readline() == "ready\n"
+                rule = trace(host, *own, "--dport", "2377", expect="drop", level=level)["rule"]
+                assert (rule["chain"], rule["number"]) == ("INPUT", 1)
+                assert "SYN-RECV" not in host.exec(["ss", "-tan"]).stdout
+            finally:
+                end_group(listeners)
+        accepted = trace(host, *own, "--dport", "81", expect="accept", level=level)["rule"]
+        assert (accepted["chain"], accepted["number"]) == ("INPUT", 2)
+        rejected = trace(host, *own, "--dport", "82", expect="reject", level=level)["rule"]
+        assert (rejected["chain"], rejected["number"]) == ("OUTPUT", 1)
+        dropped = trace(host, *own, "--proto", "udp", "--dport", "83", expect="drop", level=level)["rule"]
+        assert (dropped["table"], dropped["chain"]) == ("mangle", "PREROUTING")
+        dropped = trace(host, *own, "--proto", "icmp", expect="drop", level=level)["rule"]
+        assert (dropped["chain"], dropped["number"]) == ("INPUT", 3)
+        # What answers is no packet of ours: the port is closed, so the kernel says so by ICMP, which INPUT drops.
+        accepted = trace(host, *own, "--proto", "udp", "--dport", "84", expect="accept", level=level)["rule"]
+        assert (accepted["chain"], accepted["number"]) == ("INPUT", 4)
+    finally:
+        add(host, "iptables-legacy -t mangle -F")
+
+
 def test_without_root_nothing_is_known(host):
     argv = ["netdiag", "firewall", "trace", "--src", "10.71.0.2", "--dport", "2377", "-o", "json"]
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -453,9 +427,14 @@ def test_clean(host):
         living = host.exec(argv)
         assert living.stdout == "nothing to clean\n"
         assert "belongs to a running trace" in living.stderr
-        host.exec(["pkill", "-KILL", "-f", "netfilter.send"])
+        host.exec(["kill", "-KILL", process.stdout.readline().strip()])
         end_group(process)
     plan = host.exec([*argv, "--plan"]).stdout
+    document = json.loads(host.exec([*argv, "--plan", "-o", "json"]).stdout)
+    Draft202012Validator(json.loads(schema("clean"))).validate(document)
+    assert document["plan"] is True
+    listed = [line.split(": ", 1)[1] for line in plan.splitlines()[1:]]
+    assert document["namespaces"][0]["removed"] == listed
     assert f"net.netfilter.nf_log.2 is {before} again" in plan
     assert "nft table inet netdiag-" in plan
     assert logger(host) == "nfnetlink_log"
@@ -478,12 +457,7 @@ def test_every_level_in_another_namespace(host):
     inside = ["ip", "netns", "exec", "inside"]
     try:
         before = host.exec([*inside, "cat", LOGGER]).stdout
-        for level, confidence in (
-            ("owned-trace", "proven"),
-            ("swept-trace", "proven"),
-            ("counters", "proven"),
-            ("facts", "likely"),
-        ):
+        for level, confidence in zip(LEVELS, ("proven", "proven", "proven", "likely"), strict=True):
             words = ("--netns", "inside", "--src", "10.9.0.1", "--dst", "10.9.0.2", "--dport", "5432")
             found = trace(host, *words, expect="drop", level=level)
             assert (found["rule"]["namespace"], found["rule"]["number"]) == ("netns:inside", 1)

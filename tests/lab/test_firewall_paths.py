@@ -202,6 +202,30 @@ def test_waiting_for_a_packet_of_somebody_else_s(cluster, manager, added):
     assert not OWNED.search(manager.exec(["nft", "list", "ruleset"]).stdout)
 
 
+TABLE = "table inet late { chain in { type filter hook input priority 0; udp dport 5 %s; }; }"
+
+
+def test_rules_that_change_before_the_packet_comes(cluster, manager):
+    """A table that is made again gives its handles again, to other rules."""
+    manager.exec(["nft", TABLE % "drop"])
+    words = ["--wait", "20", "--proto", "udp", "--dport", "5", "-o", "json"]
+    try:
+        with manager.popen(["netdiag", "firewall", "trace", *words]) as waiting:
+            try:
+                until(lambda: OWNED.search(manager.exec(["nft", "list", "ruleset"]).stdout), 10, "the trace's table")
+                manager.exec(["nft", "delete table inet late"])
+                manager.exec(["nft", TABLE % "reject"])
+                cluster.host("worker1").exec(["python3", "-c", SEND])
+                found = json.loads(waiting.communicate(timeout=20)[0])
+            finally:
+                end_group(waiting)
+    finally:
+        manager.exec(["nft", "delete table inet late"])
+    assert (found["verdict"], found["confidence"]) == ("drop", "likely"), found
+    assert (found["rule"]["table"], found["rule"]["text"], found["rule"]["number"]) == ("late", "", None)
+    assert found["reason"] == "the rule set changed meanwhile"
+
+
 def test_what_is_named_wrongly(manager):
     for words, said in (
         (("--container", "wev", "--dport", "80"), "--container wev: no such container; did you mean web?"),
@@ -214,7 +238,7 @@ def test_what_is_named_wrongly(manager):
         (("--path", "forward", "--in", "eth0", "--dst", "10.71.0.1"), "is an address of this host: --path in"),
         (("--proto", "arp", "--path", "out", "--dst", "10.71.0.2"), "only a request that arrives"),
         (("--proto", "arp", "--dst", "fd00::1"), "--proto arp goes with IPv4"),
-        (("--proto", "nope"), "'nope': tcp, udp, icmp, icmpv6, arp, esp, ah, gre, ipip, or a number below 256"),
+        (("--proto", "nope"), "'nope': tcp, udp, icmp, icmpv6, esp, ah, gre, ipip, arp, or a number below 256"),
         (("--mac", "01:00:5e:00:00:01"), "is a group's address"),
         (("--wait", "5"), "says for which packet"),
         (("--wait", "5", "--dport", "80", "--proto", "icmp"), "--proto icmp has no ports"),

@@ -350,3 +350,24 @@ def test_a_host_without_nft(host):
         assert "nft" in found["reason"]
     finally:
         host.exec(["mv", tool + ".away", tool])
+
+
+BLOCK = """\
+table inet t {
+chain c {
+type filter hook input priority 0
+tcp dport {22,80} counter jump { ip saddr 192.0.2.1 accept; counter drop comment "in"; }
+}
+}"""
+
+
+def test_a_rule_in_a_block_is_named_with_its_number(host):
+    host.exec(["nft", BLOCK])
+    found = trace(host, "--dport", "80", expect="drop")
+    rule = found["rule"]
+    assert re.fullmatch(r"__chain\d+", rule["chain"])
+    assert (rule["number"], rule["text"]) == (2, 'counter drop comment "in"')
+    assert rule["call_site"].startswith("t c rule 1: tcp dport { 22, 80 } counter jump { ip saddr 192.0.2.1 accept; ")
+    assert (found["reason"], [step["verdict"] for step in found["path"]]) == ("", ["jump", "drop"])
+    fix = host.exec(["netdiag", "firewall", "allow", "--src", "10.71.0.2", "--dport", "80"], check=False).stdout
+    assert "inet t c, before rule 1" in fix

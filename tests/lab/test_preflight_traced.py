@@ -5,6 +5,7 @@ import shlex
 import pytest
 
 from netdiag.lab import swarm
+from netdiag.lab.process import until
 from tests.lab.asking import ask, preflight
 
 EVERY_PORT = ("tcp/2377", "tcp/7946", "udp/7946", "udp/4789")
@@ -199,7 +200,10 @@ def test_a_peer_that_is_down_is_no_verdict_of_the_filters(hosts):
 def test_members_are_asked_about_each_other_without_being_named(swarm2_lab, hosts):
     manager, worker = hosts
     assert swarm2_lab.swarm_join("worker", "manager").joined
+    shown = ["docker", "network", "inspect", "-f", "{{json .Peers}}", "ingress"]
     try:
+        # A worker has the network, and with it the names of its peers, a moment after it has joined.
+        until(lambda: manager.address in worker.exec(shown, check=False).stdout, 20, "the peers of the ingress network")
         for host, peer, ports in ((manager, worker, EVERY_PORT), (worker, manager, EVERY_PORT[1:])):
             (finding,) = ask(host, "verify", "swarm").findings("firewall.inbound")
             packets = finding["evidence"][0]["data"]["packets"]

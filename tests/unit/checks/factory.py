@@ -13,14 +13,13 @@ from cryptography.x509.oid import NameOID
 from netdiag.checks.context import Context, Options
 from netdiag.checks.kernel import REQUIREMENTS
 from netdiag.checks.registry import CHECKS, run
+from netdiag.model.engine import Cluster, Engine, Network, OverlayPeer, SwarmMembership, SwarmNode, SwarmState
 from netdiag.model.facts import (
     HOST,
     Absence,
     AbsenceKind,
     Address,
     Backend,
-    Cluster,
-    Engine,
     Facts,
     Feature,
     FeatureState,
@@ -28,15 +27,10 @@ from netdiag.model.facts import (
     Identity,
     Kernel,
     Link,
-    Network,
     NextHop,
-    OverlayPeer,
     Route,
     RuleSet,
     Section,
-    SwarmMembership,
-    SwarmNode,
-    SwarmState,
 )
 from netdiag.model.probes import (
     CaOutcome,

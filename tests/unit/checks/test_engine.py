@@ -1,6 +1,7 @@
 import pytest
 
-from netdiag.model.facts import AbsenceKind, FirewallSaved, FirewallService, Network
+from netdiag.model.engine import Network
+from netdiag.model.facts import AbsenceKind, FirewallSaved, FirewallService
 from netdiag.model.report import Answer, Confidence, Need, State
 from tests.unit.checks.factory import absent, engine, found, joining, only
 

@@ -1,6 +1,7 @@
 import pytest
 
-from netdiag.model.facts import HOST, Backend, FirewallSaved, FirewallService, Network, Section
+from netdiag.model.engine import Network
+from netdiag.model.facts import HOST, Backend, FirewallSaved, FirewallService, Section
 from netdiag.model.report import Answer, Confidence, Need, State
 from tests.unit.checks.factory import (
     HEALTHY_RULES,
@@ -108,7 +109,9 @@ def test_what_a_rule_does_not_let_out_breaks_what_needs_it():
     stopped = next(one for one in found("firewall.outbound", with_rules(text)) if one.cause)
     assert (stopped.state, stopped.answers) == (State.WARN, {T: NO})
     assert (stopped.cause.confidence, stopped.cause.object["chain"]) == (Confidence.LIKELY, "OUTPUT")
-    assert stopped.cause.remedy[0].commands == (f"iptables -I OUTPUT 1 -d {MANAGER} -p udp --dport 4789 -j ACCEPT",)
+    assert stopped.cause.remedy[0].commands == (
+        f"iptables -I OUTPUT 1 -d {MANAGER} -p udp --dport 4789 -m comment --comment netdiag -j ACCEPT",
+    )
 
 
 def test_open_rules():
@@ -127,9 +130,9 @@ def test_a_stock_input_stops_traffic_and_leaves_names_open():
     assert (cause.object["table"], cause.object["chain"], cause.object["number"]) == ("filter", "INPUT", 5)
     commands = [command for remedy in cause.remedy for command in remedy.commands]
     assert commands == [
-        f"iptables -I INPUT 5 -s {MANAGER} -p tcp --dport 7946 -j ACCEPT",
-        f"iptables -I INPUT 5 -s {MANAGER} -p udp --dport 7946 -j ACCEPT",
-        f"iptables -I INPUT 5 -s {MANAGER} -p udp --dport 4789 -j ACCEPT",
+        f"iptables -I INPUT 5 -s {MANAGER} -p tcp --dport 7946 -m comment --comment netdiag -j ACCEPT",
+        f"iptables -I INPUT 5 -s {MANAGER} -p udp --dport 7946 -m comment --comment netdiag -j ACCEPT",
+        f"iptables -I INPUT 5 -s {MANAGER} -p udp --dport 4789 -m comment --comment netdiag -j ACCEPT",
     ]
     assert [remedy.undo[0].replace(" -D INPUT ", " -I INPUT 5 ") for remedy in cause.remedy] == commands
 
@@ -141,7 +144,7 @@ def test_who_asks_for_traffic_is_told_no():
 def test_a_manager_that_lets_nobody_join():
     one = only("firewall.inbound", with_rules(STOCK_INPUT, engine=manager_engine(), options={"peers": (OTHER,)}))
     assert (one.state, one.answers[J]) == (State.FAIL, NO)
-    assert f"iptables -I INPUT 5 -s {OTHER} -p tcp --dport 2377 -j ACCEPT" in [
+    assert f"iptables -I INPUT 5 -s {OTHER} -p tcp --dport 2377 -m comment --comment netdiag -j ACCEPT" in [
         command for remedy in one.cause.remedy for command in remedy.commands
     ]
 
@@ -177,7 +180,9 @@ def test_encrypted_networks_need_esp_and_may_open_it_themselves():
     encrypted = engine(networks=(Network(id="n", name="n", driver="overlay", scope="swarm", encrypted=True),))
     one = found("firewall.inbound", with_rules(filter_table("-A INPUT -p esp -j DROP"), engine=encrypted))[0]
     assert (one.state, one.answers) == (State.WARN, {T: OPEN})
-    assert one.cause.remedy[0].commands == (f"iptables -I INPUT 1 -s {MANAGER} -p 50 -j ACCEPT",)
+    assert one.cause.remedy[0].commands == (
+        f"iptables -I INPUT 1 -s {MANAGER} -p 50 -m comment --comment netdiag -j ACCEPT",
+    )
 
 
 def test_both_variants_need_their_own_tool():

@@ -4,17 +4,10 @@ import msgspec
 import pytest
 
 from netdiag.checks.flows import MOST_TRACED, packet_to, to_trace
-from netdiag.model.facts import (
-    HOST,
-    Backend,
-    Cluster,
-    FirewallBoot,
-    FirewallSaved,
-    FirewallService,
-    Network,
-    SavedRules,
-)
+from netdiag.model.engine import Cluster, Network, OverlayPeer
+from netdiag.model.facts import HOST, Backend, FirewallBoot, FirewallSaved, FirewallService, SavedRules
 from netdiag.model.firewall import Direction, FirewallRule, Owner
+from netdiag.model.level import Level
 from netdiag.model.probes import TcpOutcome, TracedFlow
 from netdiag.model.report import Answer, Confidence, Need, State
 from netdiag.model.trace import Trace, TracedPacket, TracePath, TraceVerdict
@@ -58,15 +51,15 @@ POLICY = FirewallRule(
 )
 
 
-def flow(packet, verdict, rule=None, reason=""):
+def flow(packet, verdict, rule=None, reason="", confidence=Confidence.PROVEN):
     inward = packet.direction is Direction.IN
     trace = Trace(
         verdict=verdict,
         rule=rule if rule is not None and rule.policy is None else None,
         policy=rule if rule is not None and rule.policy is not None else None,
-        confidence=Confidence.PROVEN,
+        confidence=confidence,
         path=(),
-        level="owned-trace",
+        level=Level.OWNED_TRACE,
         elapsed_ms=0.4,
         reason=reason,
         packet=TracedPacket(
@@ -140,6 +133,30 @@ def test_members_know_each_other():
     lost = traced(worker, both("out", Direction.OUT, DROP, SITE))
     assert only("firewall.outbound", lost).answers[J] is Answer.NO
     assert only("firewall.outbound", lost).state is State.FAIL
+
+
+def worker_of(*peers, given=()):
+    named = tuple(OverlayPeer(name=address, address=address) for address in peers)
+    ingress = Network(id="i", name="ingress", driver="overlay", scope="swarm", ingress=True, peers=named)
+    there = engine(swarm=member(), networks=(ingress,))
+    return context(engine=there, firewall={HOST: (rules(""),)}, options={"peers": given})
+
+
+@pytest.mark.parametrize(
+    ("ctx", "known", "told"),
+    [
+        pytest.param(worker_of(OWN, OTHER), {MANAGER, OTHER}, False, id="gossip names them"),
+        pytest.param(worker_of(), {MANAGER}, True, id="gossip names nobody"),
+        pytest.param(worker_of(given=(OTHER,)), {OTHER}, False, id="given"),
+    ],
+)
+def test_a_worker_traces_whom_it_knows_and_says_where_that_may_not_be_all(ctx, known, told):
+    assert {one.source for one in to_trace(ctx) if one.direction is Direction.IN} == known
+    said = [
+        one for one in found("firewall.inbound", ctx) if one.summary.startswith("other members: not known, give --peer")
+    ]
+    assert [one.state for one in said] == [State.UNKNOWN] * told
+    assert all(not one.answers for one in said), "it is told, and is not the verdict"
 
 
 def test_nobody_known_is_left_to_the_rules_and_so_is_esp_that_leaves():
@@ -235,6 +252,16 @@ def test_a_policy_is_named_as_one():
     assert (one.cause.code, one.cause.confidence) == ("firewall.policy", Confidence.PROVEN)
 
 
+@pytest.mark.parametrize("surest", [Confidence.PROVEN, Confidence.LIKELY])
+def test_a_cause_is_as_sure_as_the_surest_of_its_traces(surest):
+    def said(packet):
+        if packet.direction is Direction.OUT:
+            return (ACCEPT,)
+        return DROP, POLICY, "", surest if packet.protocol == "udp" else Confidence.LIKELY
+
+    assert only("firewall.inbound", traced(joining(), said)).cause.confidence is surest
+
+
 def test_one_rule_is_one_cause_wherever_it_is_called_from():
     def said(packet):
         return REJECT, msgspec.structs.replace(ZONE, call_site=f"for {packet.destination_port}")
@@ -303,6 +330,9 @@ def test_the_rule_that_stops_the_join_is_the_traced_one_and_one_cause():
         handle=5,
         text="-A OUTPUT -j DROP",
     )
+    less_sure = traced(with_rules(text, blocked()), both("out", Direction.OUT, DROP, rule, "", Confidence.LIKELY))
+    (tcp,) = [one for one in found("swarm.manager.tcp", less_sure) if one.cause]
+    assert tcp.cause.confidence is Confidence.LIKELY
     ctx = traced(with_rules(text, blocked()), both("out", Direction.OUT, DROP, rule))
     (tcp,) = [one for one in found("swarm.manager.tcp", ctx) if one.cause]
     assert (tcp.cause.confidence, tcp.cause.object["handle"]) == (Confidence.PROVEN, 5)

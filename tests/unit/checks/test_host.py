@@ -2,24 +2,20 @@
 
 import pytest
 
+from netdiag.model.engine import Cluster, Image, Network, Service, SwarmState
 from netdiag.model.facts import (
     HOST,
     AbsenceKind,
-    Cluster,
     Feature,
     FeatureState,
     Identity,
-    Image,
     Kernel,
     Link,
-    Network,
     NextHop,
     Nic,
     Route,
     Section,
-    Service,
     Socket,
-    SwarmState,
     TcFilter,
     Vxlan,
 )

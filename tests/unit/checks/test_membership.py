@@ -1,7 +1,7 @@
 import pytest
 
 from netdiag.checks.membership import is_member_of_asked_swarm
-from netdiag.model.facts import EngineLog, LogLine, SwarmState
+from netdiag.model.engine import EngineLog, LogLine, SwarmState
 from netdiag.model.probes import TlsOutcome, TlsProbe
 from netdiag.model.report import Answer, Confidence, Need, State
 from tests.unit.checks.factory import (

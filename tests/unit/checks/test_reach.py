@@ -193,8 +193,12 @@ def test_a_local_drop_is_likely_when_read():
     assert (cause.code, cause.host, cause.confidence) == ("firewall.rule", "host-b", LIKELY)
     assert (cause.object["chain"], cause.object["number"], cause.object["owner"]) == ("OUTPUT", 2, "operator")
     (remedy,) = cause.remedy
-    assert remedy.commands == (f"iptables -I OUTPUT 2 -d {MANAGER} -p tcp --dport 2377 -j ACCEPT",)
-    assert remedy.undo == (f"iptables -D OUTPUT -d {MANAGER} -p tcp --dport 2377 -j ACCEPT",)
+    assert remedy.commands == (
+        f"iptables -I OUTPUT 2 -d {MANAGER} -p tcp --dport 2377 -m comment --comment netdiag -j ACCEPT",
+    )
+    assert remedy.undo == (
+        f"iptables -D OUTPUT -d {MANAGER} -p tcp --dport 2377 -m comment --comment netdiag -j ACCEPT",
+    )
     assert remedy.persist == ("apt-get install iptables-persistent", "netfilter-persistent save")
 
 
@@ -208,7 +212,9 @@ def test_the_answer_is_lost_in_a_chain_that_input_calls():
     cause = said(blocked(), text=INPUT_DROP, moved=(counter(INPUT_DROP, "LOGDROP", 2),)).cause
     assert (cause.confidence, cause.object["chain"]) == (PROVEN, "LOGDROP")
     assert "loses the answers" in cause.explanation
-    assert cause.remedy[0].commands == (f"iptables -I LOGDROP 2 -s {MANAGER} -p tcp --sport 2377 -j ACCEPT",)
+    assert cause.remedy[0].commands == (
+        f"iptables -I LOGDROP 2 -s {MANAGER} -p tcp --sport 2377 -m comment --comment netdiag -j ACCEPT",
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from netdiag.model.facts import HOST, Address, Cluster, Network, OverlayPeer, Service, SwarmState, Task
+from netdiag.model.engine import Cluster, Network, OverlayPeer, Service, SwarmState, Task
+from netdiag.model.facts import HOST, Address
 from netdiag.model.report import Answer, Confidence, Need, State
 from tests.unit.checks.factory import (
     MANAGER,

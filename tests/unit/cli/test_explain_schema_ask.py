@@ -1,7 +1,10 @@
+import inspect
 import json
+import re
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -9,6 +12,7 @@ from netdiag.checks.registry import CHECKS
 from netdiag.cli import COMMANDS, cli
 from netdiag.errors import UsageError
 from netdiag.report import document
+from netdiag.report.schema import NAMES
 from tests.unit.report.samples import MANAGER, clean, failing
 
 
@@ -47,7 +51,7 @@ def test_explain_all():
         (["explain", "firewall.rul"], "did you mean firewall.rule"),
         (["explain", "--markdown"], "--markdown goes with --all"),
         (["explain", "--all", "x"], "not both"),
-        (["schema", "cause"], "there are facts, report, trace, allow, firewall-diff"),
+        (["schema", "cause"], "there are facts, report, trace, allow, firewall-diff, clean"),
         (["ask", "/nowhere/report.json"], "cannot read /nowhere/report.json: No such file"),
         (["ask", "-"], "not a report"),
     ],
@@ -72,8 +76,9 @@ def test_wrong_usage_exits_with_2():
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["report", "facts", "trace", "allow", "firewall-diff"])
+@pytest.mark.parametrize("name", NAMES)
 def test_schema(name):
+    assert re.search(rf"\b{name}\b", run("schema", "--help").stdout)
     result = run("schema", name)
     assert result.exit_code == 0
     assert json.loads(result.stdout)["$id"] == f"netdiag/{name}/1"
@@ -106,11 +111,29 @@ def test_help_loads_neither_the_renderers_nor_the_catalogue():
     assert all(name in done.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["", "analyze", "ask", "collect", "explain", "facts", "lab", "lab up", "preflight swarm", "schema", "verify swarm"],
-)
-def test_help_shows_its_example_on_a_line_of_its_own(command):
-    lines = run(*command.split(), "--help").stdout.splitlines()
-    assert "\\b" not in "".join(lines)
-    assert any(line.startswith("  Example") and line.endswith(":") for line in lines)
+def every_command(command=cli, path=()):
+    """The words of each command, of groups too."""
+    yield " ".join(path)
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from every_command(command.get_command(context, name), (*path, name))
+
+
+@pytest.mark.parametrize("words", tuple(every_command()))
+def test_help_shows_its_examples_as_they_are_typed_on_a_terminal_of_80_columns(words):
+    command = cli
+    for word in words.split():
+        command = command.get_command(click.Context(command), word)
+    shown = CliRunner().invoke(cli, [*words.split(), "--help"], terminal_width=80).stdout.splitlines()
+    assert "\\b" not in "".join(shown)
+    written = inspect.cleandoc(command.help).replace("\b\n", "").splitlines()
+    starts = [at for at, line in enumerate(written) if line.startswith("Example")]
+    if isinstance(command, click.Group) and not starts:
+        return
+    (start,) = starts
+    # A block of its own: the heading, and each example on a line that can be copied whole.
+    block = [f"  {line}" for line in written[start:]]
+    assert all(line.startswith("    netdiag ") and len(line) <= 80 for line in block[1:])
+    at = shown.index(block[0])
+    assert shown[at : at + len(block)] == block

@@ -17,8 +17,9 @@ RECORDED = base64.b64decode(
 )
 
 
-def message(prefix, family=10, hook=3):
+def message(prefix, family=10, hook=3, port=0):
     attributes = struct.pack("=HHHBB", 8, 1, 0, hook, 0)
+    attributes += struct.pack("=HH", 8, 7) + struct.pack(">I", port) if port else b""
     text = prefix.encode() + b"\0"
     attributes += struct.pack("=HH", 4 + len(text), 10) + text + b"\0" * (-len(text) % 4)
     return struct.pack("=IHHIIBBH", 20 + len(attributes), 4 << 8, 0, 0, 0, family, 0, 0) + attributes
@@ -35,6 +36,11 @@ def test_recorded_messages():
 def test_a_chain_with_colons():
     (event,) = decode_legacy(message("TRACE: mangle:of:me:return:12 ")).rows
     assert event == LegacyEvent(family="ip6", hook="output", table="mangle", chain="of:me", number=12)
+
+
+def test_the_port_of_a_bridge():
+    (event,) = decode_legacy(message("TRACE: filter:FORWARD:rule:1 ", hook=2, port=300)).rows
+    assert (event.hook, event.port) == ("forward", 300)
 
 
 def test_what_is_no_report_is_passed_over():

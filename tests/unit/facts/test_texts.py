@@ -14,10 +14,11 @@ from netdiag.facts.context import Context, Options
 from netdiag.facts.engine_log import gather_engine_log
 from netdiag.facts.firewall import fingerprint
 from netdiag.facts.firewall_saved import gather_firewall_saved
-from netdiag.facts.level import Level, judge
+from netdiag.facts.level import judge
 from netdiag.facts.namespaces import gather_namespaces
 from netdiag.facts.sockets import decode as decode_sockets
 from netdiag.model.facts import AbsenceKind, Facts, Feature, FeatureState, Identity, Kernel, Section
+from netdiag.model.level import Level
 from netdiag.model.wire import Answer, Gather, WireError
 
 BIRD = """0001 BIRD 2.0.12 ready.

@@ -3,7 +3,9 @@
 import pytest
 
 from netdiag.errors import UsageError
-from netdiag.facts.trace_plan import Wanted, gather_packet, request_of
+from netdiag.facts.trace_plan import gather_packet
+from netdiag.facts.trace_request import request_of
+from netdiag.facts.trace_wanted import Wanted
 from netdiag.model.facts import Address, Facts, Link, Neighbour, Section
 from netdiag.model.trace import TracePath
 

@@ -1,6 +1,7 @@
 """Several packets traced in one round: what is asked, what is not, and that a bundle gives the same again."""
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from netdiag.model.facts import (
     Section,
 )
 from netdiag.model.firewall import Direction, Packet
+from netdiag.model.report import Confidence
 from netdiag.model.trace import TraceVerdict
 from netdiag.model.wire import Answer, WireError, from_json_values
 
@@ -30,7 +32,7 @@ OWN, PEER = "10.71.0.1", "10.71.0.2"
 
 
 def facts(*, root=True, **states):
-    known = {"nf_tables": FeatureState.BUILTIN, "tun": FeatureState.LOADED, **states}
+    known = {"nf_tables": FeatureState.BUILTIN, "tun": FeatureState.LOADED, "nft_compat": FeatureState.LOADED, **states}
     features = {name: Feature(name=name, state=state, evidence="") for name, state in known.items()}
     texts = {Backend.NFT_NATIVE: (0, "nft"), Backend.IPTABLES_NFT: (4, "iptables-nft")}
     sets = tuple(
@@ -60,15 +62,28 @@ def packet(direction=Direction.IN, port=2377, protocol="tcp"):
 
 
 class Host:
-    """Answers every trace with what was recorded, and remembers its rounds."""
+    """Answers every trace with what was recorded and every listing with ``rules``, and remembers its rounds."""
 
-    def __init__(self, answer=None):
+    def __init__(self, answer=None, rules=None):
         self.answer = answer or Answer(data=ANSWER)
+        self.rules = rules or RECORDED["rules"]
         self.rounds = []
 
     def ask(self, requests):
         self.rounds.append(list(requests))
-        return [self.answer for _ in requests]
+        return [self.answered(request) for request in requests]
+
+    def answered(self, request):
+        if request.verb == "firewall-trace":
+            return self.answer
+        if request.verb == "netlink-dump":
+            message = struct.pack("=IHHIIBBH", 20, 10 << 8, 0, 0, 0, 2, 0, 0)
+            return Answer(data={"messages": message, "interrupted": False})
+        if request.verb == "command":
+            said = {"iptables --version": "iptables v1.8.9 (nf_tables)", "iptables-save -c": self.rules["iptables-nft"]}
+            said["nft -a list ruleset"] = self.rules["nft"]
+            return Answer(data={"code": 0, "stdout": said[" ".join(request.params["argv"])], "stderr": ""})
+        return Answer(error=WireError(AbsenceKind.MISSING, "nothing there"))
 
     def traces(self):
         """The rounds in which packets were traced."""
@@ -96,6 +111,18 @@ def test_the_kernels_rule_is_resolved_against_the_facts():
     trace = flow.trace
     assert (trace.verdict, trace.rule.chain, trace.rule.number) == (TraceVerdict.REJECT, "LOG_DROP", 2)
     assert (trace.elapsed_ms, trace.packet.source_port) == (round(ANSWER["seen_us"] / 1000, 2), ANSWER["sport"])
+
+
+def test_rules_that_were_changed_since_make_it_less_sure():
+    (flow,) = drive(gather_traced([packet()], facts()), Host())
+    assert (flow.trace.confidence, flow.trace.reason) == (Confidence.PROVEN, "")
+    changed = {
+        **RECORDED["rules"],
+        "iptables-nft": RECORDED["rules"]["iptables-nft"].replace("--dport 2377", "--dport 1"),
+    }
+    (flow,) = drive(gather_traced([packet()], facts()), Host(rules=changed))
+    assert (flow.trace.verdict, flow.trace.confidence) == (TraceVerdict.REJECT, Confidence.LIKELY)
+    assert (flow.trace.rule.text, flow.trace.reason) == ("", "the rule set changed meanwhile")
 
 
 def test_a_trace_that_ran_beside_has_no_say():

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from netdiag.model.facts import (
-    Backend,
-    Calico,
+from netdiag.model.engine import (
     Cluster,
     Container,
     ContainerNetwork,
     Engine,
-    Facts,
     Network,
-    Section,
     Service,
     SwarmMembership,
     SwarmState,
 )
+from netdiag.model.facts import Backend, Calico, Facts, Section
 from netdiag.model.firewall import FirewallRule
 
 APP = "ca280fabf39fef9582b9a5bcc086370d806f9d45be285c82353059f17fd401c6"

@@ -1,11 +1,13 @@
 """From a traced packet to the least rule, for every owner; and no rule, because."""
 
+import subprocess
+
 import msgspec
 import pytest
 
-from netdiag.firewall.allow import plan
+from netdiag.firewall.allow import plan, unproven
 from netdiag.firewall.allow_nft import match_words
-from netdiag.firewall.around import Around, is_programs_chain, shell_text
+from netdiag.firewall.around import Around, is_programs_chain
 from netdiag.firewall.flow import Flow
 from netdiag.firewall.owner import attribute
 from netdiag.model.facts import (
@@ -17,8 +19,10 @@ from netdiag.model.facts import (
     SavedRules,
 )
 from netdiag.model.firewall import FirewallRule, Owner
+from netdiag.model.level import Level
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Endpoints, Rewrite, Trace, TracedPacket, TracePath, TraceStep, TraceVerdict
+from netdiag.participant.change_words import is_allowed
 
 PEER, OWN, INSIDE = "192.0.2.21", "192.0.2.10", "172.17.0.2"
 NFT, LEGACY, NATIVE = Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY, Backend.NFT_NATIVE
@@ -93,7 +97,7 @@ def trace(*rules, hook="", verdict=TraceVerdict.DROP, nat=(), reason="", **field
         confidence=Confidence.PROVEN,
         path=tuple(steps),
         nat=nat,
-        level="owned-trace",
+        level=Level.OWNED_TRACE,
         elapsed_ms=0.5,
         reason=reason,
         packet=packet(**fields),
@@ -115,11 +119,11 @@ def texts(proposal):
     return [[each.text for each in commands] for commands in (proposal.fix.commands, proposal.fix.undo)]
 
 
-FLOW = f"-s {PEER} -p tcp --dport 2377 -j ACCEPT"
-INSIDE_FLOW = f"-s {PEER} -d {INSIDE} -p tcp --dport 80 -j ACCEPT"
+FLOW = f"-s {PEER} -p tcp --dport 2377 -m comment --comment netdiag -j ACCEPT"
+INSIDE_FLOW = f"-s {PEER} -d {INSIDE} -p tcp --dport 80 -m comment --comment netdiag -j ACCEPT"
 FORWARDED = {"path": TracePath.FORWARD, "destination": INSIDE, "destination_port": 80}
 V6 = {"source": "2001:db8::21", "destination": "2001:db8::10"}
-FLOW6 = "-s 2001:db8::21 -p tcp --dport 2377 -j ACCEPT"
+FLOW6 = "-s 2001:db8::21 -p tcp --dport 2377 -m comment --comment netdiag -j ACCEPT"
 
 
 @pytest.mark.parametrize(
@@ -156,8 +160,8 @@ FLOW6 = "-s 2001:db8::21 -p tcp --dport 2377 -j ACCEPT"
             trace(rule("-A OUTPUT -j DROP", 2), path=TracePath.OUT),
             (),
             None,
-            f"iptables -I OUTPUT 2 -d {PEER} -p tcp --dport 2377 -j ACCEPT",
-            f"iptables -D OUTPUT -d {PEER} -p tcp --dport 2377 -j ACCEPT",
+            f"iptables -I OUTPUT 2 -d {PEER} -p tcp --dport 2377 -m comment --comment netdiag -j ACCEPT",
+            f"iptables -D OUTPUT -d {PEER} -p tcp --dport 2377 -m comment --comment netdiag -j ACCEPT",
             id="output",
         ),
         pytest.param(
@@ -172,8 +176,8 @@ FLOW6 = "-s 2001:db8::21 -p tcp --dport 2377 -j ACCEPT"
             trace(rule("-A INPUT -j DROP"), protocol="icmp", destination_port=None, source_port=None),
             (),
             None,
-            f"iptables -I INPUT 1 -s {PEER} -p icmp --icmp-type 8 -j ACCEPT",
-            f"iptables -D INPUT -s {PEER} -p icmp --icmp-type 8 -j ACCEPT",
+            f"iptables -I INPUT 1 -s {PEER} -p icmp --icmp-type 8 -m comment --comment netdiag -j ACCEPT",
+            f"iptables -D INPUT -s {PEER} -p icmp --icmp-type 8 -m comment --comment netdiag -j ACCEPT",
             id="an echo request",
         ),
         pytest.param(
@@ -182,16 +186,16 @@ FLOW6 = "-s 2001:db8::21 -p tcp --dport 2377 -j ACCEPT"
             ),
             (),
             None,
-            "ip6tables -I INPUT 1 -s 2001:db8::21 -p icmpv6 --icmpv6-type 136 -j ACCEPT",
-            "ip6tables -D INPUT -s 2001:db8::21 -p icmpv6 --icmpv6-type 136 -j ACCEPT",
+            "ip6tables -I INPUT 1 -s 2001:db8::21 -p icmpv6 --icmpv6-type 136 -m comment --comment netdiag -j ACCEPT",
+            "ip6tables -D INPUT -s 2001:db8::21 -p icmpv6 --icmpv6-type 136 -m comment --comment netdiag -j ACCEPT",
             id="icmpv6",
         ),
         pytest.param(
             trace(rule("-A INPUT -j DROP"), protocol="ipip", destination_port=None, source_port=None),
             (),
             None,
-            f"iptables -I INPUT 1 -s {PEER} -p 4 -j ACCEPT",
-            f"iptables -D INPUT -s {PEER} -p 4 -j ACCEPT",
+            f"iptables -I INPUT 1 -s {PEER} -p 4 -m comment --comment netdiag -j ACCEPT",
+            f"iptables -D INPUT -s {PEER} -p 4 -m comment --comment netdiag -j ACCEPT",
             id="a protocol without ports",
         ),
         pytest.param(
@@ -230,6 +234,39 @@ def test_the_rewritten_address_is_matched():
     after = Endpoints(source=PEER, destination=INSIDE, source_port=40000, destination_port=80)
     traced = trace(rule("-A FORWARD -j DROP", 2), destination_port=8080, nat=(Rewrite(before=before, after=after),))
     assert texts(plan(traced, around()))[0] == [f"iptables -I FORWARD 2 {INSIDE_FLOW}"]
+
+
+def test_of_several_rewritings_the_last_one_counts():
+    """Published on one address, and from there sent on to a container."""
+    first = Endpoints(source=PEER, destination=OWN, source_port=40000, destination_port=8080)
+    between = Endpoints(source=PEER, destination="198.51.100.1", source_port=40000, destination_port=8081)
+    last = Endpoints(source=PEER, destination=INSIDE, source_port=40000, destination_port=80)
+    nat = (Rewrite(before=first, after=between), Rewrite(before=between, after=last))
+    traced = trace(rule("-A FORWARD -j DROP", 2), destination_port=8080, nat=nat)
+    assert texts(plan(traced, around()))[0] == [f"iptables -I FORWARD 2 {INSIDE_FLOW}"]
+
+
+@pytest.mark.parametrize("confidence", [Confidence.LIKELY, Confidence.POSSIBLE])
+def test_a_doubt_about_what_decides_is_said_first(confidence):
+    traced = trace(rule("-A INPUT -j DROP", 4), reason="other traffic moves its counter too")
+    assert unproven(traced) == ""
+    traced = msgspec.structs.replace(traced, confidence=confidence)
+    said = f"what decides is {confidence.value}, not proven (other traffic moves its counter too)"
+    assert unproven(traced) == said
+    assert plan(traced, around()).fix.notes[0] == f"{said}: the rule may be of no use"
+
+
+def test_a_name_that_nft_would_read_as_more_is_not_put_into_a_command():
+    for name in ("c;flush ruleset", "c\nflush", "-f", "c d"):
+        for at in (native("drop", chain=name), native("drop", table=name)):
+            assert "cannot name" in plan(trace(at, hook="input"), around()).reason
+
+
+def test_nfts_rules_are_not_written_into_iptables_chains():
+    at = native("tcp dport 2377 drop", table="filter", chain="INPUT", family="ip")
+    found = plan(trace(at, hook="input"), around(save("-A INPUT -j DROP")))
+    assert found.fix is None
+    assert "iptables" in found.reason
 
 
 DOCKER = """
@@ -317,7 +354,126 @@ def test_programs_chains_stay_as_they_are(traced, text, command):
 
 
 NAT = "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n"
-BOTH_WAYS = f"-p tcp -m conntrack --ctorigsrc {PEER} --ctorigdst {{}} --ctorigdstport {{}} -j ACCEPT"
+BOTH_WAYS = f"-p tcp -m conntrack --ctorigsrc {PEER} --ctorigdst {{}} --ctorigdstport {{}} -m comment --comment netdiag -j ACCEPT"
+
+
+def steps(*taken, **fields):
+    """A trace from rules with what each said; the last one decides."""
+    traced = trace(*(each for each, _ in taken), **fields)
+    said = [msgspec.structs.replace(step, verdict=word) for step, (_, word) in zip(traced.path, taken, strict=True)]
+    return msgspec.structs.replace(traced, path=tuple(said))
+
+
+GOTO, EMPTY_HANDED = rule("-A INPUT -p tcp -g guard", 3), rule("-A guard -p udp -j DROP", 1)
+UFW = ":INPUT DROP\n-A INPUT -p tcp -j RETURN\n-A INPUT -j ufw-before-input\n"
+
+
+@pytest.mark.parametrize(
+    ("traced", "sets", "command"),
+    [
+        pytest.param(
+            steps((GOTO, "goto"), (rule(":INPUT DROP"), "drop")), (), f"iptables -I INPUT 3 {FLOW}", id="goto"
+        ),
+        pytest.param(
+            steps((GOTO, "goto"), (rule("-A guard -j LOG", 2), "continue"), (rule(":INPUT DROP"), "drop")),
+            (),
+            f"iptables -I INPUT 3 {FLOW}",
+            id="goto, and a rule there had a say",
+        ),
+        pytest.param(
+            steps((rule("-A INPUT -p tcp -j RETURN", 2), "return"), (rule(":INPUT DROP"), "drop")),
+            (),
+            f"iptables -I INPUT 2 {FLOW}",
+            id="return",
+        ),
+        pytest.param(
+            steps((rule("-A INPUT -j CALLED", 2), "jump"), (rule(":INPUT DROP"), "drop")),
+            (),
+            f"iptables -A INPUT {FLOW}",
+            id="a jump comes back",
+        ),
+        pytest.param(
+            steps((rule("-A INPUT -p tcp -j RETURN", 1), "return"), (rule(":INPUT DROP"), "drop")),
+            (save(UFW),),
+            f"iptables -I INPUT 1 {FLOW}",
+            id="it never came to ufw's chains",
+        ),
+        pytest.param(
+            steps((rule("-A FORWARD -p tcp -j RETURN", 1), "return"), (rule(":FORWARD DROP"), "drop"), **FORWARDED),
+            (
+                save(
+                    DOCKER.replace(
+                        "-A FORWARD -j DOCKER-USER", "-A FORWARD -p tcp -j RETURN\n-A FORWARD -j DOCKER-USER"
+                    )
+                ),
+            ),
+            f"iptables -I FORWARD 1 {INSIDE_FLOW}",
+            id="it never came to the engine's chains",
+        ),
+        pytest.param(
+            trace(rule(":FORWARD DROP"), **FORWARDED),
+            (
+                save(
+                    DOCKER.replace(
+                        "-A DOCKER-USER -s 198.51.100.7/32 -j DROP",
+                        "-A DOCKER-USER -p tcp -g MINE\n-A MINE -p udp -j DROP",
+                    )
+                ),
+            ),
+            f"iptables -I DOCKER-USER 1 {INSIDE_FLOW}",
+            id="a goto in the engine's chain for operators",
+        ),
+        pytest.param(
+            steps((native("tcp dport 2377 return"), "return"), (native("", policy="drop"), "drop"), hook="input"),
+            (),
+            f"nft insert rule inet guard late handle 7 ip saddr {PEER} tcp dport 2377 accept comment '\"netdiag-ab12\"'",
+            id="nft",
+        ),
+    ],
+)
+def test_a_policy_that_was_come_to_before_the_chains_end(traced, sets, command):
+    """What is added at the end of the chain is never come to."""
+    found = plan(traced, around(*sets))
+    assert texts(found)[0] == [command]
+
+
+NOTRACK = rule("-A PREROUTING -p tcp -j CT --notrack", 1, "raw")
+
+
+@pytest.mark.parametrize(
+    "untracks",
+    [
+        NOTRACK,
+        rule("-A PREROUTING -j NOTRACK", 1, "raw", LEGACY),
+        native('iifname "eth0" notrack', chain="first"),
+    ],
+)
+def test_a_forwarded_flow_that_is_not_tracked_is_let_through_both_ways(untracks):
+    traced = steps(
+        (untracks, "continue"), (rule("-A FORWARD -p tcp --dport 80 -j DROP", 2), "drop"), hook="forward", **FORWARDED
+    )
+    found = plan(traced, around(save("-A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT")))
+    back = f"-s {INSIDE} -d {PEER} -p tcp --sport 80 -m comment --comment netdiag -j ACCEPT"
+    assert texts(found) == [
+        [f"iptables -I FORWARD 2 {INSIDE_FLOW}", f"iptables -I FORWARD 2 {back}"],
+        [f"iptables -D FORWARD {INSIDE_FLOW}", f"iptables -D FORWARD {back}"],
+    ]
+    assert "two rules, one for each direction" in found.fix.notes[0]
+    signed = plan(traced, around(mark="netdiag-ab12")).fix
+    assert all(is_allowed(list(each.argv)) for each in (*signed.commands, *signed.undo))
+
+
+def test_nfts_rules_for_both_ways_have_comments_of_their_own():
+    traced = steps((NOTRACK, "continue"), (native("drop"), "drop"), hook="forward", **FORWARDED)
+    found = plan(traced, around())
+    where = "nft insert rule inet guard late handle 7"
+    assert texts(found)[0] == [
+        f"{where} ip saddr {PEER} ip daddr {INSIDE} tcp dport 80 accept comment '\"netdiag-ab12\"'",
+        f"{where} ip saddr {INSIDE} ip daddr {PEER} tcp sport 80 accept comment '\"netdiag-ab12-answers\"'",
+    ]
+    assert [each.comment for each in found.fix.undo] == ["netdiag-ab12", "netdiag-ab12-answers"]
+    for each in (*found.fix.commands, *found.fix.undo):
+        assert is_allowed(list(each.argv), each.comment)
 
 
 def with_nat(text):
@@ -419,6 +575,27 @@ def test_nft_in_another_namespace():
     assert "network app" in found.fix.persist[0]
 
 
+NFT_STUB = """#!/bin/sh
+if [ "$1" = -a ]; then
+    echo '		ip saddr 192.0.2.21 accept comment "netdiag-192.0.2.21-tcp-1" # handle 5'
+    echo '		ip saddr 192.0.2.2 accept comment "netdiag-192.0.2.2-tcp-1" # handle 6'
+    echo '		ip saddr 192.0.2.2 accept comment "netdiag-192.012.2-tcp-1" # handle 7'
+else
+    echo "$*"
+fi
+"""
+
+
+def test_the_pasted_undo_of_nft_finds_its_own_rule_and_no_other(tmp_path):
+    (tmp_path / "nft").write_text(NFT_STUB)
+    (tmp_path / "nft").chmod(0o755)
+    found = plan(trace(native("drop"), hook="input"), around(rule_id="192.0.2.2-tcp-1"))
+    path = f"{tmp_path}:/usr/bin:/bin"
+    run = ["sh", "-ec", found.fix.undo[0].text]
+    said = subprocess.run(run, env={"PATH": path}, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert said == "delete rule inet guard late handle 6\n"
+
+
 ZONE = (
     native("jump filter_INPUT_ZONES", "firewalld", "filter_INPUT"),
     native("goto filter_IN_public", "firewalld", "filter_INPUT_ZONES"),
@@ -443,6 +620,24 @@ def zone_rule(part="", text="reject with icmpx admin-prohibited", way="IN", name
             "--zone=public",
             f'rule priority="-32768" family="ipv4" {RICH}',
             id="denied: an accept must come before",
+        ),
+        pytest.param(
+            trace(*ZONE, *zone_rule("_pre", "ip saddr 192.0.2.0/24 drop"), hook="input"),
+            "--zone=public",
+            f'rule priority="-32768" family="ipv4" {RICH}',
+            id="dropped by a rule of a priority: an accept must come before",
+        ),
+        pytest.param(
+            trace(*ZONE, *zone_rule("_log", "ip saddr 192.0.2.0/24 drop"), hook="input"),
+            "--zone=public",
+            f'rule priority="-32768" family="ipv4" {RICH}',
+            id="dropped where it logs: an accept must come before",
+        ),
+        pytest.param(
+            trace(*ZONE, *zone_rule("_post", "ip saddr 192.0.2.0/24 drop"), hook="input"),
+            "--zone=public",
+            f'rule family="ipv4" {RICH}',
+            id="dropped behind what it allows",
         ),
         pytest.param(
             trace(*ZONE, native("reject with icmpx admin-prohibited", "firewalld", "filter_INPUT"), hook="input"),
@@ -532,38 +727,38 @@ IN_USER = (
     [
         pytest.param(
             trace(rule(":INPUT DROP")),
-            f"ufw allow from {PEER} to any port 2377 proto tcp",
-            f"ufw delete allow from {PEER} to any port 2377 proto tcp",
+            f"ufw allow from {PEER} to any port 2377 proto tcp comment netdiag",
+            f"ufw delete allow from {PEER} to any port 2377 proto tcp comment netdiag",
             id="policy",
         ),
         pytest.param(
             trace(*IN_USER),
-            f"ufw insert 1 allow from {PEER} to any port 2377 proto tcp",
-            f"ufw delete allow from {PEER} to any port 2377 proto tcp",
+            f"ufw insert 1 allow from {PEER} to any port 2377 proto tcp comment netdiag",
+            f"ufw delete allow from {PEER} to any port 2377 proto tcp comment netdiag",
             id="a deny of ufw's own",
         ),
         pytest.param(
             trace(rule("-A ufw6-user-input -j DROP", family="ip6"), hook="input", **V6),
-            "ufw prepend allow from 2001:db8::21 to any port 2377 proto tcp",
-            "ufw delete allow from 2001:db8::21 to any port 2377 proto tcp",
+            "ufw prepend allow from 2001:db8::21 to any port 2377 proto tcp comment netdiag",
+            "ufw delete allow from 2001:db8::21 to any port 2377 proto tcp comment netdiag",
             id="IPv6 rules cannot be inserted at 1",
         ),
         pytest.param(
             trace(rule("-A ufw-skip-to-policy-input -j DROP"), hook="input"),
-            f"ufw allow from {PEER} to any port 2377 proto tcp",
-            f"ufw delete allow from {PEER} to any port 2377 proto tcp",
+            f"ufw allow from {PEER} to any port 2377 proto tcp comment netdiag",
+            f"ufw delete allow from {PEER} to any port 2377 proto tcp comment netdiag",
             id="behind the user's chain",
         ),
         pytest.param(
             trace(rule("-A ufw-user-forward -j DROP"), hook="forward", **FORWARDED),
-            f"ufw route insert 1 allow from {PEER} to {INSIDE} port 80 proto tcp",
-            f"ufw route delete allow from {PEER} to {INSIDE} port 80 proto tcp",
+            f"ufw route insert 1 allow from {PEER} to {INSIDE} port 80 proto tcp comment netdiag",
+            f"ufw route delete allow from {PEER} to {INSIDE} port 80 proto tcp comment netdiag",
             id="forwarded",
         ),
         pytest.param(
             trace(rule("-A ufw-reject-output -j REJECT"), hook="output", path=TracePath.OUT),
-            f"ufw allow out to {PEER} port 2377 proto tcp",
-            f"ufw delete allow out to {PEER} port 2377 proto tcp",
+            f"ufw allow out to {PEER} port 2377 proto tcp comment netdiag",
+            f"ufw delete allow out to {PEER} port 2377 proto tcp comment netdiag",
             id="outgoing",
         ),
         pytest.param(
@@ -574,8 +769,8 @@ IN_USER = (
         ),
         pytest.param(
             trace(rule(":INPUT DROP"), protocol="icmp", icmp_type=13, destination_port=None),
-            f"iptables -I ufw-before-input 2 -s {PEER} -p icmp --icmp-type 13 -j ACCEPT",
-            f"iptables -D ufw-before-input -s {PEER} -p icmp --icmp-type 13 -j ACCEPT",
+            f"iptables -I ufw-before-input 2 -s {PEER} -p icmp --icmp-type 13 -m comment --comment netdiag -j ACCEPT",
+            f"iptables -D ufw-before-input -s {PEER} -p icmp --icmp-type 13 -m comment --comment netdiag -j ACCEPT",
             id="icmp is no matter of ufw's rules",
         ),
     ],
@@ -711,7 +906,7 @@ FILE = SavedRules(source="nftables.service", path="/etc/nftables.d/site.nft", te
             {"saved": services(rules=(FILE,))},
             (
                 "# in /etc/nftables.d/site.nft, table inet guard, chain late, before the line: tcp dport 2377 drop",
-                f"#   ip saddr {PEER} tcp dport 2377 accept",
+                f'#   ip saddr {PEER} tcp dport 2377 accept comment "netdiag-ab12"',
             ),
         ),
     ],
@@ -726,6 +921,30 @@ def test_a_hand_written_rule_beside_a_program():
         assert line.startswith(f"# {name} does not know this rule")
 
 
-def test_text_is_pasted_as_it_was_meant():
-    argv = ["firewall-cmd", "--zone=a b", "--add-rich-rule=rule it's", "plain", 'two words"']
-    assert shell_text(argv) == "firewall-cmd --zone='a b' --add-rich-rule='rule it'\"'\"'s' plain 'two words\"'"
+INGRESS = rule("-A DOCKER-INGRESS -j DROP", owner=Owner.SWARM)
+BY_OWNER = {
+    Owner.OPERATOR: ((rule("-A INPUT -j DROP"),), "iptables -I INPUT 1 "),
+    Owner.DOCKER: (ISOLATED, "iptables -I DOCKER-USER 2 "),
+    Owner.SWARM: ((rule("-A FORWARD -j DOCKER-INGRESS", 2), INGRESS), "iptables -I DOCKER-USER 2 "),
+    Owner.CALICO: ((rule("-A INPUT -j cali-pi-x"), rule("-A cali-pi-x -j DROP")), "Calico's policy"),
+    Owner.FIREWALLD: ((*ZONE, *zone_rule()), "firewall-cmd --zone=public "),
+    Owner.UFW: (IN_USER, "ufw insert 1 allow "),
+    Owner.KUBE: ((rule("-A INPUT -j KUBE-FIREWALL", 3), rule("-A KUBE-FIREWALL -j DROP")), "iptables -I INPUT 3 "),
+    Owner.FAIL2BAN: ((rule("-A f2b-sshd -j DROP"),), "fail2ban-client set sshd unbanip "),
+    Owner.PODMAN: ((rule("-A INPUT -j NETAVARK_X", 3), rule("-A NETAVARK_X -j DROP")), "iptables -I INPUT 3 "),
+    Owner.LIBVIRT: ((rule("-A INPUT -j LIBVIRT_INP", 3), rule("-A LIBVIRT_INP -j DROP")), "iptables -I INPUT 3 "),
+    Owner.NETDIAG: ((native("drop", "netdiag-x"),), "netdiag's own"),
+}
+"""For each owner the way to a rule of its, and how the fix begins or why there is none."""
+
+
+@pytest.mark.parametrize("owner", Owner)
+def test_every_owner_is_treated_in_a_way_of_its_own(owner):
+    path, expected = BY_OWNER[owner]
+    assert path[-1].owner is owner
+    fields = FORWARDED if path[0].chain == "FORWARD" else {}
+    found = plan(trace(*path, **fields), around(save(DOCKER)))
+    if found.fix is None:
+        assert expected in found.reason
+    else:
+        assert found.fix.commands[0].text.startswith(expected)

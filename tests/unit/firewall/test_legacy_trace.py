@@ -3,7 +3,7 @@
 import pytest
 
 from netdiag.firewall.legacy_trace import LegacyEvent, Placed, follow, merge
-from netdiag.firewall.trace import Rules
+from netdiag.firewall.trace_rules import Rules
 from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.model.trace import TraceStep, TraceVerdict

@@ -60,8 +60,26 @@ FIREWALLD_CHAINS = ("INPUT_direct", "INPUT_ZONES", "IN_public", "IN_public_log",
             + save(*FIREWALLD, chains=FIREWALLD_CHAINS),
             vxlan(),
             UNKNOWN,
-            "filter INPUT rule 6",
+            "nat PREROUTING rule 1",
             id="firewalld lets in what is translated",
+        ),
+        pytest.param(
+            "*nat\n:PREROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\n-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n"
+            "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80\nCOMMIT\n"
+            + save(),
+            vxlan(protocol="tcp", destination_port=8080),
+            UNKNOWN,
+            "nat DOCKER rule 1",
+            id="a published port",
+        ),
+        pytest.param(
+            "*nat\n:PREROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\n-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n"
+            "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80\nCOMMIT\n"
+            + save(),
+            vxlan(protocol="tcp", destination_port=2377),
+            ACCEPT,
+            "filter INPUT policy",
+            id="a port that is not published",
         ),
         pytest.param(
             save("-A INPUT -p udp -m udp --dport 4789 -j ACCEPT", "-A INPUT -j DROP"),

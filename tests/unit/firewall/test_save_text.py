@@ -103,3 +103,19 @@ def test_reading_never_raises_and_loses_no_line_silently(lines, end):
 def test_a_huge_counter_is_a_line_that_is_not_understood():
     read = read_save("*filter\n:INPUT ACCEPT [0:0]\n[" + "9" * 5000 + ":0] -A INPUT -j DROP\n")
     assert [problem.line_number for problem in read.problems] == [3]
+
+
+@pytest.mark.parametrize("comment", ["first\nsecond", "a\n-A INPUT -j ACCEPT", 'say \\"so\n*nat\n# b\n\nCOMMIT'])
+@pytest.mark.parametrize("counters", ["", "[0:0] "])
+def test_a_comment_with_line_feeds_is_part_of_its_rule(comment, counters):
+    rules = (f'-A INPUT -p tcp -m comment --comment "{comment}" -j DROP', "-A INPUT -p udp -j DROP")
+    text = "\n".join(["*filter", ":INPUT ACCEPT [0:0]", *(counters + rule for rule in rules), "COMMIT", ""])
+    read = read_save(text)
+    assert read.problems == ()
+    assert [rule.text for rule in read.tables["filter"]["INPUT"].rules] == list(rules)
+    assert read.tables["filter"]["INPUT"].rules[0].words[5] == comment.replace("\\", "")
+
+
+def test_a_quote_that_is_never_closed_swallows_nothing():
+    text = '*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m comment --comment "a -j DROP\n-A INPUT -j ACCEPT\nCOMMIT\n'
+    assert len(read_save(text).tables["filter"]["INPUT"].rules) == 2

@@ -267,6 +267,32 @@ def test_nft_tables_counters_and_transient_members_are_no_difference() -> None:
     assert found.changes[0].commands == ("nft 'add rule inet site in index 1 udp dport 53 accept'",)
 
 
+def test_enabling_a_file_that_flushes_is_proposed_with_what_it_throws_away() -> None:
+    off, mine = (
+        (service("nftables", active=False, enabled=False),),
+        "table inet mine {\n\tchain in {\n\t\tdrop\n\t}\n}\n",
+    )
+    programs = LISTING[LISTING.index("table ip docker-bridges") :]
+    for listing, docker, raw, warned in (
+        (mine + programs, (), "flush ruleset\n", True),
+        (mine, DOCKER, "flush ruleset\n", True),
+        (mine + programs, DOCKER, "table inet x {}\n", False),
+        (mine, (), "flush ruleset\n", False),
+    ):
+        found = diff(save(*docker, chains=CHAINS), native("", raw), services=off, others=(rules(listing, NATIVE, 0),))
+        (lost,) = [each for each in found.changes if each.kind.value == "lost"]
+        assert lost.commands[-1] == "systemctl enable nftables"
+        assert ("flush ruleset" in lost.meaning) is warned
+
+
+def test_ufw_that_is_off_saves_nothing_here() -> None:
+    """Its package's files are there on every such host."""
+    files = {"/etc/ufw/before.rules": ("ufw", "*filter\nCOMMIT\n")}
+    for active, named in ((False, []), (True, ["ufw"])):
+        found = diff(save(), services=(service("ufw", active=active, enabled=True),), files=files)
+        assert [source.mechanism for source in found.sources] == named
+
+
 def test_nftables_that_is_not_in_use_wipes_nothing() -> None:
     found = diff(
         save(),

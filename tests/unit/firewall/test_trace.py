@@ -1,17 +1,21 @@
 """Recorded trace events and the rules of that moment: the verdict, the rule, its number, owner and call site."""
 
 import json
+import struct
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from netdiag.facts.trace_events import decode_trace
-from netdiag.firewall.trace import Rules, resolve
+from netdiag.firewall.listing import ListedChain, ListedRule
+from netdiag.firewall.trace import resolve
+from netdiag.firewall.trace_rules import Rules
 from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.firewall import Owner
 from netdiag.model.trace import TraceEvent, TraceKind, TracePath, TraceVerdict
 from netdiag.model.wire import from_json_values
+from netdiag.participant.netlink import attribute
 
 RECORDED = Path(__file__).parent / "recorded"
 LEGACY = RuleSet(backend=Backend.IPTABLES_LEGACY, family=4, text="*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n", sha256="")
@@ -145,12 +149,111 @@ def test_the_word_reject_in_a_comment_is_no_reject():
     assert recording.resolve().verdict is TraceVerdict.DROP
 
 
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("ip saddr @port.reject drop", TraceVerdict.DROP),
+        ("ip saddr @reject-these drop", TraceVerdict.DROP),
+        ('ip saddr 10.0.0.1 counter drop comment "reject"', TraceVerdict.DROP),
+        ("tcp dport 22 reject", TraceVerdict.REJECT),
+        ('tcp dport 22 counter reject with icmpx type admin-prohibited comment "@drop"', TraceVerdict.REJECT),
+        ("ip saddr @port.drop reject with tcp reset", TraceVerdict.REJECT),
+    ],
+)
+def test_what_a_rule_does_is_told_by_its_statement_not_by_a_name(text, verdict):
+    recording = Recording("trace_in_reject")
+    recording.saved = ""
+    recording.nft = recording.nft.replace("meta l4proto tcp  tcp dport 2377 counter packets 0 bytes 0 reject", text)
+    found = recording.resolve()
+    assert (found.decided.rule.text, found.verdict) == (text.replace("counter ", "counter "), verdict)
+
+
+def test_a_rule_in_a_block_is_named_with_the_rule_that_holds_it():
+    text = (
+        "table inet t {\n\tchain c {\n\t\ttype filter hook input priority 0; policy accept;\n"
+        "\t\ttcp dport { 22, 80 } jump {\n\t\t\tip saddr 1.2.3.4 accept\n\t\t\tdrop\n\t\t} # handle 9\n\t}\n}\n"
+    )
+    rule_set = RuleSet(backend=Backend.NFT_NATIVE, family=0, text=text, sha256="")
+    inner = tuple(ListedRule(number=number, handle=6 + number, text="") for number in (1, 2))
+    kernel = {("inet", "t", "__chain2"): ListedChain(family="inet", table="t", name="__chain2", rules=inner)}
+    place = {"family": "inet", "table": "t", "kind": TraceKind.RULE}
+    events = [
+        TraceEvent(**place, chain="c", handle=9, verdict="jump", target="__chain2"),
+        TraceEvent(**place, chain="__chain2", handle=8, verdict="drop"),
+    ]
+    rules = Rules([rule_set], "host", kernel)
+    found = resolve(events, rules, path=TracePath.IN, own_table="netdiag-0", lost=False)
+    rule = found.decided.rule
+    assert (found.verdict, found.reason) == (TraceVerdict.DROP, "")
+    assert (rule.place(), rule.text) == ("t __chain2 rule 2", "drop")
+    assert rule.call_site == "t c rule 1: tcp dport { 22, 80 } jump { ip saddr 1.2.3.4 accept; drop }"
+    unnamed = resolve(events, Rules([rule_set], "host"), path=TracePath.IN, own_table="netdiag-0", lost=False).decided
+    assert unnamed.rule.place() == "t __chain2 rule (handle 8)"
+
+
+def placed(chain, kind=TraceKind.RULE, table="t", **more):
+    return TraceEvent(family="inet", table=table, chain=chain, kind=kind, **more)
+
+
+NFT = """\
+table inet t {
+\tchain nat {
+\t\ttype nat hook output priority 0; policy accept;
+\t\tudp dport 1 accept # handle 3
+\t}
+\tchain out {
+\t\ttype filter hook output priority 0; policy accept;
+\t\ttcp dport 1 drop # handle 5
+\t}
+\tchain late {
+\t\ttype filter hook postrouting priority 0; policy accept;
+\t\tudp dport 1 drop # handle 8
+\t}
+}
+"""
+
+
+def resolved(*events, waited=False):
+    rules = Rules([RuleSet(backend=Backend.NFT_NATIVE, family=0, text=NFT, sha256="")], "host")
+    return resolve(events, rules, path=TracePath.OUT, own_table="netdiag-0", lost=False, waited=waited)
+
+
+def test_a_chain_that_translates_decides_nothing():
+    translated = placed("nat", handle=3, verdict="accept")
+    passed = placed("out", TraceKind.POLICY, verdict="accept")
+    end = placed("end-postrouting", table="netdiag-0", verdict="drop")
+    for order in ((translated, passed), (passed, translated)):
+        found = resolved(*order, end)
+        assert (found.verdict, found.decided.rule.place()) == (TraceVerdict.ACCEPT, "t out policy")
+
+
+def test_a_packet_of_somebody_else_s_may_be_dropped_behind_our_last_chain():
+    end = placed("end-postrouting", TraceKind.POLICY, table="netdiag-0", verdict="accept")
+    passed = placed("out", TraceKind.POLICY, verdict="accept")
+    dropped = placed("late", handle=8, verdict="drop")
+    assert resolved(passed, end, waited=True).verdict is TraceVerdict.ACCEPT
+    found = resolved(passed, end, dropped, waited=True)
+    assert (found.verdict, found.decided.rule.place()) == (TraceVerdict.DROP, "t late rule 1")
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"),
+    [(0x00000003, "queue"), (0x00050003, "queue"), (0x00058003, "queue"), (0, "drop"), (-3 & 0xFFFFFFFF, "jump")],
+)
+def test_a_verdict_for_a_queue_holds_its_number_and_a_flag(code, verdict):
+    body = struct.pack(">BBH", 2, 0, 0) + attribute(4, struct.pack(">I", 3))
+    body += attribute(0x8005, attribute(1, struct.pack(">I", code)))
+    (one,) = decode_trace(struct.pack("=IHHII", 16 + len(body), 10 << 8 | 17, 0, 0, 0) + body).rows
+    assert one.verdict == verdict
+
+
 def test_decoding_damaged_bytes():
     raw = Recording("trace_in_reject").answer["messages"]
     whole = decode_trace(raw).rows
     assert whole[-1] == TraceEvent(
-        family="ip", table="filter", chain="LOG_DROP", kind=TraceKind.RULE, handle=6, verdict="drop"
+        family="ip", table="filter", chain="LOG_DROP", kind=TraceKind.RULE, handle=6, verdict="drop", id=whole[0].id
     )
+    assert whole[0].id
     assert (whole[-2].verdict, whole[-2].target) == ("jump", "LOG_DROP")
     for cut in range(0, len(raw), 7):
         decoded = decode_trace(raw[:cut])

@@ -4,10 +4,10 @@ import pytest
 
 from netdiag.errors import UsageError
 from netdiag.facts.context import Options
-from netdiag.facts.level import Level
-from netdiag.facts.trace_plan import Wanted
+from netdiag.facts.trace_wanted import Wanted
 from netdiag.host import trace as module
 from netdiag.model.facts import Facts, Feature, FeatureState, Identity, Kernel, Section
+from netdiag.model.level import Level
 from netdiag.model.trace import TracePath
 from netdiag.participant import run
 

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from netdiag.participant import packets
-from netdiag.participant.burst import stopped, with_signature
+from netdiag.participant.burst import answers, stopped, with_signature
 
 ADDRESSES = [("192.0.2.2", "192.0.2.1"), ("2001:db8::2", "2001:db8::1")]
 
@@ -32,17 +32,18 @@ def test_a_signature_keeps_the_segment_whole(source, destination):
     made = flow(source, destination)
     raw = with_signature(packets.packet(made), made)
     head = 40 if made.six else 20
-    assert len(raw) == head + 40
+    # 20 bytes of the header, 20 of the options that a kernel's own SYN has, 20 of the signature: all that TCP allows.
+    assert len(raw) == head + 60
     assert raw[head + 4 : head + 8] == made.tag
-    assert raw[head + 12] >> 4 == 10
-    assert raw[head + 20 : head + 24] == b"\x01\x01\x13\x12"
+    assert raw[head + 12] >> 4 == 15
+    assert raw[head + 40 : head + 44] == b"\x01\x01\x13\x12"
     if made.six:
-        assert struct.unpack(">H", raw[4:6])[0] == 40
-        pseudo = made.addresses + struct.pack(">IHBB", 40, 0, 0, 6)
+        assert struct.unpack(">H", raw[4:6])[0] == 60
+        pseudo = made.addresses + struct.pack(">IHBB", 60, 0, 0, 6)
     else:
-        assert struct.unpack(">H", raw[2:4])[0] == 60
+        assert struct.unpack(">H", raw[2:4])[0] == 80
         assert packets.checksum(raw[:20]) == 0
-        pseudo = made.addresses + struct.pack(">BBH", 0, 6, 40)
+        pseudo = made.addresses + struct.pack(">BBH", 0, 6, 60)
     assert packets.checksum(pseudo + raw[head:]) == 0
 
 
@@ -67,3 +68,29 @@ def test_the_packet_and_its_answers_stay_and_others_leave(source, destination, p
         assert drops(made, frame(made, bytes(answer), ahead), ahead)
         answer[at : at + 4] = struct.pack(">I", (number + 1) & 0xFFFFFFFF)
         assert not drops(made, frame(made, bytes(answer), ahead), ahead)
+
+
+@pytest.mark.parametrize("ahead", [14, 0])
+@pytest.mark.parametrize(("source", "destination"), ADDRESSES)
+@pytest.mark.parametrize(
+    ("proto", "more"), [("tcp", {}), ("tcp", {"tcp_flags": "ack"}), ("udp", {}), ("icmp", {}), ("icmp", {"length": 60})]
+)
+def test_where_a_packet_comes_back_only_its_answers_stay(source, destination, proto, more, ahead):
+    six = ":" in source
+    made = flow(source, destination, "icmpv6" if proto == "icmp" and six else proto, **more)
+    raw = packets.packet(made)
+
+    def stays(packet):
+        whole = frame(made, packet, ahead)
+        return any(all(whole[at : at + len(value)] == value for at, value in each) for each in answers(made, ahead))
+
+    assert not stays(raw)
+    back = reversed_flow(made)
+    error = back._replace(protocol=58 if six else 1)
+    head = 40 if six else 20
+    assert stays(packets.packet(error)[:head] + packets.icmp_message(error)[:8] + raw)
+    if proto == "icmp":
+        assert stays(packets.packet(back._replace(icmp_type=129 if six else 0)))
+    if more.get("tcp_flags") == "ack":
+        # A RST takes its number from the acknowledgement, which is the tag.
+        assert stays(packets.packet(back._replace(flags=packets.TCP_FLAGS["rst"])))

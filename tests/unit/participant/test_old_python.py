@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 
 import netdiag
+from netdiag.carrier.listen import await_peer
+from netdiag.carrier.listener import Listener
+from netdiag.errors import CarrierError
+from netdiag.model.wire import Request
+from netdiag.participant.sealed import ASK
 
 PACKAGE = Path(netdiag.__file__).parent
 
@@ -78,10 +83,60 @@ def test_verbs_run_under_the_oldest_interpreter_here() -> None:
             assert "data" in answer, (request, answer)
 
 
+SERVES = """
+import sys, types
+package = types.ModuleType("netdiag")
+package.__path__ = [sys.argv[1]]
+sys.modules["netdiag"] = package
+from netdiag.participant.guard import Guard
+from netdiag.participant.sealed import SERVE, Key, SealedError, dial
+from netdiag.participant.stream import serve
+try:
+    channel = dial("127.0.0.1", int(sys.argv[2]), Key.parse(sys.stdin.read()), SERVE, 10.0)
+except SealedError as error:
+    sys.exit(str(error))
+serve(channel, Guard(channel.peer).answer)
+"""
+
+
+def test_it_dials_a_listener_and_serves_under_the_oldest_interpreter_here() -> None:
+    interpreter = _oldest_interpreter()
+    if interpreter is None:
+        pytest.skip("no python3.6 to python3.10 on PATH or below PYENV_ROOT")
+    listener = Listener("127.0.0.1", 0, ASK, print)
+    with subprocess.Popen(
+        [interpreter, "-B", "-I", "-c", SERVES, str(PACKAGE), str(listener.port)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(listener.key.text())
+        process.stdin.close()
+        try:
+            carrier = await_peer(listener, 15)
+        except CarrierError:
+            process.wait(10)
+            said = process.stderr.read()
+            if "has no TLS 1.3" in said:
+                pytest.skip(said.strip())
+            raise AssertionError(said) from None
+        with carrier:
+            clock, shadow, names = carrier.ask(
+                [Request("clock"), Request("file", {"path": "/etc/shadow"}), Request("netlink-dump", {"type": 18})]
+            )
+        assert clock.data is not None
+        assert shadow.error is not None
+        assert names.data is not None
+        assert process.wait(10) == 0
+        assert process.stderr.read() == ""
+
+
 def test_the_participant_needs_the_standard_library_only() -> None:
     """Imports at any depth: standard library of Python 3.6, or the participant itself."""
     allowed = re.compile(
-        r"array|base64|contextlib|ctypes|errno|fcntl|glob|http(\.client)?|json|os|platform|re|select|shutil|signal|socket|ssl|stat"
+        r"array|base64|contextlib|ctypes|errno|fcntl|glob|hashlib|hmac|http(\.client)?|ipaddress|json|os|platform|re|select|shutil|signal|socket|ssl|stat"
         r"|struct|subprocess|sys|syslog|threading|time|typing|urllib\.parse|netdiag\.participant(\.\w+)?"
     )
     for path in sorted((PACKAGE / "participant").glob("*.py")):

@@ -210,6 +210,7 @@ def test_next_steps_are_told_once_and_in_order():
     assert [(one.host, one.command, one.why) for one in report.next] == [
         ("b", "allow", "open the port"),
         ("b", "reload", "open the port"),
+        ("a", "tidy", "tidy"),
         ("b", "listen", "tell whether it arrives"),
         ("a", "again", "prove it"),
         ("a", "", "call the network team"),

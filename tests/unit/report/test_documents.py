@@ -1,4 +1,7 @@
+import importlib
 import json
+import pkgutil
+import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -7,6 +10,7 @@ import jsonschema
 import msgspec
 import pytest
 
+from netdiag import model
 from netdiag.errors import UsageError
 from netdiag.model.found import Found
 from netdiag.model.report import Evidence, State, Subject
@@ -108,9 +112,33 @@ def test_every_schema_is_one(name):
     assert made["title"]
 
 
-def test_the_schema_in_the_reference_is_current():
-    file = ROOT / "docs/reference/report.schema.json"
-    assert file.read_bytes() == schema("report"), "netdiag schema report > docs/reference/report.schema.json"
+# Facts are no document that others write or read by themselves: their schema comes with the tool.
+@pytest.mark.parametrize("name", sorted(set(DOCUMENTS) - {"facts"}))
+def test_the_schema_in_the_reference_is_current(name):
+    file = f"docs/reference/{name}.schema.json"
+    assert (ROOT / file).is_file(), f"netdiag schema {name} > {file}"
+    assert (ROOT / file).read_bytes() == schema(name), f"netdiag schema {name} > {file}"
+
+
+def test_every_document_of_the_model_has_a_schema():
+    modules = [importlib.import_module(found.name) for found in pkgutil.iter_modules(model.__path__, "netdiag.model.")]
+    named = {module.SCHEMA for module in modules if hasattr(module, "SCHEMA")}
+    assert named == {document.id for document in DOCUMENTS.values()}
+    assert all(re.fullmatch(r"netdiag/[a-z-]+/[0-9]+", name) for name in named)
+    assert all(document.id.split("/")[1] == name for name, document in DOCUMENTS.items())
+
+
+def test_no_document_is_named_outside_the_model():
+    """A document that some command writes by hand has neither a type nor a schema."""
+    # The output of a shell script is lines of text, for which no JSON schema can be.
+    others = {"netdiag/bundle/1": "netdiag/facts/bundle.py", "netdiag/script/1": "netdiag/facts/script_text.py"}
+    found = {
+        (name, str(file.relative_to(ROOT)))
+        for file in (ROOT / "netdiag").rglob("*.py")
+        for name in re.findall(r'"(netdiag/[a-z-]+/[0-9]+)"', file.read_text(encoding="utf-8"))
+        if not file.is_relative_to(ROOT / "netdiag/model") and not re.search(rf'PROTOCOL = "{name}"', file.read_text())
+    }
+    assert found == set(others.items())
 
 
 # --- JUnit ---

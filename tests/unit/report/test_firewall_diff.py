@@ -40,6 +40,15 @@ def test_one_group_says_its_command_and_meaning_once():
     assert "  … and 3 more (--output json has all)" in text
 
 
+def test_what_several_rules_have_in_common_is_said_once():
+    """Two tables, so two sentences; each stands once, below its rules."""
+    said = ("No file has the table one.", "No file has the table two.")
+    found = document(*(change(rule=rule(number), meaning=said[number > 2]) for number in range(1, 6)))
+    text = lines(found)
+    assert [sum(line.strip() == each for line in text) for each in said] == [1, 1]
+    assert text.index(f"    {said[0]}") < next(number for number, line in enumerate(text) if "rule 3" in line)
+
+
 def test_moments_and_kinds_have_headings_of_their_own():
     wiped = change(ChangeKind.WIPES, When.RELOAD, "nftables.service", file="", setting="table ip docker-bridges")
     lost = change(mechanism="none", file="", rule=rule(1))
@@ -74,3 +83,21 @@ def test_every_line_fits_but_commands_which_are_never_broken(width):
 )
 def test_the_answer_comes_first(verdict, word):
     assert lines(document(verdict=verdict))[0].startswith(word)
+
+
+EVIL = "it's\x1b[2J\r\u202e\nSAME: nothing\t"
+
+
+def test_what_others_wrote_does_not_steer_the_terminal():
+    evil = {"file": EVIL, "meaning": EVIL, "commands": (f"iptables '{EVIL}'", "iptables plain"), "otherwise": (EVIL,)}
+    found = document(
+        change(rule=rule(1, text=f"-A INPUT {EVIL}", chain=EVIL), **evil),
+        change(setting=EVIL, mechanism=EVIL, **evil),
+        unknown=(NotCompared(mechanism=EVIL, file=EVIL, reason=EVIL),),
+        sources=(SavedSource(mechanism=EVIL, files=(EVIL,)),),
+    )
+    text = lines(found)
+    assert [line for line in text if not line.isprintable()] == []
+    assert "  # iptables plain" in text
+    assert not any("# iptables '" in line for line in text)
+    assert not any(line.startswith("SAME") for line in text)

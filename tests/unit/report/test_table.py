@@ -154,3 +154,10 @@ def test_a_rule_that_only_showed_its_effect_is_told_as_such():
     text = render(sample, width=140).plain
     assert "a rule that only that host can show: hook input, reject with host-prohibited, port 2377" in text
     assert headline(sample).endswith("(192.0.2.10).")
+
+
+def test_a_cause_is_never_told_below_the_words_that_nothing_is_broken():
+    sample = report(one(State.WARN, cause=rejecting_rule()), question=None)
+    assert sample.verdict is State.WARN
+    assert headline(sample).startswith("Nothing was seen to fail, but there is something to mend: ")
+    assert headline(report(one(State.WARN), question=None)) == "Nothing is broken, with 1 warning."

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from netdiag.model.facts import SwarmState
+from netdiag.model.engine import SwarmState
 from netdiag.swarm.join_messages import JoinProblem, JoinStage, LogClass
 from netdiag.swarm.join_stage import classify_log, redacted, stage_of
 

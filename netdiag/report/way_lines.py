@@ -1,0 +1,90 @@
+"""The way of a flow for people: every place, what was seen there, and where it was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from netdiag.model.path import Direction, Loss, PathKind, Place, Sight, Way
+from netdiag.report.wording import visible
+
+_KINDS = {
+    PathKind.OVERLAY: "an overlay network over VXLAN",
+    PathKind.OVERLAY_LOCAL: "an overlay network, within one host",
+    PathKind.BRIDGE: "a bridge network of one host",
+    PathKind.PUBLISHED: "a published port",
+    PathKind.HOST: "host to host",
+    PathKind.TO_OWN_HOST: "a container to its own host",
+    PathKind.ROUTED: "routed, without encapsulation",
+}
+
+
+def way_lines(way: Way, sights: Sequence[Sight], losses: Sequence[Loss]) -> list[str]:
+    """The places in the order of the requests, with counts of both directions and a line where one was lost."""
+    network = f" ({way.source.network})" if way.source.network else ""
+    rows = [(_host(way, sight.place), _device(sight.place), *_counts(sight)) for sight in sights]
+    widths = [max([len(row[column]) for row in rows] + [5]) for column in range(3)]
+    said = [f"THE WAY: {_KINDS[way.kind]}{network}"]
+    said += [f"  {'':{widths[0]}}  {'':{widths[1]}}  {'there':>{widths[2]}}  back"]
+    gaps = {_between(loss, sights): loss for loss in losses}
+    for position, (row, _) in enumerate(zip(rows, sights, strict=True)):
+        if position in gaps:
+            said.append(f"  {'-' * 8} {_lost(gaps[position])} {'-' * 8}")
+        said.append(f"  {row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip())
+    if len(rows) in gaps:
+        said.append(f"  {'-' * 8} {_lost(gaps[len(rows)])} {'-' * 8}")
+    return [visible(line) for line in said]
+
+
+def plan_lines(way: Way) -> list[str]:
+    """What a diagnosis of this way would watch, send and change."""
+    port = f"{way.protocol}/{way.port}" if way.port is not None else way.protocol
+    said = [
+        f"From {way.source.label()} ({way.source.address}) to {way.destination.label()} ({way.destination.address}), {port}:"
+    ]
+    said += [f"{_KINDS[way.kind]}.", "", "Would watch, for some seconds, the headers of this flow only, at:"]
+    said += [f"  {place.where}" for place in way.places]
+    said += [
+        "",
+        "Would send:",
+        f"  one attempt from {way.source.label()} (a connection that is closed again, or an echo)",
+    ]
+    if way.vxlan_port is not None:
+        said.append(f"  if it fails, one ICMP echo from {way.source.host_address} to {way.destination.host_address}")
+    said += [
+        "  if it fails, packets like the lost one through the filters of the host where it was lost; they reach nobody",
+        "",
+        "Would change: nothing. Each trace has a table of its own for half a second, which the kernel removes.",
+    ]
+    return [visible(line) for line in said]
+
+
+def _host(way: Way, place: Place) -> str:
+    return (way.source if place.side.value == "source" else way.destination).host
+
+
+def _device(place: Place) -> str:
+    inside = "" if place.namespace == "host" else f" in {place.namespace}"
+    return f"{place.device}{inside}" + (" (VXLAN)" if place.vxlan_port is not None else "")
+
+
+def _counts(sight: Sight) -> tuple[str, str]:
+    if not sight.watched:
+        return "?", f"?  ({sight.error})"
+    refused = " (refuses)" if sight.refused else ""
+    return str(sight.there), f"{sight.back}{refused}"
+
+
+def _between(loss: Loss, sights: Sequence[Sight]) -> int:
+    """Before which row the line of a loss stands."""
+    places = [sight.place for sight in sights]
+    if loss.direction is Direction.THERE:
+        return places.index(loss.next) if loss.next in places else len(places)
+    if loss.last is None:
+        return len(places)
+    return places.index(loss.last)
+
+
+def _lost(loss: Loss) -> str:
+    if loss.direction is Direction.BACK and loss.last is None:
+        return "nothing answers"
+    return "requests are lost here" if loss.direction is Direction.THERE else "answers are lost here"

@@ -1,0 +1,128 @@
+"""A kill -9 of either side, or of what is between them, at any moment: nothing is left on any of the two hosts."""
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from netdiag.errors import LabError
+from netdiag.lab.host import end_group
+from netdiag.lab.process import until
+from tests.lab.matrix import rules
+
+KILLS = int(os.environ.get("NETDIAG_KILLS", "12"))
+"""How often altogether; the long run takes 50."""
+
+TIDY_S = 15.0
+"""The longest until both hosts are as they were, with time for a busy machine."""
+SPAN_S = 2.5
+"""How long the work takes, more or less: a kill comes somewhere in it."""
+
+WORK = """
+import sys, time
+from netdiag.carrier.ssh import connect
+from netdiag.errors import NetdiagError
+from netdiag.facts.context import Options
+from netdiag.facts.level import Level
+from netdiag.facts.trace_wanted import Wanted
+from netdiag.host.collect import collect
+from netdiag.host.trace import trace
+from netdiag.model.trace import TracePath
+wanted = Wanted(path=TracePath.IN, source="10.71.0.1", protocol="tcp", destination_port=9000)
+try:
+    with connect("two") as carrier:
+        for level in (None, Level.SWEPT_TRACE, Level.COUNTERS):
+            collect(carrier, now_s=time.time(), options=Options())
+            found = trace(carrier, wanted, now_s=time.time(), options=Options(), forced=level)
+            print(found.verdict.value, flush=True)
+except NetdiagError as error:
+    print("error", error)
+"""
+
+VICTIMS = {
+    "netdiag": ("one", "netdiag.carrier.ssh"),
+    "ssh": ("one", "^(/usr/bin/)?ssh "),
+    "sshd": ("two", "^sshd: root"),
+    "participant": ("two", "netdiag-ready"),
+}
+"""Who is killed: on which host, and what its command line has."""
+
+
+@pytest.fixture
+def hosts(ssh_pair):
+    """Two hosts; the second has rules of both backends, so that a trace waits as long as it may."""
+    one, two = ssh_pair
+    lines = ("iptables -A INPUT -p udp -j ACCEPT", "iptables-legacy -A INPUT -p tcp --dport 9000 -j DROP")
+    for line in lines:
+        two.exec(line.split())
+    # Whatever a first run makes once (an empty table of the tool's, a cache) is no residue of a kill.
+    said = one.exec([sys.executable, "-c", WORK], timeout_s=60).stdout
+    assert said.split() == ["drop"] * 3
+    until(lambda: not any("netdiag-ready" in line for line in picture(two)), TIDY_S, "the participant's end")
+    yield one, two
+    for line in reversed(lines):
+        two.exec(line.replace(" -A ", " -D ").split())
+
+
+OURS = (
+    "ps -ww -e -o args= | grep -E 'netdiag[-.]|sshd: root|^ssh |^sudo ' | grep -vF grep; ip netns list; tc qdisc show;"
+    " ip -br link; ip rule; sysctl -a -r '^net[.](netfilter[.]nf_log|ipv4[.]conf[.]all|ipv4[.]ip_forward)';"
+    " find /run /var/lib/netdiag /tmp /dev/shm /root/.ssh -not -type s; ls -A /root /"
+)
+
+
+def picture(*hosts):
+    """All that a run may touch on either host, a line each."""
+    seen = []
+    for host in hosts:
+        lines = [*rules(host), *host.exec(["sh", "-c", f"({OURS}) 2>/dev/null; true"]).stdout.splitlines()]
+        seen += [f"{host.name}: {line}" for line in lines]
+    return seen
+
+
+def traces(host):
+    """Whether a table of ours is there."""
+    return "netdiag" in host.exec(["nft", "-s", "list", "ruleset"]).stdout
+
+
+def difference(before, after):
+    """Lines that went and came, each as often as it did: two participants look the same."""
+    gone, come = Counter(before) - Counter(after), Counter(after) - Counter(before)
+    return [f"- {line}" for line in gone.elements()] + [f"+ {line}" for line in come.elements()]
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_nothing_is_left_and_nothing_hangs(victim, hosts, pair_lab):
+    dice = random.Random(f"netdiag over ssh {victim}")
+    where, command_line = VICTIMS[victim]
+    before = picture(*hosts)
+    hit = acting = 0
+    for moment in range(-(-KILLS // len(VICTIMS))):
+        process = hosts[0].popen([sys.executable, "-c", WORK])
+        try:
+            if moment % 2:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(dice.uniform(0.2, SPAN_S))
+            else:
+                # As soon as its table is to be seen on the other host, or a little later.
+                until(lambda running=process: running.poll() is not None or traces(hosts[1]), 20.0, "its table")
+                acting += process.poll() is None
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(dice.uniform(0.0, 0.1))
+            killed = pair_lab.host(where).exec(["pkill", "-9", "-f", "--", command_line], check=False)
+            hit += killed.returncode == 0
+            # Whoever is not killed ends by himself, and says what happened.
+            out, err = process.communicate(timeout=40)
+            assert "Traceback" not in err, err
+            assert killed.returncode != 0 or victim == "netdiag" or out.count("drop") == 3 or "error" in out, out
+        finally:
+            end_group(process)
+        with contextlib.suppress(LabError):
+            until(lambda: picture(*hosts) == before, TIDY_S, "both hosts as they were")
+        assert difference(before, picture(*hosts)) == []
+    assert hit, "no kill met anybody"
+    assert acting, "no kill met it at work"

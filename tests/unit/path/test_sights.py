@@ -1,0 +1,126 @@
+"""Captured frames, what they say of a flow, and between which places a direction was lost."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, Ether
+from scapy.layers.vxlan import VXLAN
+
+from netdiag.model.path import Direction, Place, Side, Stage
+from netdiag.path.frames import read_frame
+from netdiag.path.sights import losses, read_sight
+
+A, B = "10.0.1.2", "10.0.1.4"
+# With both addresses given scapy asks nobody for one.
+FRAME = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+
+
+def place(stage, side=Side.SOURCE, **fields):
+    base = {"namespace": "host", "device": f"{stage.value}-{side.value}", "a": A, "b": B, "port": 80}
+    return Place(side=side, stage=stage, where=f"{stage.value} of {side.value}", **{**base, **fields})
+
+
+WAY = [
+    place(Stage.END),
+    place(Stage.TUNNEL),
+    place(Stage.NIC, vxlan_port=4789),
+    place(Stage.NIC, Side.DESTINATION, vxlan_port=4789),
+    place(Stage.END, Side.DESTINATION),
+]
+
+
+def syn(source=A, target=B, sport=5000, dport=80, flags="S"):
+    return FRAME / IP(src=source, dst=target) / TCP(sport=sport, dport=dport, flags=flags)
+
+
+def in_vxlan(inner, vni=4097, port=4789, source="192.0.2.1", target="192.0.2.2"):
+    return FRAME / IP(src=source, dst=target) / UDP(sport=40000, dport=port) / VXLAN(vni=vni, flags=8) / inner
+
+
+def raw(*frames, **more):
+    items = [{"t_us": 10 * number, "out": False, "data": bytes(frame)} for number, frame in enumerate(frames, 1)]
+    return {"frames": items, "error": "", "more": 0, "dropped": 0, **more}
+
+
+def sight(at, there=0, back=0, error=""):
+    frames = [syn()] * there + [syn(B, A, 80, 5000, "SA")] * back
+    if at.vxlan_port is not None:
+        frames = [in_vxlan(frame) for frame in frames]
+    return read_sight(at, {"error": error} if error else raw(*frames), 5000)
+
+
+def test_a_frame_inside_vxlan_tells_both_headers():
+    frame = read_frame(bytes(in_vxlan(syn())), 4789)
+    assert (frame.source, frame.destination, frame.destination_port, frame.tcp_flags) == (A, B, 80, 2)
+    assert (frame.outer_source, frame.outer_destination, frame.vni) == ("192.0.2.1", "192.0.2.2", 4097)
+    assert frame.length == 20 + 8 + 8 + 14 + 40
+    assert read_frame(bytes(in_vxlan(syn(), port=4790)), 4789) is None
+
+
+def test_what_refuses():
+    reset = read_frame(bytes(syn(B, A, 80, 5000, "RA")))
+    unreachable = read_frame(bytes(FRAME / IP(src=B, dst=A) / ICMP(type=3, code=3)))
+    assert reset.refuses()
+    assert unreachable.refuses()
+    assert not read_frame(bytes(FRAME / IP(src=B, dst=A) / ICMP(type=0))).refuses()
+
+
+def test_ipv6_and_what_is_no_ip():
+    frame = read_frame(bytes(FRAME / IPv6(src="fd00::1", dst="fd00::2") / UDP(sport=1, dport=2)))
+    assert (frame.source, frame.destination_port, frame.length) == ("fd00::1", 2, 48)
+    assert read_frame(bytes(FRAME / ARP())) is None
+
+
+WHOLE = bytes(in_vxlan(syn()))
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_are_too_strange(data):
+    for port in (None, 4789):
+        read_frame(data, port)
+        read_frame(WHOLE[: len(data)], port)
+
+
+def test_only_the_attempt_s_own_port_counts():
+    seen = read_sight(WAY[0], raw(syn(), syn(sport=6000), syn(B, A, 80, 5000, "SA"), syn(B, A, 80, 6000, "SA")), 5000)
+    assert (seen.there, seen.back, seen.refused) == (1, 1, 0)
+    assert (seen.first_there_us, seen.first_back_us, seen.there_length) == (10, 30, 40)
+
+
+def test_where_the_tunnel_leads_is_kept():
+    seen = read_sight(WAY[2], raw(in_vxlan(syn()), in_vxlan(syn(), target="192.0.2.9")), 5000)
+    assert (seen.outer_sources, seen.outer_targets, seen.vnis) == (("192.0.2.1",), ("192.0.2.2", "192.0.2.9"), (4097,))
+
+
+@pytest.mark.parametrize(
+    ("there", "back", "direction", "last", "following"),
+    [
+        ((0, 0, 0, 0, 0), (0,) * 5, Direction.THERE, None, 0),
+        ((2, 2, 0, 0, 0), (0,) * 5, Direction.THERE, 1, 2),
+        ((2, 2, 2, 2, 0), (0,) * 5, Direction.THERE, 3, 4),
+        # What is seen further on was not lost before: a capture may miss a frame.
+        ((2, 0, 2, 2, 0), (0,) * 5, Direction.THERE, 3, 4),
+        ((1,) * 5, (0,) * 5, Direction.BACK, None, 4),
+        ((1,) * 5, (0, 0, 0, 1, 1), Direction.BACK, 3, 2),
+        ((1,) * 5, (0, 1, 1, 1, 1), Direction.BACK, 1, 0),
+    ],
+)
+def test_between_which_places_it_was_lost(there, back, direction, last, following):
+    (loss,) = losses([sight(at, *counts) for at, *counts in zip(WAY, there, back, strict=True)])
+    assert loss.direction is direction
+    assert loss.last == (None if last is None else WAY[last])
+    assert loss.next == WAY[following]
+
+
+def test_an_exchange_that_was_seen_whole_is_not_lost():
+    assert losses([sight(at, 1, 1) for at in WAY]) == ()
+
+
+def test_a_place_that_could_not_be_watched_is_passed_over():
+    seen = [sight(at, 1 if index < 2 else 0) for index, at in enumerate(WAY)]
+    seen[2] = sight(WAY[2], error="no such device")
+    (loss,) = losses(seen)
+    assert (loss.last, loss.next) == (WAY[1], WAY[3])
+    assert not seen[2].watched
