@@ -9,10 +9,11 @@ import msgspec
 from netdiag.causes import cause
 from netdiag.checks.context import Check, Context, same_address
 from netdiag.checks.heal import remedy_for
-from netdiag.checks.two_sided import Judged, Where, controls, judged_paths, label_of, names_of, peers, xdp_of
+from netdiag.checks.two_sided import Judged, Where, judged_paths, label_of, names_of, peers
+from netdiag.checks.two_sided_between import between
+from netdiag.checks.two_sided_needs import affected, needs_of
 from netdiag.checks.two_sided_words import (
     direction_of,
-    ends_of,
     labels_of,
     seen_of,
     state_of,
@@ -21,13 +22,10 @@ from netdiag.checks.two_sided_words import (
 )
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.found import Found
-from netdiag.model.probes import TlsOutcome
-from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step
-from netdiag.model.two_sided import Payload, PeerView, Way
-from netdiag.swarm.ports import Plane, Protocol
+from netdiag.model.report import Cause, Confidence, Evidence, Remedy, Step
+from netdiag.model.two_sided import PeerView, Way
 
 _IDS = {Way.BACK: "two-sides.inbound", Way.THERE: "two-sides.outbound"}
-_AFFECTED = {Need.JOIN: "swarm join", Need.NAMES: "service names", Need.TRAFFIC: "overlay data"}
 _LOST_BETWEEN = (Where.BETWEEN, Where.ANSWER_BETWEEN)
 _LOST_AT_HOST = (Where.SENDER, Where.RECEIVER, Where.ANSWER_SENDER)
 
@@ -71,24 +69,25 @@ def _is_about(ctx: Context, lost: Judged, found: Cause) -> bool:
 
 
 def _told(ctx: Context, way: Way) -> Iterator[Found]:
-    judged = [each for each in judged_paths(ctx) if each.probe.way is way]
+    everything = tuple(judged_paths(ctx))
+    judged = [each for each in everything if each.probe.way is way]
     by_rule: dict[tuple[object, ...], list[Judged]] = {}
-    between: dict[tuple[object, ...], list[Judged]] = {}
+    lost_between: dict[tuple[object, ...], list[Judged]] = {}
     unexplained: dict[tuple[object, ...], list[Judged]] = {}
     for each in judged:
         if each.where in _LOST_AT_HOST and each.rule is not None:
             key = (each.at_peer, *_place_of(each.rule).items())
             by_rule.setdefault(key, []).append(each)
         elif each.where in _LOST_BETWEEN:
-            between.setdefault((each.where, each.use.protocol, each.use.port, each.stateful), []).append(each)
+            lost_between.setdefault((each.where, each.use.protocol, each.use.port, each.stateful), []).append(each)
         elif each.where is not Where.CAME:
             unexplained.setdefault((each.where, _why(each)), []).append(each)
     for losses in by_rule.values():
-        yield _by_rule(ctx, way, losses)
-    for losses in between.values():
-        yield _between(ctx, way, losses, judged)
-    for (where, why), losses in unexplained.items():
-        yield _unexplained(ctx, way, where, str(why), losses)
+        yield _by_rule(ctx, way, losses, everything)
+    for losses in lost_between.values():
+        yield between(ctx, _IDS[way], losses, everything)
+    for (_, why), losses in unexplained.items():
+        yield _unexplained(ctx, way, str(why), losses, everything)
     came = [each for each in judged if each.where is Where.CAME]
     if came:
         yield _came(ctx, way, came)
@@ -125,11 +124,11 @@ def _place_of(rule: FirewallRule) -> dict[str, object]:
     }
 
 
-def _by_rule(ctx: Context, way: Way, losses: Sequence[Judged]) -> Found:
+def _by_rule(ctx: Context, way: Way, losses: Sequence[Judged], everything: Sequence[Judged]) -> Found:
     rule = losses[0].rule
     assert rule is not None  # noqa: S101 - grouped by it
     hosts = list(dict.fromkeys(_where_lost(ctx, each) for each in losses))
-    touched, breaks = _needs(ctx, losses)
+    touched, breaks = needs_of(ctx, losses, everything)
     crafted = all(each.trace is not None and each.trace.answer for each in losses)
     seen = Evidence("rule", f"{rule.place()} ({rule.backend.value}): {rule.text}", rule.as_object())
     evidence = (*seen_of(ctx, losses), seen, *state_of(ctx, losses))
@@ -152,7 +151,7 @@ def _by_rule(ctx: Context, way: Way, losses: Sequence[Judged]) -> Found:
             confidence=Confidence.LIKELY if crafted else min_confidence(losses),
             explanation=_explained(rule, losses, hosts),
             evidence=evidence,
-            affects=tuple(text for need, text in _AFFECTED.items() if need in touched),
+            affects=affected(touched),
             remedy=_remedies(ctx, losses),
         ),
     )
@@ -210,114 +209,6 @@ def _packet(lost: Judged) -> Packet:
     )
 
 
-# --- between ---------------------------------------------------------------------------------------------------------
-
-
-def _between(ctx: Context, way: Way, losses: Sequence[Judged], judged: Sequence[Judged]) -> Found:
-    first = losses[0]
-    answer = first.where is Where.ANSWER_BETWEEN
-    views = views_of(losses)
-    touched, breaks = _needs(ctx, losses)
-    lost_way = (Way.BACK if way is Way.THERE else Way.THERE) if answer else way
-    source, target = ends_of(ctx, lost_way, views)
-    only = _only_payload(losses, judged)
-    xdp = next((one for view in views if (one := xdp_of(view, ctx, at_peer=lost_way is Way.THERE))), "")
-    what = labels_of(losses) if only is None else first.label
-    evidence = (*seen_of(ctx, losses), *_control(lost_way, views), *state_of(ctx, losses))
-    summary = f"{'the answers to ' if answer else ''}{what} {direction_of(ctx, lost_way, views)}"
-    named: dict[str, object] = {
-        "kind": "segment",
-        "from": source,
-        "to": target,
-        "protocol": first.use.protocol.value,
-        "port": first.use.port,
-    }
-    if only is not None:
-        named["payload"] = only.value
-    if answer:
-        named["answers"] = True
-    if first.stateful:
-        named["side"] = target
-    if len(views) > 1:
-        named["hosts"] = [label_of(ctx, view) for view in views]
-    found = cause(
-        "underlay.filtered",
-        host=None,
-        object=named,
-        confidence=Confidence.LIKELY if xdp else Confidence.PROVEN,
-        explanation=_lost_on_the_way(losses, source, target, only, xdp),
-        evidence=evidence,
-        affects=tuple(text for need, text in _AFFECTED.items() if need in touched),
-        remedy=_other_port(losses) if only is Payload.VXLAN else (),
-    )
-    return ctx.problem(
-        _IDS[way],
-        f"{summary}: leaves {source} and never arrives at {target}",
-        breaks=breaks,
-        leaves=touched - breaks,
-        subject=subject_of(ctx, views),
-        evidence=evidence,
-        cause=found,
-        next_steps=[
-            Step(
-                host=f"between {source} and {target}",
-                command="",
-                why=f"something there must let {what} through: a security group, a router, a virtual switch",
-            )
-        ],
-    )
-
-
-def _only_payload(losses: Sequence[Judged], judged: Sequence[Judged]) -> Payload | None:
-    """The payload that alone is lost, where datagrams to the same port with another one come."""
-    lost = {each.probe.payload for each in losses}
-    came = {
-        each.probe.payload
-        for each in judged
-        if each.where is Where.CAME and each.use == losses[0].use and any(each.view is other.view for other in losses)
-    }
-    return next(iter(lost)) if len(lost) == 1 and came and came != lost else None
-
-
-def _lost_on_the_way(losses: Sequence[Judged], source: str, target: str, only: Payload | None, xdp: str) -> str:
-    first = losses[0]
-    text = f"It was seen leaving {source}'s device and not on {target}'s, where other packets of {source} were seen."
-    if only is Payload.VXLAN:
-        text += (
-            f" The same datagram without a VXLAN header does arrive at udp/{first.use.port}: a hypervisor or virtual"
-            " switch takes VXLAN for its own (VMware NSX does)."
-        )
-    elif only is Payload.TAG:
-        text += " With a VXLAN header it does arrive: something there looks into the packets."
-    if first.stateful:
-        text += (
-            f" After {target} had sent to the very port that it came from, it arrived: a filter that keeps state"
-            f" stands on the side of {target}, a security group for example."
-        )
-    if xdp:
-        text += f" An XDP program is attached to {xdp} at {target}: it drops before anything could be seen there."
-    if first.probe.heard.icmp is not None:
-        text += f" {first.probe.heard.icmp.sender} answers it with an ICMP error."
-    return text
-
-
-def _other_port(losses: Sequence[Judged]) -> tuple[Remedy, ...]:
-    port = 7789 if losses[0].use.port != 7789 else 8472
-    return (
-        Remedy(
-            host="a manager",
-            summary="the data-path port is chosen when a swarm is made: make it with one that nobody takes for VXLAN",
-            commands=(f"docker swarm init --data-path-port {port}",),
-            risk=Risk.DISRUPTIVE,
-        ),
-    )
-
-
-def _control(way: Way, views: Sequence[PeerView]) -> tuple[Evidence, ...]:
-    names = list(dict.fromkeys(name for view in views for name in controls(view, way)))
-    return (Evidence("control", f"what did arrive the same way: {', '.join(names)}", {"arrived": names}),)
-
-
 # --- what is not known, and what came --------------------------------------------------------------------------------
 
 
@@ -340,11 +231,11 @@ def _why(each: Judged) -> str:
     return ""
 
 
-def _unexplained(ctx: Context, way: Way, where: object, why: str, losses: Sequence[Judged]) -> Found:
-    views = views_of(losses)
+def _unexplained(ctx: Context, way: Way, why: str, losses: Sequence[Judged], everything: Sequence[Judged]) -> Found:
+    where, views = losses[0].where, views_of(losses)
     subject, evidence = subject_of(ctx, views), (*seen_of(ctx, losses), *state_of(ctx, losses))
     what = f"{labels_of(losses)} {direction_of(ctx, way, views)}"
-    touched, breaks = _needs(ctx, losses)
+    touched, breaks = needs_of(ctx, losses, everything)
     if where is Where.PARTLY:
         text = f"{what}: some packets came and some did not: a limit of rate, or loss"
         return ctx.problem(_IDS[way], text, leaves=touched, subject=subject, evidence=evidence)
@@ -385,40 +276,6 @@ def _came(ctx: Context, way: Way, came: Sequence[Judged]) -> Found:
 
 
 # --- needs ---------------------------------------------------------------------------------------------------------
-
-
-def _needs(ctx: Context, losses: Sequence[Judged]) -> tuple[set[Need], set[Need]]:
-    """The questions that the losses touch, and those of them that become a no."""
-    another = any(
-        probe.tls is not None
-        and probe.tls.outcome is TlsOutcome.HANDSHAKE
-        and not any(same_address(probe.address, each.view.address) for each in losses)
-        for probe in ctx.managers
-    )
-    touched = {need for each in losses for need in each.use.needs}
-    breaks: set[Need] = set()
-    for each in losses:
-        if each.use.plane is Plane.CONTROL:
-            breaks |= set() if another else {Need.JOIN}
-        elif (
-            each.use.plane is Plane.DATA and each.probe.payload is not Payload.TAG
-        ) or each.use.protocol is Protocol.ESP:
-            breaks.add(Need.TRAFFIC)
-        elif each.use.protocol is Protocol.TCP and _lost_both_ways(ctx, each):
-            # Either side begins the exchange of gossip: it takes both to lose it.
-            breaks |= {Need.NAMES, Need.TRAFFIC}
-    if another:
-        touched.discard(Need.JOIN)
-    return touched, breaks
-
-
-def _lost_both_ways(ctx: Context, lost: Judged) -> bool:
-    other = [
-        each
-        for each in judged_paths(ctx)
-        if each.view is lost.view and each.use == lost.use and each.probe.way is not lost.probe.way
-    ]
-    return bool(other) and all(each.where not in (Where.CAME, Where.UNKNOWN) for each in other)
 
 
 CHECKS = (

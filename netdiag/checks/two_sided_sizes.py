@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from netdiag.causes import cause
+from netdiag.checks.commands import set_mtu
 from netdiag.checks.context import Check, Context
 from netdiag.checks.mtu import OVERLAY_OUTER_BYTES
 from netdiag.checks.two_sided import label_of, names_of, peers
@@ -142,8 +143,8 @@ def _lower(host: str, device: str, largest: int, was: int) -> tuple[Remedy, ...]
         Remedy(
             host=host,
             summary=f"lower {device} to what the path carries (or raise the path)",
-            commands=(f"ip link set dev {device} mtu {largest}",),
-            undo=(f"ip link set dev {device} mtu {was}",),
+            commands=(set_mtu(device, largest),),
+            undo=(set_mtu(device, was),),
         ),
     )
 

@@ -34,11 +34,12 @@ from netdiag.host.collect import collect_bundle, local_options
 from netdiag.host.two_sides import ARMED_S, Examined, Sought
 from netdiag.model.engine import SwarmState
 from netdiag.model.facts import Facts
+from netdiag.model.plan import Plan
 from netdiag.model.probes import Observations, TlsOutcome
 from netdiag.model.report import Answer, Need, Report, Step
 from netdiag.model.wire import Gather
 from netdiag.report.assemble import build_report
-from netdiag.report.plan import Plan, two_sided_plan
+from netdiag.report.plan import two_sided_plan
 from netdiag.shell import operand, shell_text
 from netdiag.swarm.ports import ports_of_swarm
 from netdiag.swarm.token import Token, TokenProblem

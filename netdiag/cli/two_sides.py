@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +10,7 @@ import click
 from netdiag.cli.via import via_option
 
 if TYPE_CHECKING:
-    from netdiag.report.plan import Plan
+    from netdiag.model.plan import Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,10 +36,12 @@ def two_sided_options(command: F) -> F:
 
 def emit_plan(plan: Plan, output: str) -> None:
     """Print a plan on standard output."""
-    from netdiag.report.plan import plan_lines, plan_values
+    import msgspec
+
+    from netdiag.report.plan import plan_lines
 
     if output == "json":
-        click.echo(json.dumps(plan_values(plan)))
+        click.echo(msgspec.json.encode(plan))
     else:
         click.echo("\n".join(plan_lines(plan)))
 

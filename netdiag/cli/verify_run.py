@@ -21,10 +21,11 @@ from netdiag.facts.traced_flows import gather_traced
 from netdiag.host import LocalHost, drive
 from netdiag.host.collect import collect, local_options
 from netdiag.host.two_sides import ARMED_S, Examined, Sought
+from netdiag.model.plan import Plan
 from netdiag.model.probes import Observations
 from netdiag.model.report import Need, Report
 from netdiag.report.assemble import build_report
-from netdiag.report.plan import Plan, two_sided_plan
+from netdiag.report.plan import two_sided_plan
 from netdiag.shell import shell_text
 from netdiag.swarm.ports import ports_of_swarm
 

@@ -1,32 +1,9 @@
-"""What a command would do, before it does it: sent, armed and changed, where and for how long."""
+"""The plan of an examination from both sides, and a plan for people."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-
+from netdiag.model.plan import Plan, Planned
 from netdiag.swarm.ports import PortUse, Protocol
-
-SCHEMA = "netdiag/plan/1"
-
-
-class Planned(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that would be done."""
-
-    where: str
-    what: str
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole plan. ``lasts_s`` is the longest that anything of it stays."""
-
-    schema: str = SCHEMA
-    command: str
-    sends: tuple[Planned, ...]
-    arms: tuple[Planned, ...]
-    changes: tuple[Planned, ...] = ()
-    lasts_s: float
 
 
 def two_sided_plan(
@@ -85,9 +62,3 @@ def plan_lines(plan: Plan) -> list[str]:
     lines += ["", "CHANGED"]
     lines += [f"  {one.where}: {one.what}" for one in plan.changes] or ["  nothing"]
     return lines
-
-
-def plan_values(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON values."""
-    values: dict[str, Any] = msgspec.to_builtins(plan)
-    return values
