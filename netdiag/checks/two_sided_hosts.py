@@ -8,7 +8,7 @@ from netdiag.causes import cause
 from netdiag.checks.commands import rename
 from netdiag.checks.context import Check, Context
 from netdiag.checks.pools import host_prefixes, pools_of_engine
-from netdiag.checks.two_sided import label_of, names_of, peers
+from netdiag.checks.two_sided import label_of, names_of, nodes_known, peers
 from netdiag.checks.two_sided_addresses import CHECK as ADDRESSES
 from netdiag.checks.two_sided_sizes import CHECK as SIZES
 from netdiag.model.engine import Engine
@@ -182,7 +182,8 @@ def _names(ctx: Context) -> Iterator[Found]:
         identity = view.facts.identity.value if view.facts is not None else None
         if identity is not None and identity.hostname:
             hosts.setdefault(identity.hostname, []).append((label_of(ctx, view), view.address))
-    twins = {name: found for name, found in hosts.items() if len(found) > 1}
+    told = _told_of_nodes(ctx)
+    twins = {name: found for name, found in hosts.items() if len(found) > 1 and name not in told}
     for name, found in twins.items():
         labels = [label for label, _ in found]
         evidence = (Evidence("host", f"hostname {name}: {names_of(labels)}", {"hosts": labels}),)
@@ -207,8 +208,17 @@ def _names(ctx: Context) -> Iterator[Found]:
                 ),
             ),
         )
-    if not twins and peers(ctx):
+    if not twins and not told and peers(ctx):
         yield ctx.ok(check, f"this host and its {len(peers(ctx))} peers have names of their own")
+
+
+def _told_of_nodes(ctx: Context) -> set[str]:
+    """Names that the list of the swarm's nodes shows to be no host's own: the checks of that list tell of them."""
+    engine, own = ctx.facts.engine.value, ctx.facts.identity.value
+    live = [node.hostname for node in engine.cluster.nodes] if engine is not None and engine.cluster is not None else []
+    if not live and ctx.managers and own is not None:
+        live = [own.hostname, *(node.hostname for node in nodes_known(ctx) if node.state == "ready")]
+    return {name for name in live if live.count(name) > 1}
 
 
 def _new_name(ctx: Context) -> str:

@@ -34,7 +34,7 @@ MOST_CAUGHT = 16384
 def catch_start(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """Begin to take away what carries the run's mark: datagrams, VXLAN and protocol 50, never TCP.
 
-    Parameters: ``mark`` (see `marks.mark_of`), ``netns``, ``level`` ("swept-trace": a table without an owner),
+    Parameters: ``mark`` (see `marks.mark_of`), ``netns``, ``level`` ("owned-trace", or "swept-trace": a table without an owner),
     ``may_load`` (nf_tables may be loaded), ``seconds`` (after which it ends by itself, 120 at most). Data: ``id``.
     Errors: withheld, permission, missing, unsupported, timeout, failed.
     """

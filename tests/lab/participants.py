@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 
-from netdiag.carrier.payload import BOOTSTRAP, payload
+from netdiag.carrier.payload import BOOTSTRAP, READY, payload
 from netdiag.carrier.stream import StreamCarrier
 from netdiag.lab.host import end_group
 from netdiag.lab.root import CHECKOUT
@@ -14,21 +14,14 @@ from netdiag.model.wire import Request
 
 def carrier_into(host):
     """A carrier to a lab host; use it in a with statement."""
-    argv = host.command([sys.executable, "-I", "-S", "-B", "-u", "-c", BOOTSTRAP])
-    return carrier_of(host.name, argv, host.environment())
-
-
-def carrier_of(name, argv, env=None):
-    """A carrier to the Python that a command starts."""
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
-    process.stdin.write(payload())
-    process.stdin.flush()
+    argv = host.command([sys.executable, "-ISBuc", BOOTSTRAP, READY])
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=host.environment())
 
     def end():
-        process.stdout.close()
         process.wait(5)
+        process.stdout.close()
 
-    return StreamCarrier(name, process.stdout, process.stdin, greet_s=20.0, close=end)
+    return StreamCarrier(host.name, process.stdout, process.stdin, greet_s=20.0, close=end, program=payload())
 
 
 def ask(carrier, verb, timeout_s=5.0, **params):
@@ -55,7 +48,7 @@ while True:
         namespace = os.open("/run/netns/" + name, os.O_RDONLY)
         assert ctypes.CDLL(None).setns(namespace, 0x40000000) == 0
         os.close(namespace)
-        stream.serve(connection.fileno(), connection.fileno())
+        stream.serve(stream.Pipes(connection.fileno(), connection.fileno()))
         os._exit(0)
     connection.close()
 """

@@ -85,7 +85,7 @@ def test_what_somebody_listens_to_is_taken_away_behind_the_filters(sides, pair_l
         process.stdout.readline()
         (port,) = ask(two, "bind-port", ports=[{"proto": "udp", "port": 7946}], mark=MARK, seconds=5)["ports"]
         assert (port["bound"], port["errno"]) == (False, 98)
-        caught = ask(two, "catch-start", mark=MARK, may_load=True, seconds=20)
+        caught = ask(two, "catch-start", mark=MARK, level="owned-trace", may_load=True, seconds=20)
         wanted = [
             probe(target, 1, proto="udp", dport=7946, count=2),
             probe(target, 2, proto="udp", dport=7946, payload="vxlan"),
