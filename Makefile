@@ -19,7 +19,7 @@ venv: $(VENV)/.ready ## the virtual environment in .venv, with netdiag and its t
 lab-tools: venv ## Debian packages for the lab, unpacked below .lab (nothing is installed or started)
 	@$(BIN)/netdiag lab install
 
-demo: lab-tools ## the story of a join that times out, from fault to two nodes Ready
+demo: lab-tools ## two stories, from fault to healed: a join that times out, a ping that works while ssh hangs
 	@$(BIN)/netdiag lab demo
 
 lint: venv ## style, types and import contracts

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("destination")
 @via_option
 @click.option("--plan", is_flag=True, help="Say what would be watched, sent and changed, and do nothing.")
+@click.option("--send-payload", is_flag=True, help="Send a datagram also to a udp port on which somebody listens.")
 @click.option("--timings", is_flag=True, help="Say on standard error how long each part took.")
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
 @output_option
@@ -28,6 +29,7 @@ def diagnose(
     destination: str,
     vias: tuple[Via, ...],
     plan: bool,
+    send_payload: bool,
     timings: bool,
     load_modules: bool,
     output: str,
@@ -50,7 +52,7 @@ def diagnose(
         if plan:
             planned = run.plan(source, destination)
         else:
-            report, done = run.diagnose(source, destination)
+            report, done = run.diagnose(source, destination, send_payload=send_payload)
     if timings:
         click.echo("  ".join(f"{name} {seconds:.2f} s" for name, seconds in run.timings_s.items()), err=True)
     if plan:

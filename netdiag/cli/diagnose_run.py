@@ -19,7 +19,8 @@ from netdiag.errors import UsageError
 from netdiag.host import LocalHost
 from netdiag.host.collect import local_options
 from netdiag.host.diagnose import Diagnosis, diagnose
-from netdiag.host.diagnose_parties import Planned, Planner
+from netdiag.host.diagnose_parties import Planned
+from netdiag.host.diagnose_plan import Planner
 from netdiag.host.drive import Carrier
 from netdiag.model.report import Report
 from netdiag.path.names import parse_end
@@ -50,8 +51,8 @@ class Run:
         planner = Planner(LocalHost(), self._open, time.time(), self._options, self._progress.update)
         return planner.plan(parse_end(source, what="SOURCE"), parse_end(destination, what="DESTINATION"))
 
-    def diagnose(self, source: str, destination: str) -> tuple[Report, Diagnosis]:
-        """Diagnose a flow and make its report.
+    def diagnose(self, source: str, destination: str, *, send_payload: bool = False) -> tuple[Report, Diagnosis]:
+        """Diagnose a flow and make its report. ``send_payload``: see `netdiag.host.diagnose.diagnose`.
 
         Raises:
             UsageError: An end that cannot be understood.
@@ -65,6 +66,7 @@ class Run:
             open_peer=self._open,
             now_s=began.timestamp(),
             options=self._options,
+            send_payload=send_payload,
             progress=self._progress.update,
         )
         self.timings_s.update(done.timings_s)

@@ -58,8 +58,13 @@ firewall.add_command(diff)
     help="A level below the one that this host allows (netdiag facts level).",
 )
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
+@click.option(
+    "--let-remember", is_flag=True, help="Go on where a rule would remember the packet's addresses (SET, recent)."
+)
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def trace(wait_s: float | None, level: str | None, load_modules: bool, output: str, **options: Any) -> None:
+def trace(
+    wait_s: float | None, level: str | None, load_modules: bool, let_remember: bool, output: str, **options: Any
+) -> None:
     """Send one packet through this host's rules and say which of them decides, as the kernel tells it.
 
     The packet reaches nobody: it is taken away behind the last rule, and nothing is answered to it. No rule is changed.
@@ -81,7 +86,7 @@ def trace(wait_s: float | None, level: str | None, load_modules: bool, output: s
 
     forced = Level(level) if level is not None else None
     container, netns = named_namespace(options)
-    asked, host, now_s = local_options(load_modules=load_modules), LocalHost(), time.time()
+    asked, host, now_s = local_options(load_modules=load_modules, let_remember=let_remember), LocalHost(), time.time()
     with Progress("following a packet" if wait_s is None else f"waiting for a packet, at most {wait_s:g} s"):
         namespace = find_namespace(host, container=container, netns=netns, now_s=now_s, options=asked)
         wanted = wanted_of(options, namespace)

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 )
 @click.option("--unproven", is_flag=True, help="With --apply: also where what decides is likely only, not proven.")
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
+@click.option(
+    "--let-remember", is_flag=True, help="Go on where a rule would remember the packet's addresses (SET, recent)."
+)
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def allow(
     *,
@@ -48,6 +51,7 @@ def allow(
     confirm_within: int,
     unproven: bool,
     load_modules: bool,
+    let_remember: bool,
     output: str,
     **options: Any,
 ) -> None:
@@ -78,7 +82,7 @@ def allow(
     if unproven and not apply_:
         raise click.UsageError("--unproven is for --apply: nothing is changed without that")
     container, netns = named_namespace(options)
-    host, asked, now_s = LocalHost(), local_options(load_modules=load_modules), time.time()
+    host, asked, now_s = LocalHost(), local_options(load_modules=load_modules, let_remember=let_remember), time.time()
     change_id = secrets.token_hex(4)
     # Whoever finds the rule later reads in its comment since when it is there.
     rule_id = time.strftime("%Y%m%d-", time.localtime(now_s)) + change_id

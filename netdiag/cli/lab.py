@@ -236,14 +236,22 @@ def topologies() -> None:
 
 
 @lab.command()
-def demo() -> None:
-    """Tell the story of a join that times out, on real engines.
+@click.argument("story", type=click.Choice(["all", "join", "overlay"]), default="all")
+def demo(story: str) -> None:
+    """Tell two stories on real engines: a join that times out, and an overlay where ping works and ssh hangs.
 
     \b
-    Example:
+    Examples:
       netdiag lab demo
+      netdiag lab demo overlay
     """
     from netdiag.cli.output import columns
     from netdiag.lab.demo import tell_story
+    from netdiag.lab.demo_overlay import tell_overlay_story
 
-    tell_story(click.echo, columns=columns())
+    if story != "overlay":
+        tell_story(click.echo, columns=columns())
+    if story == "all":
+        click.echo()
+    if story != "join":
+        tell_overlay_story(click.echo, columns=columns())

@@ -105,14 +105,27 @@ def packet_options(command: F) -> F:
 
 
 def wanted_of(options: dict[str, Any], namespace: str) -> Wanted:
-    """The packet that the options describe, met in a namespace."""
+    """The packet that the options describe, met in a namespace.
+
+    An address with a device behind it (``fe80::1%eth0``) names the device that it arrives on, or leaves by.
+    """
+    path = TracePath(options["path"])
+    devices = {"in": options["in_device"] or "", "out": options["out_device"] or ""}
+    addresses = []
+    for name, option in (("source", "--src"), ("destination", "--dst")):
+        address, _, device = (options[name] or "").partition("%")
+        addresses.append(address)
+        side = "out" if path is TracePath.OUT or (path is TracePath.FORWARD and name == "destination") else "in"
+        if device and devices[side] not in ("", device):
+            raise click.UsageError(f"{option} {options[name]} and --{side} {devices[side]} name two devices")
+        devices[side] = device or devices[side]
     return Wanted(
-        path=TracePath(options["path"]),
+        path=path,
         namespace=namespace,
-        in_device=options["in_device"] or "",
-        out_device=options["out_device"] or "",
-        source=options["source"] or "",
-        destination=options["destination"] or "",
+        in_device=devices["in"],
+        out_device=devices["out"],
+        source=addresses[0],
+        destination=addresses[1],
         protocol=options["protocol"] or "",
         source_port=options["source_port"],
         destination_port=options["destination_port"],

@@ -59,12 +59,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         docker_socket: The engine's socket; None is the usual one.
         load_modules: Ask also what may load a kernel module (``--load-modules``).
+        let_remember: Send a packet also where a rule would remember its addresses (``--let-remember``).
         etcd: ETCD_* variables of the shell, for the datastore of Calico; never its user or password.
         keep: Which lines of the engine's log are kept.
     """
 
     docker_socket: str | None = None
     load_modules: bool = False
+    let_remember: bool = False
     etcd: Mapping[str, str] = msgspec.field(default_factory=dict)
     keep: Callable[[str], bool] = keep_line
 

@@ -223,6 +223,12 @@ def task(item: Mapping[str, Any]) -> Task:
         desired=_text(item, "DesiredState"),
         image=_text(spec.get("ContainerSpec") or {}, "Image"),
         error=_text(status, "Err"),
+        slot=item.get("Slot"),
+        addresses={
+            _text(row.get("Network") or {}, "ID"): str(row["Addresses"][0])
+            for row in item.get("NetworksAttachments") or ()
+            if row.get("Addresses")
+        },
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import ipaddress
 import struct
 from collections.abc import Iterator
@@ -23,6 +24,14 @@ _IFLA_IFNAME, _IFLA_MTU = 3, 4
 _NDA_DST = 1
 _NUD_UNANSWERED = 0x01 | 0x20
 """NUD_INCOMPLETE or NUD_FAILED: asked by ARP or ND, and no answer."""
+
+_REFUSALS = {
+    errno.EINVAL: "a blackhole route takes what goes there (ip route show table all type blackhole)",
+    errno.EHOSTUNREACH: "a route says unreachable (ip route show table all type unreachable)",
+    errno.EACCES: "a route says prohibit (ip route show table all type prohibit)",
+    errno.ENETUNREACH: "there is no route to it",
+}
+"""How the kernel's look-up answers where a route, or none, refuses (net/ipv4/fib_semantics.c, fib_props)."""
 
 
 class Lookup(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -45,7 +54,8 @@ def gather_lookup(address: str, netns: str = "") -> Gather[Lookup]:
     if data is None:
         return Lookup(route=RouteChoice(absent=_absence(answer)))
     if data["errno"]:
-        absent = Absence(kind=AbsenceKind.MISSING, text=f"route lookup for {address}: {data['text']}")
+        why = f"route lookup for {address}: {_REFUSALS.get(data['errno'], data['text'])}"
+        absent = Absence(kind=AbsenceKind.MISSING, text=why)
         return Lookup(route=RouteChoice(absent=absent))
     found = dict(_attributes(data["messages"], _RTMSG_BYTES))
     index = _number(found.get(_RTA_OIF, b""))

@@ -9,15 +9,16 @@ import msgspec
 
 from netdiag.facts.legacy_events import decode_legacy
 from netdiag.facts.trace_events import decode_trace
+from netdiag.facts.trace_surroundings import Suspects
 from netdiag.firewall.legacy_trace import follow
 from netdiag.firewall.trace import Resolved, resolve
-from netdiag.firewall.trace_copies import resolve_copies, ways_of
+from netdiag.firewall.trace_copies import resolve_copies, ways_of, without_clones
 from netdiag.firewall.trace_rules import Rules
 from netdiag.firewall.trace_variants import join
 from netdiag.model.facts import Link
 from netdiag.model.level import Level
 from netdiag.model.report import Confidence
-from netdiag.model.trace import Trace, TracedPacket, TraceEvent, TraceVerdict
+from netdiag.model.trace import Trace, TracedPacket, TraceEvent, TracePath, TraceVerdict
 
 
 def read_answer(
@@ -27,7 +28,7 @@ def read_answer(
     links: Sequence[Link],
     *,
     port: str = "",
-    suspects: Sequence[str] = (),
+    suspects: Suspects | None = None,
     waited: bool = False,
 ) -> tuple[Resolved, tuple[TraceEvent, ...]]:
     """What became of the packet, and nft's events.
@@ -38,10 +39,11 @@ def read_answer(
         packet: What was sent.
         links: The namespace's devices.
         port: The port of a bridge by which it should leave (`netdiag.facts.trace_request.port_of`).
-        suspects: As for `netdiag.firewall.trace.resolve`.
+        suspects: What could lose it outside the filters.
         waited: The packet was somebody else's.
     """
     events = decode_trace(data["messages"])
+    own = without_clones(events.rows, data["table"], outward=packet.path is TracePath.OUT)
     raw = data.get("legacy")
     reports = decode_legacy(raw) if raw is not None else None
     bridges = [link.index for link in links if link.kind == "bridge"]
@@ -56,7 +58,8 @@ def read_answer(
             lost=data["lost"] or bool(events.error),
             bridges=bridges,
             waited=waited,
-            suspects=suspects,
+            suspects=suspects.always if suspects is not None else (),
+            forwarded_suspects=suspects.forwarded if suspects is not None else (),
             legacy_reports=reports is not None,
         )
         if reports is None:
@@ -65,10 +68,10 @@ def read_answer(
         return join(resolved, path, rules, path=packet.path, lost=data["legacy_lost"] or bool(reports.error))
 
     wanted = next((index for index, name in ports.items() if name == port), 0)
-    resolved = resolve_copies(ways_of(events.rows, ports), resolve_one, ports, wanted)
+    resolved = resolve_copies(ways_of(own, ports), resolve_one, ports, wanted)
     if raw is None and data.get("legacy_error") and resolved.verdict is TraceVerdict.UNKNOWN:
         resolved = msgspec.structs.replace(resolved, reason=f"{resolved.reason} ({data['legacy_error']})")
-    return resolved, events.rows
+    return resolved, own
 
 
 def made(resolved: Resolved, packet: TracedPacket, elapsed_ms: float | None, level: Level) -> Trace:

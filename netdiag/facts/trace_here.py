@@ -109,15 +109,51 @@ class Here:
         return found
 
     def own_address(self, device: str, address: str, version: int) -> Address | None:
-        """The namespace's address that was named, or its first one (of the device that was named)."""
-        up = {link.name for link in self.links if link.up and not link.loopback}
+        """The namespace's address that was named, whichever of its devices has it: Linux takes it in by any other.
+
+        Without one the first of the device (of its bridge, for a port; of any, where none is named). A link-local
+        address is one of the device itself.
+        """
+        bridge = self.bridge_of(device)
+        device = bridge.name if bridge is not None else device
+        up = {link.name: link for link in self.links if link.up}
         for own in self.addresses:
             interface = ipaddress.ip_interface(own.cidr)
-            if interface.version != version or own.device not in up or (device and own.device != device):
+            link = up.get(own.device)
+            if interface.version != version or link is None or interface.ip.is_loopback:
                 continue
-            if address == str(interface.ip) or (not address and own.scope == "global"):
+            here = not device or own.device == device
+            if address:
+                if address == str(interface.ip) and (here or not interface.ip.is_link_local):
+                    return own
+            elif here and own.scope == "global" and not link.loopback:
                 return own
         return None
+
+    def link_local_of(self, device: str) -> str:
+        """The IPv6 link-local address of a device (of its bridge, for a port); empty where it has none."""
+        bridge = self.bridge_of(device)
+        device = bridge.name if bridge is not None else device
+        own = (bare(row) for row in self.addresses if row.device == device)
+        return next((address for address in own if is_link_local(address)), "")
+
+    def is_broadcast(self, address: str) -> bool:
+        """Whether an address is for everybody on a network of this namespace's."""
+        networks = [ipaddress.ip_interface(row.cidr).network for row in self.addresses]
+        return address == "255.255.255.255" or any(
+            network.version == 4 and network.num_addresses > 2 and str(network.broadcast_address) == address
+            for network in networks
+        )
+
+
+def is_link_local(address: str) -> bool:
+    """Whether an address is IPv6 link-local: it says nothing without a device."""
+    return ":" in address and ipaddress.ip_address(address).is_link_local
+
+
+def is_multicast(address: str) -> bool:
+    """Whether an address is a group's."""
+    return bool(address) and ipaddress.ip_address(address).is_multicast
 
 
 def bare(own: Address) -> str:

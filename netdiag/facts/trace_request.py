@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from netdiag.errors import UsageError
-from netdiag.facts.trace_here import Here
+from netdiag.facts.trace_here import Here, is_multicast
 from netdiag.facts.trace_wanted import PORTS, Wanted
 from netdiag.firewall.trace_rules import Rules
 from netdiag.model.facts import Facts, Link
@@ -108,7 +109,8 @@ def _frame(packet: TracedPacket, here: Here) -> dict[str, Any]:
         entries = [row for row in here.neighbours if row.address == packet.source and row.device == packet.in_device]
         known = next((row.mac for row in entries if len(row.mac) == 17), None)
         mac = packet.mac or known
-        return {"mac": mac} if mac else {}
+        given = {"mac": mac, "frame_mac": _group_mac(packet.destination, here)}
+        return {name: value for name, value in given.items() if value}
     frame: dict[str, Any] = {}
     # Whoever sends it, its frames come from the one station that is there.
     mac = packet.mac or here.mac_of(packet.source) or here.station_at(packet.in_device)
@@ -122,6 +124,17 @@ def _frame(packet: TracedPacket, here: Here) -> dict[str, Any]:
     if target or packet.protocol == "arp":
         frame["bridged"] = True
     return frame
+
+
+def _group_mac(address: str, here: Here) -> str:
+    """The link address of a frame for everybody or for a group (RFC 1112, 2464); empty for one host's."""
+    if here.is_broadcast(address):
+        return "ff:ff:ff:ff:ff:ff"
+    if not is_multicast(address):
+        return ""
+    packed = ipaddress.ip_address(address).packed
+    octets = b"\x33\x33" + packed[-4:] if len(packed) == 16 else b"\1\0\x5e" + bytes([packed[1] & 0x7F]) + packed[2:]
+    return octets.hex(":")
 
 
 def port_of(packet: TracedPacket, facts: Facts) -> str:

@@ -18,13 +18,14 @@ from netdiag.facts.rounds import together
 from netdiag.facts.route_lookup import gather_lookup, gather_neighbour_unanswered
 from netdiag.facts.trace_answer import made, read_answer
 from netdiag.facts.trace_here import namespace_of
-from netdiag.facts.trace_plan import gather_packet
+from netdiag.facts.trace_plan import at_port, gather_packet
 from netdiag.facts.trace_request import port_of, request_of
 from netdiag.facts.trace_rules import gather_rules
-from netdiag.facts.trace_surroundings import gather_suspects
+from netdiag.facts.trace_surroundings import Suspects, gather_suspects
 from netdiag.facts.trace_wanted import PORTS, Wanted, named
 from netdiag.firewall.trace import with_names
 from netdiag.firewall.trace_agreed import agreed
+from netdiag.firewall.trace_memory import remembering
 from netdiag.firewall.trace_rules import Rules
 from netdiag.model.facts import HOST, Facts, RuleSet, Section
 from netdiag.model.firewall import Direction, Packet
@@ -48,10 +49,12 @@ def gather_traced(packets: Sequence[Packet], facts: Facts) -> Gather[tuple[Trace
     refused = [_refused(packet, facts) for packet in packets]
     asked = [packet for packet, reason in zip(packets, refused, strict=True) if reason is None]
     planned: list[TracedPacket | str] = yield from together([_planned(packet, facts) for packet in asked])
+    here, sets = namespace_of(facts, HOST), (facts.firewall.value or {}).get(HOST, ())
+    rules = (yield from gather_rules(sets, here)) if any(isinstance(plan, TracedPacket) for plan in planned) else None
+    rules = rules or Rules((), HOST)
+    planned = [plan if isinstance(plan, str) else _met(plan, facts, rules) for plan in planned]
     sent = [plan for plan in planned if isinstance(plan, TracedPacket)]
-    here = namespace_of(facts, HOST)
-    rules = (yield from gather_rules((facts.firewall.value or {}).get(HOST, ()), here)) if sent else Rules((), HOST)
-    suspects: list[tuple[str, ...]] = yield from together([gather_suspects(plan, facts) for plan in sent])
+    suspects: list[Suspects] = yield from together([gather_suspects(plan, facts) for plan in sent])
     level = judge(facts).level
     requests = [request_of(plan, facts, wait_ms=WAIT_MS, rules=rules, level=level) for plan in sent]
     answers: list[Answer] = list((yield requests)) if requests else []
@@ -140,6 +143,15 @@ def _planned(packet: Packet, facts: Facts) -> Gather[TracedPacket | str]:
         return str(error)
 
 
+def _met(plan: TracedPacket, facts: Facts, rules: Rules) -> TracedPacket | str:
+    """The packet where this host's chains meet it, or why it is better not sent."""
+    rule = remembering(rules, plan)
+    if rule:
+        return f"this rule would remember the peer as if it had sent the packet: {rule}"
+    placed, why = at_port(plan, facts, rules)
+    return why or placed
+
+
 def _changed_rules(rules: Rules, facts: Facts) -> Gather[Rules | None]:
     """The rules as they are behind the packets, if they are not those that were listed before."""
     here, reading = namespace_of(facts, HOST), "behind the trace"
@@ -163,7 +175,7 @@ def _flow(
     rules: Rules,
     later: Rules | None,
     facts: Facts,
-    suspects: tuple[str, ...],
+    suspects: Suspects,
 ) -> TracedFlow:
     if answer.data is None:
         return TracedFlow(packet=packet, why_not=answer.error.text if answer.error is not None else "no answer")

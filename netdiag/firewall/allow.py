@@ -20,7 +20,7 @@ from netdiag.model.facts import HOST, Backend
 from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.model.fix import Fix, Proposal
 from netdiag.model.report import Confidence
-from netdiag.model.trace import Trace, TraceVerdict
+from netdiag.model.trace import Endpoints, Trace, TraceVerdict
 
 _JAILS = (
     re.compile(r"^jail ([^\s,]+)"),
@@ -32,8 +32,14 @@ _ENCRYPTED = re.compile(r"--dir (?:in|out) --pol none\b")
 _DAEMONS = (Owner.FIREWALLD, Owner.UFW, Owner.FAIL2BAN)
 
 
-def plan(trace: Trace, around: Around) -> Proposal:
-    """The smallest fix for a traced packet, or why there is none."""
+def plan(trace: Trace, around: Around, *, answers_to: Endpoints | None = None) -> Proposal:
+    """The smallest fix for a traced packet, or why there is none.
+
+    Args:
+        trace: The trace.
+        around: What else the host says.
+        answers_to: What the packet answers, as connection tracking here knows it; None for one that opens a flow.
+    """
     if trace.verdict is TraceVerdict.ACCEPT:
         return Proposal(reason="the packet is let through already")
     if trace.verdict is TraceVerdict.UNKNOWN:
@@ -43,7 +49,7 @@ def plan(trace: Trace, around: Around) -> Proposal:
         return Proposal(reason=trace.reason or "the rule that decided is not known")
     if rule.policy is None and not rule.text:
         return Proposal(reason=trace.reason or f"the text of {rule.place()} is not known: trace again")
-    flow = flow_of_trace(trace)
+    flow = flow_of_trace(trace, answers_to)
     found = _by_owner(trace, rule, flow, around, _owner(trace, rule, around))
     doubt = unproven(trace)
     if found.fix is None or not doubt:
@@ -73,7 +79,14 @@ def _owner(trace: Trace, rule: FirewallRule, around: Around) -> Owner:
 
 def _by_owner(trace: Trace, rule: FirewallRule, flow: Flow, around: Around, owner: Owner) -> Proposal:
     reason = _untouchable(rule, around, owner)
-    return Proposal(reason=reason) if reason else _PLANNERS[owner](trace, rule, flow, around)
+    if reason:
+        return Proposal(reason=reason)
+    if flow.source_port is not None and owner in (Owner.FIREWALLD, Owner.UFW):
+        return Proposal(
+            reason=f"{rule.place()} stops an answer, which {owner.value} lets through by itself where it tracks"
+            " connections: see why it does not"
+        )
+    return _PLANNERS[owner](trace, rule, flow, around)
 
 
 def _untouchable(rule: FirewallRule, around: Around, owner: Owner) -> str:

@@ -72,7 +72,8 @@ def tracked_words(flow: Flow) -> list[str]:
     if opened is None:
         return match_words(flow)
     words = ["-p", flow.protocol, "-m", "conntrack", "--ctorigsrc", opened.source, "--ctorigdst", opened.destination]
-    if flow.destination_port is not None and opened.destination_port is not None:
+    ported = flow.destination_port is not None or flow.source_port is not None
+    if ported and opened.destination_port is not None:
         words += ["--ctorigdstport", str(opened.destination_port)]
     return words
 

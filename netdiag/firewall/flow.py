@@ -73,10 +73,14 @@ def flow_of_packet(packet: Packet) -> Flow:
     )
 
 
-def flow_of_trace(trace: Trace) -> Flow:
+def flow_of_trace(trace: Trace, answers_to: Endpoints | None = None) -> Flow:
     """The flow of a traced packet as the rule that decided saw it, which is behind every rewriting that was seen.
 
-    The source port is left out: the next connection of the peer has another one.
+    The source port is left out: the next connection of the peer has another one. Of an answer the other port is.
+
+    Args:
+        trace: The trace.
+        answers_to: What the packet answers, as connection tracking here knows it; None for one that opens a flow.
     """
     packet = trace.packet
     ends = Endpoints(source=packet.source, destination=packet.destination, destination_port=packet.destination_port)
@@ -90,11 +94,11 @@ def flow_of_trace(trace: Trace) -> Flow:
         protocol=_NUMBERS.get(packet.protocol, packet.protocol),
         source="" if outward else ends.source,
         destination=ends.destination if outward or forwarded else "",
-        destination_port=ends.destination_port if packet.protocol in _PORTS else None,
+        source_port=packet.source_port if answers_to is not None and packet.protocol in _PORTS else None,
+        destination_port=ends.destination_port if answers_to is None and packet.protocol in _PORTS else None,
         icmp_type=packet.icmp_type if packet.icmp_type is not None else _ECHO.get(packet.protocol),
         outward=outward,
         forwarded=forwarded,
-        opened_by=Endpoints(
-            source=packet.source, destination=packet.destination, destination_port=packet.destination_port
-        ),
+        opened_by=answers_to
+        or Endpoints(source=packet.source, destination=packet.destination, destination_port=packet.destination_port),
     )

@@ -54,6 +54,7 @@ def resolve(
     bridges: Collection[int] = (),
     waited: bool = False,
     suspects: Sequence[str] = (),
+    forwarded_suspects: Sequence[str] = (),
     legacy_reports: bool = False,
 ) -> Resolved:
     """Say what became of the packet, and which rule or policy decided.
@@ -67,6 +68,7 @@ def resolve(
         bridges: Interface indexes of the namespace's bridges.
         waited: The packet was somebody else's, so that our last chain let it go on.
         suspects: What of this host could lose such a packet outside its filters, in words.
+        forwarded_suspects: The same for one that goes on to somebody else, or was given another destination.
         legacy_reports: Legacy chains were listened to as well (`netdiag.firewall.trace_variants.join` has the rest).
     """
     steps, callers = _steps(events, rules)
@@ -92,10 +94,14 @@ def resolve(
         elif _rejects(last.rule):
             verdict = TraceVerdict.REJECT
         return _replace(found, verdict=verdict, decided=last, reason=reason)
+    # A packet that was lost on its way to a new destination never told that one.
+    if path is TracePath.FORWARD or any(_translates(step.rule) for step in steps):
+        suspects = (*forwarded_suspects, *suspects)
+    silent = () if legacy_reports else rules.legacy_tables_of(six=_is_six(found))
     return _replace(
         found,
         confidence=Confidence.POSSIBLE,
-        reason=_why(events, last, () if legacy_reports else rules.legacy_tables, lost=lost, suspects=suspects),
+        reason=_why(events, last, silent, lost=lost, suspects=suspects),
     )
 
 
@@ -117,9 +123,23 @@ def _let_through(
     local = end == _END + "input"
     hook = "input" if local else "output" if path is TracePath.OUT else "forward"
     if path is TracePath.IN and not local:
-        to = found.last_endpoints.destination if found.last_endpoints is not None else "another address"
+        to = _destination(found)
+        if not found.nat or to == found.nat[0].before.destination:
+            reason = (
+                "it is not taken in by this host, and its address is unchanged: routing sends it on (ip rule, a mark)"
+            )
+            return _replace(found, confidence=Confidence.POSSIBLE, reason=reason)
         reason = f"it is not for this host itself: a rule sends it on to {to}, where other rules may decide"
     return _replace(found, verdict=TraceVerdict.ACCEPT, decided=_accepting(found.path, rules, hook), reason=reason)
+
+
+def _is_six(found: Resolved) -> bool | None:
+    """Whether it is a packet of IPv6; None where no event tells."""
+    return None if found.last_endpoints is None else ":" in found.last_endpoints.destination
+
+
+def _destination(found: Resolved) -> str:
+    return found.last_endpoints.destination if found.last_endpoints is not None else "another address"
 
 
 _replace = msgspec.structs.replace
@@ -257,7 +277,8 @@ def _why(
     if last is not None and last.verdict in ("queue", "stolen"):
         return f"{last.rule.place()} gave it to somebody else ({last.verdict}): {last.rule.text}"
     where = f"behind {last.rule.table} {last.rule.chain}" if last is not None else "behind the first hook"
-    others = "routing, a reverse path filter, connection tracking or a BPF program"
+    told = any("reverse path filter" in suspect for suspect in suspects)
+    others = f"routing, {'' if told else 'a reverse path filter, '}connection tracking or a BPF program"
     if suspects:
         others = f"{'; '.join(suspects)}; or {others}"
     if silent:

@@ -16,6 +16,34 @@ from netdiag.model.report import Confidence
 from netdiag.model.trace import TraceEvent, TraceVerdict
 
 
+def without_clones(events: Sequence[TraceEvent], own_table: str, *, outward: bool) -> tuple[TraceEvent, ...]:
+    """The packet's own events: without those of what a rule sent elsewhere besides it (TEE, dup).
+
+    Such a clone begins at OUTPUT, where our own first chain tells it; the packet waits meanwhile, so that it never has
+    the clone's id.
+
+    Args:
+        events: All that carry the packet's marks, in their order.
+        own_table: Our table's name.
+        outward: The packet itself begins at OUTPUT as well.
+    """
+    place = ("inet", own_table, "begin" if outward else "answers")
+    packet: int | None = None
+    clones: set[int] = set()
+    kept: list[TraceEvent] = []
+    for event in events:
+        if (event.family, event.table, event.chain) == place:
+            if outward and packet in (None, event.id):
+                packet = event.id
+            else:
+                clones.add(event.id)
+        if event.id not in clones:
+            kept.append(event)
+        elif event.verdict in ("drop", "stolen") or event.chain == "end-postrouting":
+            clones.discard(event.id)  # its id is free for another
+    return tuple(kept)
+
+
 class Ways(NamedTuple):
     """A packet's events.
 

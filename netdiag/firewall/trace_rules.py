@@ -29,16 +29,18 @@ class Rules:
                 listing, else they name its blocks.
         """
         self._namespace = namespace
-        self._listing: Listing = _foreign(listing or {})
-        self._saved: dict[tuple[str, str], dict[str, SavedChain]] = {}
+        self.listing: Listing = _foreign(listing or {})
+        """Every chain of nf_tables, by family, table and name; those of iptables-nft among them."""
+        self.saved: dict[tuple[str, str], dict[str, SavedChain]] = {}
+        """The chains of iptables-nft's tables, by family and table."""
         self.legacy: dict[tuple[str, str], dict[str, SavedChain]] = {}
         """The chains of legacy tables, by family and table."""
         for rules in rule_sets:
             if rules.backend is Backend.NFT_NATIVE:
-                self._listing = _foreign(named_blocks(read_listing(rules.text), listing or {}))
+                self.listing = _foreign(named_blocks(read_listing(rules.text), listing or {}))
             elif rules.backend is Backend.IPTABLES_NFT:
                 for table, chains in read_save(rules.text).tables.items():
-                    self._saved[nft_family(rules.family), table] = chains
+                    self.saved[nft_family(rules.family), table] = chains
             elif rules.backend is Backend.IPTABLES_LEGACY:
                 for table, chains in read_save(rules.text).tables.items():
                     self.legacy[nft_family(rules.family), table] = chains
@@ -46,8 +48,8 @@ class Rules:
     def same_as(self, other: Rules) -> bool:
         """Whether both readings show the same rules in the same places, whatever was counted between."""
         return (
-            _listed(self._listing) == _listed(other._listing)
-            and _shown(self._saved) == _shown(other._saved)
+            _listed(self.listing) == _listed(other.listing)
+            and _shown(self.saved) == _shown(other.saved)
             and _shown(self.legacy) == _shown(other.legacy)
         )
 
@@ -56,31 +58,36 @@ class Rules:
         """The legacy tables in words, such as "ip filter"."""
         return tuple(" ".join(each) for each in self.legacy)
 
+    def legacy_tables_of(self, *, six: bool | None) -> tuple[str, ...]:
+        """Those of one family; all of them where it is not known."""
+        family = None if six is None else "ip6" if six else "ip"
+        return tuple(" ".join(each) for each in self.legacy if family in (None, each[0]))
+
     def watches_egress(self) -> bool:
         """Whether anybody has a chain at a device's egress hook."""
-        return any(chain.hook == "egress" for chain in self._listing.values())
+        return any(chain.hook == "egress" for chain in self.listing.values())
 
     def watches_bridges(self) -> bool:
         """Whether anybody has a chain that a packet meets between a bridge and its ports."""
-        return any(chain.family == "bridge" and chain.hook for chain in self._listing.values())
+        return any(chain.family == "bridge" and chain.hook for chain in self.listing.values())
 
     def translates(self, rule: FirewallRule) -> bool:
         """Whether a rule stands in a chain of type nat, or in one that such a chain calls (iptables' table nat)."""
-        chain = self._listing.get((rule.family, rule.table, rule.chain))
+        chain = self.listing.get((rule.family, rule.table, rule.chain))
         return rule.table == "nat" or (chain is not None and chain.kind == "nat")
 
     def chain(self, event: TraceEvent) -> ListedChain | None:
         """The chain of an event, as listed."""
-        return self._listing.get((event.family, event.table, event.chain))
+        return self.listing.get((event.family, event.table, event.chain))
 
     def priority(self, rule: FirewallRule) -> int | None:
         """The priority of a rule's chain; None for a chain that is only called, or not listed."""
-        chain = self._listing.get((rule.family, rule.table, rule.chain))
+        chain = self.listing.get((rule.family, rule.table, rule.chain))
         return priority_number(chain.priority, rule.family) if chain is not None and chain.hook else None
 
     def attributed(self, rule: FirewallRule, callers: tuple[FirewallRule, ...], facts: Facts | None) -> FirewallRule:
         """The rule with its owner and what it serves, told from its form, its callers and the host's facts."""
-        saved = self.legacy if rule.backend is Backend.IPTABLES_LEGACY else self._saved
+        saved = self.legacy if rule.backend is Backend.IPTABLES_LEGACY else self.saved
         return attribute(rule, callers, facts, chains=saved.get((rule.family, rule.table), {}))
 
     def rule(self, event: TraceEvent, callers: tuple[FirewallRule, ...]) -> tuple[FirewallRule, int | None]:
@@ -116,7 +123,7 @@ class Rules:
 
     def _saved_chain(self, event: TraceEvent, chain: ListedChain | None) -> SavedChain | None:
         """The chain as iptables shows it. Rules have the same order in both, so both must have as many."""
-        saved = self._saved.get((event.family, event.table), {}).get(event.chain)
+        saved = self.saved.get((event.family, event.table), {}).get(event.chain)
         if saved is None or (chain is not None and len(chain.rules) != len(saved.rules)):
             return None
         return saved

@@ -37,6 +37,12 @@ def propose(carrier: Carrier, wanted: Wanted, *, now_s: float, options: Options,
     if before.verdict not in (TraceVerdict.DROP, TraceVerdict.REJECT):
         reason = before.reason if before.verdict is TraceVerdict.UNKNOWN else ""
         return Allow(packet=before.packet, before=before, fix=None, reason=reason)
+    decided = before.rule or before.policy
+    if decided is not None and decided.namespace != before.packet.namespace:
+        reason = (
+            f"the rule stands in {decided.namespace}, behind this host's own: ask there (--netns {decided.namespace})"
+        )
+        return Allow(packet=before.packet, before=before, fix=None, reason=reason)
     found = plan(before, surroundings(carrier, before, now_s=now_s, options=options, rule_id=rule_id))
     return Allow(packet=before.packet, before=before, fix=found.fix, reason=found.reason)
 

@@ -34,13 +34,16 @@ _ETCD_VARIABLES = (
 )
 
 
-def local_options(*, docker_socket: str | None = None, load_modules: bool = False) -> Options:
+def local_options(
+    *, docker_socket: str | None = None, load_modules: bool = False, let_remember: bool = False
+) -> Options:
     """Options with what this process's environment says: DOCKER_HOST (unix sockets only) and ETCD_*, no password."""
     host = os.environ.get("DOCKER_HOST", "")
     etcd = {name: re.sub(r"//[^/@]*@", "//", os.environ[name]) for name in _ETCD_VARIABLES if os.environ.get(name)}
     return Options(
         docker_socket=docker_socket or (host if host.startswith("unix://") else None),
         load_modules=load_modules,
+        let_remember=let_remember,
         etcd=etcd,
     )
 

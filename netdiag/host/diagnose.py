@@ -8,15 +8,20 @@ from collections.abc import Callable
 import msgspec
 
 from netdiag.facts.context import Options
-from netdiag.host.diagnose_attempt import watch_attempt
+from netdiag.host.diagnose_attempt import Watched, watch_attempt
 from netdiag.host.diagnose_causes import Reasons
-from netdiag.host.diagnose_parties import Open, Planner
+from netdiag.host.diagnose_layers import further_layers
+from netdiag.host.diagnose_parties import Open, Planned
+from netdiag.host.diagnose_plan import Planner
+from netdiag.host.diagnose_service import survey
 from netdiag.host.drive import Carrier
 from netdiag.model.found import Found
-from netdiag.model.path import Loss, Sight, Way
+from netdiag.model.path import Direction, Loss, Side, Sight, Way
+from netdiag.model.report import State
+from netdiag.path.listening import who_listens
 from netdiag.path.names import Typed
 from netdiag.path.sights import losses
-from netdiag.path.verdict import Attempt, attempt_found, healthy_found
+from netdiag.path.verdict import Attempt, attempt_found, healthy_found, unsent_found
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +43,7 @@ def diagnose(
     open_peer: Open,
     now_s: float,
     options: Options,
+    send_payload: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Diagnosis:
     """Diagnose one flow.
@@ -49,6 +55,7 @@ def diagnose(
         open_peer: How to reach another host.
         now_s: Unix time.
         options: What the operator chose.
+        send_payload: Send a datagram also to a port on which somebody listens.
         progress: Told what is being done.
 
     Raises:
@@ -57,31 +64,127 @@ def diagnose(
     """
     timings_s: dict[str, float] = {}
     start_s = time.monotonic()
-    planned = Planner(local, open_peer, now_s, options, progress).plan(source, destination)
+    planner = Planner(local, open_peer, now_s, options, progress)
+    planned = planner.plan(source, destination)
     timings_s["facts"] = time.monotonic() - start_s
-    start_s = time.monotonic()
-    progress("watching an attempt")
-    watched = watch_attempt(planned)
-    timings_s["attempt"] = time.monotonic() - start_s
-    reasons = Reasons(planned, watched, now_s=now_s, options=options)
-    found = [attempt_found(planned.way, watched.attempt)]
-    lost: tuple[Loss, ...] = ()
-    if watched.attempt.answered:
-        found += [healthy_found(planned.way, watched.sights), *reasons.unnoticed()]
-    else:
+    found = list(planned.told)
+    if planned.service is not None:
         start_s = time.monotonic()
-        progress("finding what took it")
-        lost = losses(watched.sights)
-        for loss in lost:
-            found += reasons.of_loss(loss)
-        if not lost:
-            found += reasons.of_refusal()
-        timings_s["cause"] = time.monotonic() - start_s
-    return Diagnosis(
-        way=planned.way,
-        sights=watched.sights,
-        losses=lost,
-        attempt=watched.attempt,
-        found=tuple(found),
+        progress(f"trying the tasks of {planned.service.name}")
+        planned, told = survey(planner, planned)
+        found += told
+        timings_s["tasks"] = time.monotonic() - start_s
+    run = _Run(now_s, options, progress, timings_s, send_payload=send_payload)
+    done = run.explain(planned)
+    if planned.way.port is None and done.attempt.answered and not done.losses:
+        start_s = time.monotonic()
+        progress("trying ports and sizes")
+        broken, told = further_layers(planned)
+        timings_s["layers"] = time.monotonic() - start_s
+        found += [*done.found, *told]
+        done = run.explain(broken) if broken is not None else msgspec.structs.replace(done, found=())
+    return msgspec.structs.replace(
+        done,
+        found=(*found, *done.found),
         timings_s={name: round(took_s, 3) for name, took_s in timings_s.items()},
     )
+
+
+class _Run:
+    """Explains one flow after the other, and adds up how long each part takes."""
+
+    def __init__(
+        self,
+        now_s: float,
+        options: Options,
+        progress: Callable[[str], None],
+        timings_s: dict[str, float],
+        *,
+        send_payload: bool,
+    ) -> None:
+        self._now_s, self._options, self._progress = now_s, options, progress
+        self._timings_s, self._send_payload = timings_s, send_payload
+
+    def explain(self, planned: Planned) -> Diagnosis:
+        """Watch an attempt, and find out why it fails."""
+        who = self._not_to_be_sent_to(planned)
+        if who:
+            return self._untried(planned, who)
+        start_s = time.monotonic()
+        self._progress("watching an attempt")
+        watched = watch_attempt(planned)
+        self._took("attempt", start_s)
+        reasons = Reasons(planned, watched, now_s=self._now_s, options=self._options)
+        found, lost = self._judged(planned, watched, reasons)
+        return Diagnosis(
+            way=planned.way,
+            sights=watched.sights,
+            losses=lost,
+            attempt=watched.attempt,
+            found=tuple(found),
+            timings_s={},
+        )
+
+    def _judged(self, planned: Planned, watched: Watched, reasons: Reasons) -> tuple[list[Found], tuple[Loss, ...]]:
+        """What is to be said of an attempt, and where it was lost."""
+        way, attempt = planned.way, watched.attempt
+        if attempt.answered and not _by_another(watched):
+            passed = [healthy_found(way, watched.sights), *reasons.unnoticed()]
+            return [attempt_found(way, attempt), *passed], ()
+        start_s = time.monotonic()
+        self._progress("finding what took it")
+        lost = _losses(watched)
+        at_the_end = bool(lost) and lost[0].direction is Direction.BACK and lost[0].last is None
+        who = self._listening(planned) if way.protocol == "udp" and at_the_end and not attempt.refused else ""
+        if attempt.answered:
+            found = reasons.of_another()
+        elif who:
+            found = reasons.of_silence(lost[0], who)
+        elif not lost or (attempt.refused and at_the_end):
+            found = reasons.of_refusal()
+        else:
+            found = [one for loss in lost for one in reasons.of_loss(loss)]
+        self._took("cause", start_s)
+        silent = bool(who) and all(one.state is State.OK for one in found)
+        first = attempt_found(way, attempt, state=State.OK if silent else State.FAIL)
+        return [first, *found], () if silent else lost
+
+    @staticmethod
+    def _listening(planned: Planned) -> str:
+        party = planned.parties.get(Side.DESTINATION)
+        return who_listens(party.facts, planned.way) if party is not None else ""
+
+    def _not_to_be_sent_to(self, planned: Planned) -> str:
+        """Who listens for datagrams at the destination and is sent none; empty where one may be sent."""
+        return "" if planned.way.protocol != "udp" or self._send_payload else self._listening(planned)
+
+    def _untried(self, planned: Planned, who: str) -> Diagnosis:
+        """Nothing is sent: what the filters would do is asked."""
+        start_s = time.monotonic()
+        self._progress("asking the filters on the way")
+        way = planned.way
+        attempt = Attempt(answered=False, refused=False, text="not tried", sent=False)
+        sights = tuple(Sight(place=place, error="not tried") for place in way.places)
+        watched = Watched(attempt=attempt, sights=sights)
+        reasons = Reasons(planned, watched, now_s=self._now_s, options=self._options)
+        found = (unsent_found(way, who), *reasons.of_what_stands())
+        self._took("cause", start_s)
+        return Diagnosis(way=way, sights=sights, losses=(), attempt=attempt, found=found, timings_s={})
+
+    def _took(self, name: str, start_s: float) -> None:
+        self._timings_s[name] = self._timings_s.get(name, 0.0) + time.monotonic() - start_s
+
+
+def _by_another(watched: Watched) -> bool:
+    """Whether somebody answered who is not the destination: what was sent never came to its last place."""
+    last = watched.sights[-1] if watched.sights else None
+    return last is not None and last.watched and not last.there
+
+
+def _losses(watched: Watched) -> tuple[Loss, ...]:
+    """Where it was lost; what was answered everywhere and is not known at its start was lost on its last step."""
+    found = losses(watched.sights)
+    first = next((sight for sight in watched.sights if sight.watched), None)
+    if found or first is None or watched.attempt.answered or watched.attempt.refused:
+        return found
+    return (Loss(direction=Direction.BACK, last=first.place, next=None),)

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from netdiag.host.diagnose_parties import Party, Planned, netns_of
-from netdiag.model.path import PathKind, Place, Side, Sight, Stage, Way
+from netdiag.model.engine import OverlayTask
+from netdiag.model.facts import HOST
+from netdiag.model.path import Place, Side, Sight, Stage, Way
 from netdiag.model.wire import Answer, Request
-from netdiag.path.sights import read_sight
+from netdiag.path.ends import address_of
+from netdiag.path.sights import read_sights
 from netdiag.path.verdict import Attempt
 
-ATTEMPT_S = 1.3
+ATTEMPT_S = 1.15
 """How long an attempt is waited for: a lost SYN has been sent again by then."""
 SETTLE_MS = 60
 CAPTURE_S = 20.0
+SURVEY_S = 0.5
+"""How long each of several is waited for: only the one that is then watched is judged."""
+MOST_TASKS = 8
+"""How many tasks of a service, or ports of a host, are tried."""
 _NUMBERS = {"tcp": 6, "udp": 17, "icmp": 1}
+_TAG_BYTES = 8
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,9 +49,12 @@ def watch_attempt(planned: Planned) -> Watched:
     for side, party in parties.items():
         points = [_point(way, party, place) for place in way.places if place.side is side]
         points += [_control_point(party, place) for place in control if place.side is side]
+        if not points:
+            continue
         requests[side] = Request("capture-start", {"points": points, "seconds": CAPTURE_S}, 5.0)
     started = _each(parties, requests)
-    attempt, source_port = _attempt(way, parties[Side.SOURCE])
+    tag = os.urandom(_TAG_BYTES) if way.protocol == "udp" else b""
+    attempt, source_port = _attempt(way, parties[Side.SOURCE], tag)
     if control and not attempt.answered:
         echo = {"address": way.destination.host_address, "sizes": [64], "attempts": 1}
         parties[Side.SOURCE].carrier.ask([Request("echo-sizes", echo, 0.6)])
@@ -61,11 +74,9 @@ def watch_attempt(planned: Planned) -> Watched:
         if answer.data is not None:
             seen.update({point["name"]: point for point in answer.data["points"]})
     arrived = seen.get(f"control:{Side.DESTINATION.value}")
-    sights = tuple(
-        read_sight(place, seen.get(place.key(), {"error": "not watched"}), source_port) for place in way.places
-    )
+    sights = read_sights(way.places, seen, source_port=source_port, tag=tag)
     return Watched(
-        attempt=attempt,
+        attempt=_heard(attempt, sights) if way.protocol == "udp" else attempt,
         sights=sights,
         control_arrived=bool(arrived and arrived.get("frames")) if control and not attempt.answered else None,
     )
@@ -75,6 +86,9 @@ def _point(way: Way, party: Party, place: Place) -> dict[str, Any]:
     flow: dict[str, Any] = {"a": place.a, "b": place.b, "proto": _NUMBERS[way.protocol]}
     if place.port is not None:
         flow["port"] = place.port
+    others = [*place.origins, *([place.proxy] if place.proxy else [])]
+    if others:
+        flow["others"] = others
     if place.vxlan_port is not None:
         flow["vxlan_port"] = place.vxlan_port
     netns = netns_of(party.facts, place.namespace)
@@ -91,36 +105,77 @@ def _control_point(party: Party, place: Place) -> dict[str, Any]:
 
 
 def _each(parties: dict[Side, Party], requests: dict[Side, Request]) -> dict[Side, Answer]:
-    with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(Side)) as pool:
         jobs = {side: pool.submit(parties[side].carrier.ask, [request]) for side, request in requests.items()}
         return {side: job.result()[0] for side, job in jobs.items()}
 
 
-def _attempt(way: Way, party: Party) -> tuple[Attempt, int | None]:
+def try_again(planned: Planned, *, wait_s: float) -> None:
+    """The same attempt once more, with nothing watched."""
+    _attempt(planned.way, planned.parties[Side.SOURCE], os.urandom(_TAG_BYTES), wait_s=wait_s)
+
+
+def try_tasks(planned: Planned, tasks: Sequence[OverlayTask]) -> list[tuple[OverlayTask, Attempt]]:
+    """Try several tasks of a service at once, from the source."""
+    tried = tasks[:MOST_TASKS]
+    return list(zip(tried, try_addresses(planned, [address_of(task) for task in tried]), strict=True))
+
+
+def try_addresses(planned: Planned, addresses: Sequence[str]) -> list[Attempt]:
+    """Try the way's port at several addresses at once, from the source."""
+    way = planned.way
+    return _try_all(planned, [msgspec.structs.replace(way, called=address) for address in addresses])
+
+
+def try_ports(planned: Planned, ports: Sequence[int]) -> list[tuple[int, Attempt]]:
+    """Try several tcp ports of the destination at once, from the source."""
+    tried = ports[:MOST_TASKS]
+    ways = [msgspec.structs.replace(planned.way, protocol="tcp", port=port) for port in tried]
+    return list(zip(tried, _try_all(planned, ways), strict=True))
+
+
+def _try_all(planned: Planned, ways: Sequence[Way]) -> list[Attempt]:
+    party = planned.parties[Side.SOURCE]
+    if not ways:
+        return []
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(ways)) as pool:
+        jobs = [pool.submit(_attempt, way, party, os.urandom(_TAG_BYTES), wait_s=SURVEY_S) for way in ways]
+        return [job.result()[0] for job in jobs]
+
+
+def _attempt(way: Way, party: Party, tag: bytes, *, wait_s: float = ATTEMPT_S) -> tuple[Attempt, int | None]:
+    """One attempt, and the port from which it was made."""
     netns = netns_of(party.facts, way.source.namespace)
     where = {"netns": netns} if netns else {}
-    target = way.destination.address
-    if way.port is None or way.protocol != "tcp":
+    target = way.target
+    if way.port is None or way.protocol == "icmp":
         params = {"address": target, "sizes": [64], "attempts": 2, **where}
-        (answer,) = party.carrier.ask([Request("echo-sizes", params, ATTEMPT_S)])
+        (answer,) = party.carrier.ask([Request("echo-sizes", params, wait_s)])
         return _echo_attempt(answer.data, answer.error.text if answer.error else ""), None
+    if way.protocol == "udp":
+        probe = {"proto": "udp", "dst": target, "dport": way.port, "tag": tag.hex(), "count": 2}
+        params = {**probe, "wait_ms": int(wait_s * 500), **where}
+        (answer,) = party.carrier.ask([Request("send-probe", params, wait_s)])
+        if answer.data is None:
+            text = answer.error.text if answer.error else "no answer"
+            return Attempt(answered=False, refused=False, text=text, sent=False), None
+        return _udp_attempt(answer.data), answer.data["sport"]
     params = {"address": target, "port": way.port, **where}
-    (answer,) = party.carrier.ask([Request("tcp-connect", params, ATTEMPT_S)])
+    (answer,) = party.carrier.ask([Request("tcp-connect", params, wait_s)])
     if answer.data is None:
         text = answer.error.text if answer.error else "no answer"
         return Attempt(answered=False, refused=False, text=text, sent=False), None
-    return _tcp_attempt(answer.data), answer.data["source_port"] or None
+    return _tcp_attempt(answer.data, wait_s), answer.data["source_port"] or None
 
 
 def _control_places(way: Way) -> tuple[Place, ...]:
     """The two NICs once more, for an ICMP echo between the hosts' own addresses."""
     ends = (way.source.host_address, way.destination.host_address)
-    if way.kind is not PathKind.OVERLAY or not all(ends):
+    nics = [place for place in way.places if place.stage is Stage.NIC and place.namespace == HOST]
+    if len({place.side for place in nics}) < len(Side) or not all(ends):
         return ()
     return tuple(
-        msgspec.structs.replace(place, a=ends[0], b=ends[1], port=None, vxlan_port=None)
-        for place in way.places
-        if place.stage is Stage.NIC
+        msgspec.structs.replace(place, a=ends[0], b=ends[1], port=None, vxlan_port=None, origins=()) for place in nics
     )
 
 
@@ -136,13 +191,33 @@ def _echo_attempt(data: dict[str, Any] | None, error: str) -> Attempt:
     return Attempt(answered=False, refused=False, text="no answer")
 
 
-def _tcp_attempt(data: dict[str, Any]) -> Attempt:
+def _tcp_attempt(data: dict[str, Any], wait_s: float) -> Attempt:
     rtt_us = data["elapsed_us"]
     if data["connected"]:
         return Attempt(answered=True, refused=False, text=f"connected after {rtt_us / 1000:.2f} ms", rtt_us=rtt_us)
     if data["timed_out"]:
-        return Attempt(answered=False, refused=False, text=f"no answer within {ATTEMPT_S:g} s")
+        return Attempt(answered=False, refused=False, text=f"no answer within {wait_s:g} s")
     if data["icmp"]:
         first = data["icmp"][0]
         return Attempt(answered=False, refused=True, text=f"{first['error']} ({first['offender'] or 'this host'})")
     return Attempt(answered=False, refused=data["error"] == "Connection refused", text=str(data["error"]).lower())
+
+
+def _udp_attempt(data: dict[str, Any]) -> Attempt:
+    heard = data["heard"]
+    if data["errno"]:
+        return Attempt(answered=False, refused=False, text=str(data["error"]).lower(), sent=False)
+    if heard["kind"] == "reply":
+        return Attempt(answered=True, refused=False, text="answered", rtt_us=heard["rtt_us"])
+    if heard["kind"] == "icmp":
+        error = heard["icmp"]
+        text = f"refused: ICMP {error['type']}/{error['code']} from {error['offender']}"
+        return Attempt(answered=False, refused=True, text=text)
+    return Attempt(answered=False, refused=False, text="nothing came back")
+
+
+def _heard(attempt: Attempt, sights: Sequence[Sight]) -> Attempt:
+    """A datagram's answer is whatever the other end likes: it is known by where it comes from."""
+    if attempt.answered or attempt.refused or not sights or not sights[0].back or sights[0].refused:
+        return attempt
+    return msgspec.structs.replace(attempt, answered=True, text="answered")

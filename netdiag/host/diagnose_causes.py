@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
-from netdiag.errors import UsageError
 from netdiag.facts.context import Options
-from netdiag.firewall.allow import plan
-from netdiag.host.allow import surroundings
-from netdiag.host.diagnose_attempt import Watched
-from netdiag.host.diagnose_parties import Party, Planned
-from netdiag.host.trace import trace
+from netdiag.host.diagnose_attempt import Watched, try_again
+from netdiag.host.diagnose_parties import Planned
+from netdiag.host.diagnose_traces import Tracer
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
 from netdiag.model.report import Cause, Confidence
-from netdiag.model.trace import Trace, TraceVerdict
+from netdiag.path.another import another_found, untranslated_cause
+from netdiag.path.docker_chains import missing_cause, missing_for
 from netdiag.path.entries import entry_causes, received_causes
+from netdiag.path.ingress import SANDBOX
 from netdiag.path.listening import listener_cause, listeners
-from netdiag.path.questions import Question, questions, refusal_questions
-from netdiag.path.verdict import Traced, filtered_cause, loss_found, rule_cause, unnoticed_found
+from netdiag.path.questions import Question, into_the_host, questions, refusal_questions, standing
+from netdiag.path.verdict import (
+    Traced,
+    ahead_found,
+    filtered_cause,
+    loss_found,
+    passing_found,
+    rule_cause,
+    silent_found,
+    unnoticed_found,
+    unseen_reason,
+)
 from netdiag.path.ways import Host
 
 
@@ -30,43 +37,71 @@ class Reasons:
     def __init__(self, planned: Planned, watched: Watched, *, now_s: float, options: Options) -> None:
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
-        self._now_s, self._options = now_s, options
+        self._tracer = Tracer(
+            planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s, options=options
+        )
 
     def of_loss(self, loss: Loss) -> list[Found]:
-        """The findings of one loss."""
-        way, sights, parties = self._way, self._watched.sights, self._parties
-        traced = self._traces(questions(way, loss, sights))
-        causes = [one for each in traced if (one := rule_cause(way, each, parties[each.question.side].name))]
+        """The findings of one loss, and of what stands behind it on the way."""
+        way, sights = self._way, self._watched.sights
+        asked, ahead = questions(way, loss, sights), standing(way, loss, sights)
+        traced = self._traces([*asked, *ahead])
+        here = [each for each in traced if each.question in asked]
+        causes = self._of_filters(here)
+        further = [each for each in traced if each.question not in asked] if causes else []
         if not causes:
-            causes = self._entries(loss)
+            causes = self._untranslated(here) or self._entries(loss)
         if not causes and loss.direction is Direction.BACK and loss.last is None:
-            one = listener_cause(parties[Side.DESTINATION].facts, way, refused=False)
-            causes = [one] if one is not None else []
+            causes = self._listener(refused=False)
         if not causes:
             one = filtered_cause(way, loss, control_arrived=self._watched.control_arrived)
             causes = [one] if one is not None else []
-        reason = "; ".join(dict.fromkeys(each.reason for each in traced if each.reason)) or (
-            "no filter on either host takes such a packet, and the entries that lead on are as they should be"
+        reason = self._unseen() or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
+        reason = (
+            reason or "no filter on either host takes such a packet, and the entries that lead on are as they should be"
         )
-        return list(loss_found(way, loss, sights, causes, reason))
+        found = list(loss_found(way, loss, sights, causes, reason))
+        return [*found, *(ahead_found(way, each, one) for each in further for one in self._of_filters([each]))]
+
+    def of_what_stands(self) -> list[Found]:
+        """What every filter on the way would do, for a flow that was not tried."""
+        way = self._way
+        start = Loss(direction=Direction.THERE, last=None, next=way.places[0] if way.places else None)
+        traced = self._traces([*questions(way, start, ()), *standing(way, start, ())])
+        stopped = [ahead_found(way, each, one) for each in traced for one in self._of_filters([each])]
+        return stopped or [passing_found(way, traced)]
 
     def _traces(self, asked: Sequence[Question]) -> list[Traced]:
-        return [self._trace(question, self._parties[question.side]) for question in asked]
+        return self._tracer.ask(asked)
 
-    def _trace(self, question: Question, party: Party) -> Traced:
-        try:
-            answer: Trace = trace(party.carrier, question.wanted, now_s=self._now_s, options=self._options)
-        except UsageError as error:
-            return Traced(question=question, trace=None, reason=f"{question.about} on {party.name}: {error}")
-        if answer.verdict is TraceVerdict.UNKNOWN:
-            return Traced(question=question, trace=answer, reason=f"{question.about}: {answer.reason}")
-        if answer.verdict is TraceVerdict.ACCEPT:
-            return Traced(question=question, trace=answer)
-        around = surroundings(
-            party.carrier, answer, now_s=self._now_s, options=self._options, rule_id=f"{int(self._now_s):x}"
-        )
-        proposal = plan(answer, msgspec.structs.replace(around, host=party.name))
-        return Traced(question=question, trace=answer, fix=proposal.fix, reason=proposal.reason)
+    def _of_filters(self, traced: Sequence[Traced]) -> list[Cause]:
+        """The rules and policies that were named; what the engine should have written goes before the policy it leaves."""
+        way, causes = self._way, []
+        for each in traced:
+            party = self._parties[each.question.side]
+            one = rule_cause(way, each, party.name)
+            if one is None:
+                continue
+            policy = one.code == "firewall.forward-policy"
+            bridged = way.kind is PathKind.PUBLISHED and each.question.side is Side.DESTINATION
+            missing = missing_for(way, each.rule_sets, "its bridge") if policy and bridged else None
+            if missing is not None:
+                sure = Confidence.LIKELY if missing.all_gone else one.confidence
+                one = missing_cause(way, party.name, missing, confidence=sure)
+            causes.append(one)
+        return causes
+
+    def _listener(self, *, refused: bool) -> list[Cause]:
+        party = self._parties.get(Side.DESTINATION)
+        # The routing mesh passes on, and listens nowhere itself.
+        if party is None or self._way.destination.namespace == SANDBOX:
+            return []
+        one = listener_cause(party.facts, self._way, refused=refused)
+        return [one] if one is not None else []
+
+    def _unseen(self) -> str:
+        """Why nothing is known of the destination; empty where it takes part."""
+        return "" if Side.DESTINATION in self._parties else unseen_reason(self._way)
 
     def _entries(self, loss: Loss) -> list[Cause]:
         way, sights, parties, networks = self._way, self._watched.sights, self._parties, self._networks
@@ -103,19 +138,42 @@ class Reasons:
                 found += [unnoticed_found(way, one) for one in causes]
         return found
 
+    def of_silence(self, loss: Loss, who: str) -> list[Found]:
+        """A datagram came to its end, where somebody listens, and nothing came back."""
+        traced = self._traces(refusal_questions(self._way, self._watched.sights))
+        causes = self._of_filters(traced)
+        if causes:
+            return list(loss_found(self._way, loss, self._watched.sights, causes, ""))
+        return [silent_found(self._way, self._watched.sights, who)]
+
+    def of_another(self) -> list[Found]:
+        """Somebody answered, and what was sent did not come to the destination."""
+        causes = self._untranslated(self._traces(into_the_host(self._way)))
+        return list(another_found(self._way, self._watched.sights, causes))
+
+    def _untranslated(self, traced: Sequence[Traced]) -> list[Cause]:
+        """Why a call to a published port is not led on into the container."""
+        party = self._parties.get(Side.DESTINATION)
+        if not self._way.called or party is None:
+            return []
+        found = []
+        for each in traced:
+            if each.question.side is Side.DESTINATION and each.trace is not None and not each.trace.nat:
+                rules = self._tracer.rule_sets(each)
+                found.append(untranslated_cause(self._way, party.facts, rules, host=party.name))
+        return [one for one in found if one is not None]
+
     def of_refusal(self) -> list[Found]:
         """The exchange was seen whole, and it was a refusal."""
-        way, sights, parties = self._way, self._watched.sights, self._parties
-        party = parties[Side.DESTINATION]
-        traced = self._traces(refusal_questions(way))
-        causes = [one for each in traced if (one := rule_cause(way, each, party.name))]
+        way, sights = self._way, self._watched.sights
+        causes = self._of_filters(self._traces(refusal_questions(way, sights)))
         if not causes:
-            one = listener_cause(party.facts, way, refused=self._watched.attempt.refused)
-            causes = [one] if one is not None else []
+            causes = self._listener(refused=self._watched.attempt.refused)
         there = way.places[-1] if way.places else None
         loss = Loss(direction=Direction.BACK, last=None, next=there)
-        reason = "somebody listens there, and no rule of its own refuses"
-        if listeners(party.facts, way) is None:
+        party = self._parties.get(Side.DESTINATION)
+        reason = self._unseen() or "somebody listens there, and no rule of its own refuses"
+        if party is not None and listeners(party.facts, way) is None:
             reason = f"the sockets of {way.destination.label()} could not be read"
         return list(loss_found(way, loss, sights, causes, reason))
 

@@ -14,13 +14,15 @@ from netdiag.facts.level import features_needed, judge
 from netdiag.facts.namespace_names import of_container, of_namespace
 from netdiag.facts.trace_answer import made, read_answer
 from netdiag.facts.trace_here import namespace_of
-from netdiag.facts.trace_plan import gather_packet
+from netdiag.facts.trace_onward import doubted, inside, joined, sent_on
+from netdiag.facts.trace_plan import Unroutable, at_port, gather_packet
 from netdiag.facts.trace_request import port_of, request_of, watch_request
 from netdiag.facts.trace_rules import gather_rules
-from netdiag.facts.trace_surroundings import gather_surroundings, gather_suspects
-from netdiag.facts.trace_wanted import Wanted
+from netdiag.facts.trace_surroundings import Suspects, gather_answer_route, gather_surroundings, gather_suspects
+from netdiag.facts.trace_wanted import Wanted, checked
 from netdiag.firewall.trace import Resolved, with_names
 from netdiag.firewall.trace_agreed import agreed
+from netdiag.firewall.trace_memory import looking_inside, remembering
 from netdiag.firewall.trace_rules import Rules
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
@@ -62,7 +64,10 @@ def trace(
     Raises UsageError when the packet cannot be made, a module would have to be loaded, or the host does not allow the
     level.
     """
-    return _Tracer(carrier, wanted, now_s, options, forced).send(wait_ms)
+    tracer = _Tracer(carrier, wanted, now_s, options, forced)
+    found = tracer.send(wait_ms)
+    beyond = tracer.beyond(found, wait_ms)
+    return drive(gather_answer_route(beyond, tracer.path_of_namespace()), carrier)
 
 
 def watch(
@@ -95,6 +100,7 @@ class _Tracer:
         self._carrier = carrier
         self._now_s = now_s
         self._wanted = wanted
+        self._forced = forced
         sections = ["identity", "kernel"]
         if wanted.namespace != HOST or wanted.path is TracePath.FORWARD:
             sections.append("namespaces")
@@ -106,11 +112,23 @@ class _Tracer:
         self._options = options
 
     def send(self, wait_ms: int) -> Trace:
-        packet = drive(gather_packet(self._wanted, self._facts), self._carrier)
+        try:
+            packet = drive(gather_packet(self._wanted, self._facts), self._carrier)
+        except Unroutable as error:
+            return _unknown(str(error), _described(checked(self._wanted)), self._level)
         if not self._level.traces:
+            if self._level is not Level.FACTS:  # which sends nothing
+                self._spare(packet, self._rules()[0])
             found = UNTRACED[self._level](self._carrier, packet, self._facts, self._options)
             return made(found, packet, None, self._level)
         rules, hidden = self._rules()
+        self._spare(packet, rules)
+        packet, why = at_port(packet, self._facts, rules)
+        if why:
+            self._look_everywhere()
+            packet, why = at_port(packet, self._facts, rules)
+            if why:
+                return _unknown(why, packet, self._level)
         suspects = drive(gather_suspects(packet, self._facts), self._carrier)
         (answer,) = self._carrier.ask(
             [
@@ -135,9 +153,41 @@ class _Tracer:
             return _untraced(answer, packet, self._level)
         if not answer.data["messages"]:
             reason = f"no such packet was seen within {wait_s:g} s"
-            nothing = Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=(), reason=reason)
-            return made(nothing, packet, None, self._level)
-        return self._answered(answer.data, packet, rules, hidden, waited=True, suspects=())
+            return _unknown(reason, packet, self._level)
+        return self._answered(answer.data, packet, rules, hidden, waited=True, suspects=Suspects())
+
+    def _spare(self, packet: TracedPacket, rules: Rules) -> None:
+        """Raise UsageError where a rule would remember the packet's peer, who never sent it."""
+        rule = "" if self._options.let_remember else remembering(rules, packet)
+        if rule:
+            raise UsageError(f"a rule would remember this packet's addresses (--let-remember goes on): {rule}")
+
+    def beyond(self, found: Trace, wait_ms: int) -> Trace:
+        """The answer with what the container's filters say that a rule sends the packet to."""
+        after = sent_on(found, self._facts)
+        if after is None:
+            return found
+        self._look_everywhere()
+        wanted = inside(found, after, self._facts)
+        if wanted is None:
+            return doubted(found, "no container of this host is known to have that address")
+        try:
+            there = _Tracer(self._carrier, wanted, self._now_s, self._options, self._forced).send(wait_ms)
+        except UsageError as error:
+            return doubted(found, f"{wanted.namespace} has it, and a packet cannot be followed in there: {error}")
+        return joined(found, there)
+
+    def path_of_namespace(self) -> str:
+        """The path of the namespace that the trace is made in; empty for the host's own."""
+        return namespace_of(self._facts, self._wanted.namespace).path
+
+    def _look_everywhere(self) -> None:
+        """Read the devices and addresses of all namespaces: they tell who is behind which port or address."""
+        if self._facts.namespaces.value is None:
+            found = collect(self._carrier, ("namespaces",), now_s=self._now_s, options=self._options)
+            self._facts = msgspec.structs.replace(self._facts, namespaces=found.namespaces)
+        context = Context(options=self._options, kernel=self._facts.kernel.value)
+        self._facts = drive(gather_surroundings(self._wanted, self._facts, context, everywhere=True), self._carrier)
 
     def _may_hear_legacy(self) -> bool:
         """Whether legacy chains can be listened to without loading a module that may not be loaded."""
@@ -169,7 +219,7 @@ class _Tracer:
         hidden: Absence | None,
         *,
         waited: bool,
-        suspects: tuple[str, ...],
+        suspects: Suspects,
     ) -> Trace:
         start_s = time.monotonic()
         links = (self._facts.links.value or {}).get(packet.namespace, ())
@@ -198,6 +248,10 @@ class _Tracer:
             and not resolved.decided.rule.text
         ):
             resolved = msgspec.structs.replace(resolved, reason=hidden.text)
+        looks = looking_inside(rules, packet) if resolved.verdict is TraceVerdict.ACCEPT else ""
+        if looks:
+            said = f"the packet carries no payload, and this rule looks into one: {looks}"
+            resolved = msgspec.structs.replace(resolved, reason="; ".join(filter(None, (resolved.reason, said))))
         resolved = self._named(resolved, rules)
         return made(resolved, packet, elapsed_ms, self._level)
 
@@ -255,4 +309,8 @@ def _untraced(answer: Answer, packet: TracedPacket, level: Level) -> Trace:
     if answer.error is not None and answer.error.kind in _UNUSABLE:
         raise UsageError(answer.error.text)
     reason = answer.error.text if answer.error is not None else "no answer"
+    return _unknown(reason, packet, level)
+
+
+def _unknown(reason: str, packet: TracedPacket, level: Level) -> Trace:
     return made(Resolved(verdict=TraceVerdict.UNKNOWN, decided=None, path=(), reason=reason), packet, None, level)

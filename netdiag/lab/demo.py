@@ -39,24 +39,26 @@ def tell_story(tell: Tell, *, name: str = "demo", columns: int = 100) -> None:
         tell(f"worker$ docker swarm join --token SWMTKN-1-… {manager.address}:2377")
         outcome = lab.swarm_join("worker", "manager", timeout_s=40.0)
         tell(outcome.message)
-        _expect(not outcome.joined, "the join was to time out")
+        expect(not outcome.joined, "the join was to time out")
 
         tell(
             "\n# 2. The usual advice is 'iptables -F'. What netdiag says instead, on the worker, if ssh leads to the manager:"
         )
-        answer = _netdiag(worker, ["preflight", "swarm", "--manager", manager.address, "--via", "ssh"], tell, columns)
-        _expect(answer["answers"]["join"] == "no", "the preflight was to say no")
+        answer = run_netdiag(
+            worker, ["preflight", "swarm", "--manager", manager.address, "--via", "ssh"], tell, columns
+        )
+        expect(answer["answers"]["join"] == "no", "the preflight was to say no")
         rule = answer["causes"][0]
-        _expect((rule["code"], rule["confidence"]) == ("firewall.rule", "proven"), "a rule was to be proven")
-        _expect(manager.address in str(rule["host"]), "the manager's rule was to be named")
+        expect((rule["code"], rule["confidence"]) == ("firewall.rule", "proven"), "a rule was to be proven")
+        expect(manager.address in str(rule["host"]), "the manager's rule was to be named")
 
         tell("\n# 3. Where nobody may log in, the other half is one command on the manager:")
-        said = _netdiag(manager, ["verify", "swarm", "--peer", worker.address], tell, columns)
-        _expect(rule["object"] in [cause["object"] for cause in said["causes"]], "the same rule was to be named")
+        said = run_netdiag(manager, ["verify", "swarm", "--peer", worker.address], tell, columns)
+        expect(rule["object"] in [cause["object"] for cause in said["causes"]], "the same rule was to be named")
 
         tell("\n# 4. The remedy, on the manager: one rule, for this peer and this port. Nothing is flushed.")
         commands = [command for command in rule["remedy"][0]["commands"] if "2377" in command]
-        _expect(bool(commands), "a command was to be given")
+        expect(bool(commands), "a command was to be given")
         for command in commands:
             tell(f"manager$ {command}")
             manager.exec(shlex.split(command))
@@ -75,14 +77,14 @@ def tell_story(tell: Tell, *, name: str = "demo", columns: int = 100) -> None:
         )
         nodes = swarm.nodes(manager)
         ready = sum(node["Status"]["State"] == "ready" for node in nodes)
-        _expect((ready, len(nodes)) == (2, 2), "two nodes were to be Ready")
+        expect((ready, len(nodes)) == (2, 2), "two nodes were to be Ready")
 
         tell("# 6. What is still worth knowing, now that it has joined: both sides again, from the manager:")
-        _netdiag(manager, ["verify", "swarm", "--via", "ssh"], tell, columns)
+        run_netdiag(manager, ["verify", "swarm", "--via", "ssh"], tell, columns)
         tell(f"# {ready} nodes Ready.")
 
 
-def _netdiag(host: Host, words: list[str], tell: Tell, columns: int) -> dict[str, Any]:
+def run_netdiag(host: Host, words: list[str], tell: Tell, columns: int) -> dict[str, Any]:
     """Run netdiag on a host, show its table, and return the same report as data."""
     prompt = host.name
     tell(f"{prompt}$ netdiag {' '.join(words)}")
@@ -94,6 +96,7 @@ def _netdiag(host: Host, words: list[str], tell: Tell, columns: int) -> dict[str
     return report
 
 
-def _expect(holds: bool, what: str) -> None:
+def expect(holds: bool, what: str) -> None:
+    """Raise LabError unless it holds: a story that goes otherwise is not told to its end."""
     if not holds:
         raise LabError(f"the story went otherwise: {what}")

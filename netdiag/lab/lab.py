@@ -212,9 +212,15 @@ class Lab:
         say(f"starting {len(hosts)} engines")
         _each(engine.start, hosts)
         wanting = [host for host in hosts if host.plan is not None and host.plan.images]
-        if wanting:
-            archive = image.busybox_archive(find())
-            _each(lambda host: host.docker.load_image(archive), wanting)
+        # Made once: an image is the same on every host, its keys included.
+        names = sorted({name for host in wanting if host.plan is not None for name in host.plan.images})
+        archives = {name: image.archive(name, find()) for name in names}
+
+        def load(host: Host) -> None:
+            for name in host.plan.images if host.plan is not None else ():
+                host.docker.load_image(archives[name])
+
+        _each(load, wanting)
 
     def _form_swarm(self, say: Say) -> None:
         members = {host: role for host in self.hosts.values() if host.plan is not None and (role := host.plan.swarm)}

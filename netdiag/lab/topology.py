@@ -37,6 +37,8 @@ FABRIC = "fabric"
 """Name of the namespace that plays the switch between the hosts; commands and faults can name it like a host."""
 
 BUSYBOX_IMAGE = "netdiag/busybox:lab"
+SSHD_IMAGE = "netdiag/sshd:lab"
+IMAGES = (BUSYBOX_IMAGE, SSHD_IMAGE)
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 
@@ -220,8 +222,8 @@ def _host_problem(host: HostPlan, names: list[str], networks: set[str]) -> str |
     if (host.swarm or host.images) and not host.engine:
         return f"host {host.name}: swarm and images need engine = true"
     for image in host.images:
-        if image != BUSYBOX_IMAGE:
-            return f"host {host.name}: image {image!r} is unknown, there is {BUSYBOX_IMAGE}"
+        if image not in IMAGES:
+            return f"host {host.name}: image {image!r} is unknown, there is {' and '.join(IMAGES)}"
     for network in (*host.networks, *host.addresses):
         if network not in networks:
             return f"host {host.name}: " + no_such("network", network, sorted(networks))

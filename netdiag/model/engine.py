@@ -142,6 +142,10 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     desired: str
     image: str = ""
     error: str = ""
+    slot: int | None = None
+    """Its number within the service; None for a global one's."""
+    addresses: dict[str, str] = msgspec.field(default_factory=dict)
+    """Network id to its address there, with prefix length."""
 
 
 class Service(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

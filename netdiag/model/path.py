@@ -23,7 +23,7 @@ class PathKind(enum.Enum):
     HOST = "host"
     """Host to host."""
     TO_OWN_HOST = "to-own-host"
-    """A container and its own host."""
+    """A container and its own host, either way."""
     ROUTED = "routed"
     """A container's address that is reached by routes, with no encapsulation (Calico, macvlan, outside)."""
 
@@ -81,6 +81,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         a: The address from which requests come, as this place sees it.
         b: The address to which they go, as this place sees it.
         port: The destination port, as this place sees it.
+        origins: Other addresses from which requests may come here: translation on the way decides which it is.
+        proxy: The address of a proxy that may make the request again here, in its own name; empty where there is none.
         vxlan_port: The flow is inside VXLAN to this UDP port here; None where it is plain.
     """
 
@@ -91,6 +93,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     a: str
     b: str
     port: int | None = None
+    origins: tuple[str, ...] = ()
+    proxy: str = ""
     vxlan_port: int | None = None
     where: str
 
@@ -100,7 +104,14 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow, and the places that it passes in the order of its requests."""
+    """A flow, and the places that it passes in the order of its requests.
+
+    Attributes:
+        port: The port that the source calls.
+        called: The address that the source calls, where it is not the destination's own (a published port).
+        inner_port: The port at the destination, where it is another one than the called one.
+        balancer: The address from which the same call comes when it is made by way of a virtual IP; empty without one.
+    """
 
     kind: PathKind
     source: End
@@ -108,8 +119,21 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     protocol: str
     port: int | None = None
     places: tuple[Place, ...]
+    called: str = ""
+    inner_port: int | None = None
+    balancer: str = ""
     vnis: tuple[int, ...] = ()
     vxlan_port: int | None = None
+
+    @property
+    def target(self) -> str:
+        """The address that the source calls."""
+        return self.called or self.destination.address
+
+    @property
+    def end_port(self) -> int | None:
+        """The port at the destination."""
+        return self.inner_port or self.port
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +148,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
         vnis: Their VNIs.
         there_length: Bytes of the IP packet (the outer one inside VXLAN) of the first request; 0 where there was none.
         back_length: The same of the first answer.
+        origin: The address from which the first request came here; empty where there was none.
         watched: Whether the place could be watched; ``error`` says why not.
     """
 
@@ -138,6 +163,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     back_length: int = 0
     first_there_us: int | None = None
     first_back_us: int | None = None
+    origin: str = ""
     error: str = ""
 
     @property

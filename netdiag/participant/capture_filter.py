@@ -24,9 +24,10 @@ Instruction = Tuple[int, int, str, str]
 def program(flow: Dict[str, Any]) -> bytes:
     """The instructions for a flow.
 
-    It holds ``a`` and ``b`` (addresses, either may send), ``proto`` (a number; None is any), ``port`` (of one of the two
-    ends; None is any), ``vxlan_port`` (the flow is inside VXLAN to that UDP port), ``outer_six`` (over IPv6); or only
-    ``mark``: all probes of a run, whatever their addresses (`netdiag.participant.marks`).
+    It holds ``a`` and ``b`` (addresses, either may send), ``others`` (addresses that may stand in a's place: 3 at most),
+    ``proto`` (a number; None is any), ``port`` (of one of the two ends; None is any), ``vxlan_port`` (the flow is inside
+    VXLAN to that UDP port), ``outer_six`` (over IPv6); or only ``mark``: all probes of a run,
+    whatever their addresses (`netdiag.participant.marks`).
     """
     steps: List[Instruction] = []
     if flow.get("mark"):
@@ -98,17 +99,22 @@ def _inner(flow: Dict[str, Any], start: int, indexed: bool) -> List[Instruction]
     word, half, byte = (_LD_WX, _LD_HX, _LD_BX) if indexed else (_LD_W, _LD_H, _LD_B)
     six = ":" in str(flow["a"])
     family = socket.AF_INET6 if six else socket.AF_INET
-    one, other = (socket.inet_pton(family, str(flow[key])) for key in ("a", "b"))
+    end = socket.inet_pton(family, str(flow["b"]))
+    begins = [socket.inet_pton(family, str(each)) for each in [flow["a"], *(flow.get("others") or ())[:3]]]
     network = start + _ETHERNET
     size, source = (16, 8) if six else (4, 12)
     steps: List[Instruction] = [(half, start + 12, "", ""), (_JEQ, 0x86DD if six else 0x0800, "", "no")]
     proto = flow.get("proto")
     if proto is not None:
         steps += [(byte, network + (6 if six else 9), "", ""), (_JEQ, int(proto), "", "no")]
-    there = _addresses(word, network + source, one + other, "back")
-    back = _addresses(word, network + source, other + one, "no")
-    # Both ways end at the ports; the second is tried where the first does not fit.
-    steps += [*there, (_JEQ, 0, "ports", "ports"), (-1, 0, "back", ""), *back, (-1, 0, "ports", "")]
+    pairs = [pair for begin in begins for pair in (begin + end, end + begin)]
+    # Every pair ends at the ports; the next one is tried where one does not fit.
+    for number, pair in enumerate(pairs):
+        last = number == len(pairs) - 1
+        steps += _addresses(word, network + source, pair, "no" if last else "pair-{}".format(number + 1))
+        if not last:
+            steps += [(_JEQ, 0, "ports", "ports"), (-1, 0, "pair-{}".format(number + 1), "")]
+    steps.append((-1, 0, "ports", ""))
     port = flow.get("port")
     if port is not None and proto in (6, 17):
         # As long as the flow's own packets are; one with IP options is not taken.

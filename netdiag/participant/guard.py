@@ -151,6 +151,11 @@ class Guard:
             raise VerbError(PERMISSION, "resolve: a name of more than 255 characters")
         self._sending.take()
 
+    def question(self, params: Dict[str, Any]) -> None:
+        """A question to a name server that a connection may be made to as well."""
+        self.name(params)
+        self._check_far(str(params["server"]), _netns(params), "ask")
+
     def one_packet(self, params: Dict[str, Any]) -> None:
         """A packet of ours: one that leaves goes where a connection may; one that arrives concerns this host."""
         self._sending.take()
@@ -174,7 +179,8 @@ class Guard:
             flow = point["flow"]
             if not flow.get("a") or not flow.get("b"):
                 raise VerbError(PERMISSION, "watch a flow: over netdiag listen both its ends must be said")
-            self._check_near((flow["a"], flow["b"]), _netns(point), "watch")
+            for begin in [flow["a"]] + list(flow.get("others") or ()):
+                self._check_near((begin, flow["b"]), _netns(point), "watch")
 
     def _check_far(self, text: str, netns: str, tried: str) -> None:
         address = _address(text)
@@ -221,6 +227,8 @@ RULES: Dict[str, Rule] = {
     "netlink-get": Guard.free,
     "ethtool": Guard.free,
     "resolve": Guard.name,
+    "resolver-files": Guard.free,
+    "dns-query": Guard.question,
     "tcp-connect": Guard.destination,
     "tls-exchange": Guard.destination,
     "tls-hello": Guard.destination,

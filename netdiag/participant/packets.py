@@ -38,6 +38,8 @@ class Flow(NamedTuple):
     arp: bool = False
     mac: bytes = b"\x02netdg"
     """The source of its frame; as locally administered as an address can be where the caller has no better one."""
+    scope: int = 0
+    """Interface index of the device that a link-local address of IPv6 is on."""
 
     @property
     def ethertype(self) -> int:
@@ -50,6 +52,10 @@ class Flow(NamedTuple):
         if self.arp:
             return _ARP_BYTES
         return 4 if self.protocol == 6 else _head_bytes(self)
+
+    def place(self, address: str, port: int) -> Tuple[Any, ...]:
+        """An address and port as a socket wants them."""
+        return (address, port, 0, self.scope) if self.six else (address, port)
 
     @property
     def addresses(self) -> bytes:
@@ -87,9 +93,18 @@ def flow_of(params: Dict[str, Any]) -> Flow:
         length=int(params.get("length") or 0),
         tag=os.urandom(4 if name in ("tcp", "6") else TAG_BYTES),
         arp=name == ARP,
+        scope=_scope_of(params) if six else 0,
     )
     mac = str(params.get("mac") or "").replace(":", "")
     return flow._replace(mac=bytes.fromhex(mac)) if mac else flow
+
+
+def _scope_of(params: Dict[str, Any]) -> int:
+    """The device that gives a link-local address (fe80::/10, ff02::/16) its meaning; 0 for any other address."""
+    target = socket.inet_pton(socket.AF_INET6, str(params["dst"]))
+    device = str(params.get("in_device") or params.get("out_device") or "")
+    local = (target[0] == 0xFE and target[1] & 0xC0 == 0x80) or (target[0] == 0xFF and target[1] & 0xF <= 2)
+    return socket.if_nametoindex(device) if local and device else 0
 
 
 def tcp_options(flow: Flow) -> bytes:

@@ -47,13 +47,13 @@ class Sender:
         """Send it. Raises OSError as the kernel does."""
         flow = self.flow
         if self._whole:
-            self._sock.sendto(packets.packet(flow), (flow.destination, 0))
+            self._sock.sendto(packets.packet(flow), flow.place(flow.destination, 0))
         elif flow.protocol == 6:
-            self._sock.connect((flow.destination, flow.dport))
+            self._sock.connect(flow.place(flow.destination, flow.dport))
         elif flow.protocol == 17:
-            self._sock.sendto(packets.payload(flow), (flow.destination, flow.dport))
+            self._sock.sendto(packets.payload(flow), flow.place(flow.destination, flow.dport))
         else:
-            self._sock.sendto(packets.after_ip(flow), (flow.destination, 0))
+            self._sock.sendto(packets.after_ip(flow), flow.place(flow.destination, 0))
 
     def close(self) -> None:
         """Close the socket."""
@@ -61,7 +61,7 @@ class Sender:
 
     def _bound(self, kind: int, protocol: int) -> None:
         self._sock = socket.socket(self._kind, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
-        self._sock.bind((self.flow.source, self.flow.sport))
+        self._sock.bind(self.flow.place(self.flow.source, self.flow.sport))
         if kind != socket.SOCK_RAW:
             self.flow = self.flow._replace(sport=self._sock.getsockname()[1])
         if self.flow.six:

@@ -26,7 +26,7 @@ from netdiag.participant.netlink import (
 )
 from netdiag.participant.netns import in_netns, namespace_of
 from netdiag.participant.sender import TOLD_TO_THE_SENDER, Sender
-from netdiag.participant.trace_events import NETWORK_HEADER, TRANSPORT_HEADER, Copies, End, Reader
+from netdiag.participant.trace_events import NETWORK_HEADER, TRANSPORT_HEADER, Clones, Copies, End, Reader
 
 _CONNTRACK_GET = 0x0101
 
@@ -92,7 +92,7 @@ class _Trace:
                     stack.callback(Learnt(self._way.in_device, self._flow.mac, self._deadline).restore)
             # What takes long comes first: from here on events of others fill the reader's room.
             legacy = self._listen_to_legacy(stack)
-            reader = Reader(self.claims, self._end())
+            reader = Reader(self.claims, self._end(), Clones(self._table, self._way.path == "out"))
             stack.callback(reader.close)
             egress = self._make_table(stack)
             start_s = time.monotonic()
@@ -200,7 +200,7 @@ def is_local(flow: packets.Flow) -> bool:
     """Whether the destination is an address of this namespace."""
     with socket.socket(socket.AF_INET6 if flow.six else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
-            sock.bind((flow.destination, 0))
+            sock.bind(flow.place(flow.destination, 0))
         except OSError:
             return False
     return True

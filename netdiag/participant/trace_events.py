@@ -31,12 +31,13 @@ End = Callable[[Dict[int, bytes]], bool]
 class Events:
     """The events of one packet among those of all."""
 
-    def __init__(self, claims: Claim, ends: "Optional[End]" = None) -> None:
+    def __init__(self, claims: Claim, ends: "Optional[End]" = None, clones: "Optional[Clones]" = None) -> None:
         self.messages: List[bytes] = []
         self.foreign = 0
         self.lost = False
         self._claims = claims
         self._ends = ends or taken_away
+        self._clones = clones
         self._ids: Set[bytes] = set()
         self._kept_bytes = 0
 
@@ -55,7 +56,8 @@ class Events:
                         self._kept_bytes += len(self.messages[-1])
                     else:
                         self.lost = True
-                    ended = ended or self._ends(found)
+                    own = self._clones is None or not self._clones.is_clone(data[offset + HEADER.size], found)
+                    ended = (own and self._ends(found)) or ended
                 else:
                     self.foreign += 1
             offset += (length + 3) & ~3
@@ -79,8 +81,8 @@ class Events:
 class Reader(Events):
     """The events of one packet, read from the kernel until one of them ends its way."""
 
-    def __init__(self, claims: Claim, ends: "Optional[End]" = None) -> None:
-        super().__init__(claims, ends)
+    def __init__(self, claims: Claim, ends: "Optional[End]" = None, clones: "Optional[Clones]" = None) -> None:
+        super().__init__(claims, ends, clones)
         self.seen_us: Optional[int] = None
         """From the start to the event that ended the way; None while none did."""
         self._socket = nftables.open_traces("listen to trace events")
@@ -132,6 +134,33 @@ def taken_away(found: Dict[int, bytes]) -> bool:
     """Whether the packet goes no further behind this event: dropped or stolen, by a rule or by a policy."""
     code = attributes(found.get(VERDICT, b"")).get(1, b"") or found.get(POLICY, b"")
     return len(code) == 4 and struct.unpack(">I", code)[0] in (_DROP, _STOLEN)
+
+
+class Clones:
+    """What a rule sends elsewhere besides the packet (TEE, dup): it begins at OUTPUT, and its end is not the packet's.
+
+    Our own first chain at that hook tells it. The packet waits meanwhile, so that a clone never has its id.
+    """
+
+    def __init__(self, table: str, outward: bool) -> None:
+        """``outward``: the packet itself begins at OUTPUT as well."""
+        self._place = (table, "begin" if outward else "answers")
+        self._outward = outward
+        self._packet = b""
+        self._ids: Set[bytes] = set()
+
+    def is_clone(self, family: int, found: Dict[int, bytes]) -> bool:
+        """Whether an event (its table's family, its attributes) is about a clone."""
+        identity = found.get(ID, b"")
+        if family == nftables.NFPROTO_INET and (word(found.get(TABLE)), word(found.get(CHAIN))) == self._place:
+            if self._outward and self._packet in (b"", identity):
+                self._packet = identity
+            else:
+                self._ids.add(identity)
+        cloned = identity in self._ids
+        if cloned and (taken_away(found) or word(found.get(CHAIN)) == "end-postrouting"):
+            self._ids.discard(identity)  # its id is free for another
+        return cloned
 
 
 class Copies:

@@ -24,6 +24,7 @@ from netdiag.participant.trace_events import (
     TABLE,
     TYPE,
     TYPE_POLICY,
+    Clones,
     Reader,
     taken_away,
     word,
@@ -56,7 +57,7 @@ class _Watch:
     def run(self) -> Dict[str, Any]:
         sweep.sweep(self._deadline)
         with contextlib.ExitStack() as stack:
-            reader = Reader(self.claims, self.ends)
+            reader = Reader(self.claims, self.ends, Clones(self._table, self._outward))
             stack.callback(reader.close)
             self._make_table(stack)
             start_s = time.monotonic()
@@ -111,6 +112,8 @@ class _Watch:
         ]
         if self._outward:
             return [Chain(inet, "begin", nftables.OUTPUT, nftables.FIRST, "", rules, True), *ends]
+        # It does nothing but have what a rule sends elsewhere besides the packet begin with an event of its own.
+        ends.append(Chain(inet, "answers", nftables.OUTPUT, nftables.FIRST, "", ()))
         if self._params.get("bridges"):
             ends.append(Chain(bridge, "end-bridge", nftables.POSTROUTING, nftables.LAST, "", ()))
             ends += [copy_mark("forward"), copy_mark("output")]

@@ -12,7 +12,7 @@ import msgspec
 
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _VXLAN_BYTES = 8
-_RST = 4
+_SYN, _RST, _ACK = 2, 4, 16
 _ERRORS = {1: (3, 4, 5, 11, 12), 58: (1, 2, 3, 4)}
 """ICMP types that tell of an error, by protocol."""
 
@@ -28,11 +28,17 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     source_port: int | None = None
     destination_port: int | None = None
     tcp_flags: int = 0
+    sequence: int | None = None
+    """TCP's sequence number, which address translation leaves alone."""
     icmp_type: int | None = None
     icmp_code: int | None = None
     outer_source: str = ""
     outer_destination: str = ""
     vni: int | None = None
+
+    def opens(self) -> bool:
+        """Whether it asks for a connection."""
+        return self.protocol == 6 and self.tcp_flags & (_SYN | _ACK) == _SYN
 
     def refuses(self) -> bool:
         """Whether it tells that something was refused: a reset, or an ICMP error."""
@@ -79,10 +85,11 @@ def _ip(data: bytes, at: int) -> tuple[Frame, int] | None:
     else:
         return None
     ports: tuple[int | None, int | None] = (None, None)
-    flags, icmp_type, icmp_code = 0, None, None
+    flags, sequence, icmp_type, icmp_code = 0, None, None, None
     if protocol in (6, 17) and len(data) >= behind + 4:
         ports = struct.unpack_from(">HH", data, behind)
-        flags = data[behind + 13] if protocol == 6 and len(data) > behind + 13 else 0
+        if protocol == 6 and len(data) > behind + 13:
+            flags, sequence = data[behind + 13], int.from_bytes(data[behind + 4 : behind + 8], "big")
     elif protocol in (1, 58) and len(data) >= behind + 2:
         icmp_type, icmp_code = data[behind], data[behind + 1]
     frame = Frame(
@@ -93,6 +100,7 @@ def _ip(data: bytes, at: int) -> tuple[Frame, int] | None:
         source_port=ports[0],
         destination_port=ports[1],
         tcp_flags=flags,
+        sequence=sequence,
         icmp_type=icmp_type,
         icmp_code=icmp_code,
     )

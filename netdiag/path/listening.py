@@ -16,8 +16,16 @@ def listeners(facts: Facts, way: Way) -> tuple[Socket, ...] | None:
     if section is None or way.destination.namespace not in section:
         return None
     return tuple(
-        row for row in section[way.destination.namespace] if row.port == way.port and row.protocol == way.protocol
+        row for row in section[way.destination.namespace] if row.port == way.end_port and row.protocol == way.protocol
     )
+
+
+def who_listens(facts: Facts, way: Way) -> str:
+    """Who receives what comes for the destination's port, in a few words; empty for nobody, or where it is not known."""
+    for row in listeners(facts, way) or ():
+        if takes(row.address, way.destination.address):
+            return f"{row.process} (pid {row.pid})" if row.process else "a process"
+    return ""
 
 
 def listener_cause(facts: Facts, way: Way, *, refused: bool) -> Cause | None:
@@ -26,14 +34,14 @@ def listener_cause(facts: Facts, way: Way, *, refused: bool) -> Cause | None:
     ``refused``: a refusal by the destination's own stack was seen, which is the proof.
     """
     found = listeners(facts, way)
-    if found is None or way.port is None:
+    if found is None or way.end_port is None:
         return None
     end = way.destination
-    fitting = [row for row in found if _takes(row.address, end.address)]
+    fitting = [row for row in found if takes(row.address, end.address)]
     if fitting:
         return None
     confidence = Confidence.PROVEN if refused else Confidence.LIKELY
-    port = f"{way.protocol}/{way.port}"
+    port = f"{way.protocol}/{way.end_port}"
     if found:
         row = found[0]
         who = f"{row.process} (pid {row.pid})" if row.process else "a process"
@@ -57,14 +65,14 @@ def listener_cause(facts: Facts, way: Way, *, refused: bool) -> Cause | None:
     return cause(
         "container.no-listener",
         host=end.host,
-        object={"kind": "socket", "address": end.address, "port": way.port, "protocol": way.protocol},
+        object={"kind": "socket", "address": end.address, "port": way.end_port, "protocol": way.protocol},
         confidence=confidence,
         explanation=f"In {end.label()} nobody listens on {port}{listening}.",
         evidence=(Evidence("socket", f"{end.label()}: no socket on {port}{listening}"),),
     )
 
 
-def _takes(bound: str, address: str) -> bool:
+def takes(bound: str, address: str) -> bool:
     """Whether a socket bound to one address receives what comes for another."""
     try:
         one, other = ipaddress.ip_address(bound.partition("%")[0]), ipaddress.ip_address(address)
@@ -76,4 +84,4 @@ def _takes(bound: str, address: str) -> bool:
 
 
 def _is_open(row: Socket, way: Way, end: End) -> bool:
-    return row.protocol == way.protocol and _takes(row.address, end.address)
+    return row.protocol == way.protocol and takes(row.address, end.address)

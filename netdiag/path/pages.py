@@ -26,6 +26,36 @@ PAGES: Mapping[str, Page] = {
             remedy="See the cause.",
         ),
         Page(
+            id="path.name",
+            title="What the destination's name means to the source",
+            explains=(
+                "The name is looked up as the container does it: in its own hosts file, then with the name server of its"
+                " own resolv.conf, from its network namespace. The answer is compared with what the engine knows."
+            ),
+            remedy="Correct the container's resolver or hosts file; for services the engine's own server is 127.0.0.11.",
+        ),
+        Page(
+            id="path.ends",
+            title="A host that takes no part",
+            explains="It cannot be asked, so that only this side of the flow is seen.",
+            remedy="Name a way to it with --via, or diagnose there.",
+        ),
+        Page(
+            id="path.virtual-ip",
+            title="A service's virtual IP",
+            explains=(
+                "The own host's load balancer has the address and answers a ping to it, whatever becomes of the tasks. The"
+                " tasks behind it are tried at their own addresses, and the virtual IP at the port in question."
+            ),
+            remedy="Look at the tasks; see overlay.ipvs where they answer and the virtual IP does not.",
+        ),
+        Page(
+            id="path.task",
+            title="Another task of the service",
+            explains="All tasks are tried at once; the first that does not answer is explained, the others are listed.",
+            remedy="Diagnose the flow to this task by its name.",
+        ),
+        Page(
             id="path.loss",
             title="Where the flow is lost",
             explains=(
@@ -33,6 +63,45 @@ PAGES: Mapping[str, Page] = {
                 " next one where it was not are the ends of the gap; filters, entries and listeners there are asked."
             ),
             remedy="Run the command of the cause on the host that it names, then diagnose again.",
+        ),
+        Page(
+            id="path.ahead",
+            title="What the flow would meet next",
+            explains=(
+                "Filters behind the loss, and those on a tunnel's way back, are asked with packets of the same kind. They"
+                " would stop the flow once it is no longer lost before."
+            ),
+            remedy="Heal it together with what was found before it.",
+        ),
+        Page(
+            id="path.filters",
+            title="What the filters on the way say",
+            explains=(
+                "A datagram is not sent to a port of somebody else's unless it is asked for. The kernels of both hosts are"
+                " asked instead, with packets that reach nobody, what their filters would do with one."
+            ),
+            remedy="Nothing, where they let it through; --send-payload tries it for real.",
+        ),
+        Page(
+            id="path.another",
+            title="Somebody else answers",
+            explains=(
+                "The attempt is answered, and nothing of it came to the destination: a program of the host stands where"
+                " address translation should lead on to the container."
+            ),
+            remedy="See the cause; ss -lntp on that host shows who listens on the port.",
+        ),
+        Page(
+            id="path.port",
+            title="A port on which the destination listens",
+            explains="Without a port the echo comes first, then every tcp port on which the destination listens (8 at most).",
+            remedy="Diagnose the flow to this port.",
+        ),
+        Page(
+            id="path.sizes",
+            title="Up to which size packets pass",
+            explains="Echoes of growing size with DF set, from both ends, up to the MTU of the end's own device.",
+            remedy="Find the device or path with the smaller MTU; lower the network's MTU to what passes.",
         ),
         Page(
             id="path.way",

@@ -2,27 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from netdiag.model.path import Direction, Loss, Place, Sight
 from netdiag.path.frames import Frame, read_frame
 
+_Timed = tuple[Frame, int]
 
-def read_sight(place: Place, raw: dict[str, Any], source_port: int | None = None) -> Sight:
-    """What a capture saw of the flow at one place.
+
+def read_sights(
+    places: Sequence[Place], raw: Mapping[str, Mapping[str, Any]], *, source_port: int | None = None, tag: bytes = b""
+) -> tuple[Sight, ...]:
+    """What a capture saw of one attempt at each place.
+
+    Address translation changes addresses and ports, and leaves TCP's first sequence number and a datagram's content
+    alone: by those the attempt is known where it has other ports than at its start.
 
     Args:
-        place: Where.
-        raw: The point's answer of the verb ``capture-stop``.
-        source_port: Only packets from and to this port of the source are the flow's; None takes all. Address
-            translation may change it: then no packet would be the flow's, and all are taken.
+        places: Where, in the order of the way.
+        raw: The points' answers of the verb ``capture-stop``, by the places' keys.
+        source_port: From which port the attempt was made; None takes every packet between the ends.
+        tag: What the attempt's datagrams contain (their answers need not); empty takes every one.
     """
-    if raw.get("error"):
-        return Sight(place=place, error=str(raw["error"]))
-    read = [(frame, item["t_us"]) for item in raw["frames"] if (frame := read_frame(item["data"], place.vxlan_port))]
-    there = [(frame, at) for frame, at in read if frame.source == place.a and _is_port(frame, source_port, there=True)]
-    back = [(frame, at) for frame, at in read if frame.source == place.b and _is_port(frame, source_port, there=False)]
+    frames = {place.key(): _frames(place, raw[place.key()], tag) for place in places if place.key() in raw}
+    first = _first_sequence(places, frames, source_port)
+    found = []
+    for place in places:
+        answer = raw.get(place.key(), {"error": "not watched"})
+        if answer.get("error"):
+            found.append(Sight(place=place, error=str(answer["error"])))
+        else:
+            found.append(_sight(place, frames[place.key()], source_port, first))
+    return tuple(found)
+
+
+def _frames(place: Place, answer: Mapping[str, Any], tag: bytes) -> list[_Timed]:
+    rows = answer.get("frames") or ()
+    read = [(read_frame(row["data"], place.vxlan_port), row) for row in rows]
+    return [
+        (frame, row["t_us"])
+        for frame, row in read
+        if frame and (frame.protocol != 17 or frame.source == place.b or tag in row["data"])
+    ]
+
+
+def _first_sequence(places: Sequence[Place], frames: Mapping[str, list[_Timed]], port: int | None) -> int | None:
+    """The sequence number with which the attempt opened its connection, as the first place saw it."""
+    for place in places:
+        for frame, _ in frames.get(place.key(), ()):
+            if frame.opens() and frame.source == place.a and port is not None and frame.source_port == port:
+                return frame.sequence
+    return None
+
+
+def _sight(place: Place, frames: list[_Timed], source_port: int | None, first: int | None) -> Sight:
+    ports = _ports(place, frames, source_port, first)
+    sources = {place.a, *place.origins, *((place.proxy,) if place.proxy else ())}
+    there = [each for each in frames if each[0].source in sources and _is_one(each[0], place.b, ports, there=True)]
+    back = [each for each in frames if each[0].destination in sources and _is_one(each[0], place.b, ports, there=False)]
     return Sight(
         place=place,
         there=len(there),
@@ -35,16 +73,33 @@ def read_sight(place: Place, raw: dict[str, Any], source_port: int | None = None
         back_length=back[0][0].length if back else 0,
         first_there_us=there[0][1] if there else None,
         first_back_us=back[0][1] if back else None,
+        origin=there[0][0].source if there else "",
     )
 
 
-def _is_port(frame: Frame, source_port: int | None, *, there: bool) -> bool:
-    if source_port is None or frame.protocol not in (6, 17):
+def _ports(place: Place, frames: list[_Timed], source_port: int | None, first: int | None) -> set[int | None] | None:
+    """The source ports that the attempt has at a place; None for any."""
+    if source_port is None or not (place.origins or place.proxy):
+        return None if source_port is None else {source_port}
+    same = {frame.source_port for frame, _ in frames if frame.opens() and frame.sequence == first}
+    if first is not None and same:
+        return same
+    if place.proxy:
+        # A proxy calls in its own name, from a port and with a number of its own.
+        called = {frame.source_port for frame, _ in frames if frame.opens() and frame.source == place.proxy}
+        return called | {source_port}
+    return {source_port}
+
+
+def _is_one(frame: Frame, end: str, ports: set[int | None] | None, *, there: bool) -> bool:
+    if (frame.destination if there else frame.source) != end:
+        return False
+    if ports is None or frame.protocol not in (6, 17):
         return True
-    return (frame.source_port if there else frame.destination_port) == source_port
+    return (frame.source_port if there else frame.destination_port) in ports
 
 
-def _once(texts: Any) -> tuple[str, ...]:  # noqa: ANN401 - a generator of texts
+def _once(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text))
 
 

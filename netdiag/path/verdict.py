@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from netdiag.causes import cause
+from netdiag.model.facts import RuleSet
 from netdiag.model.fix import Fix
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
@@ -30,6 +31,8 @@ class Traced(msgspec.Struct, frozen=True, kw_only=True):
     fix: Fix | None = None
     reason: str = ""
     """Why there is no trace, or no fix."""
+    rule_sets: tuple[RuleSet, ...] = ()
+    """The rules of the namespace, where something stopped the packet."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,8 +53,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     sent: bool = True
 
 
-def attempt_found(way: Way, attempt: Attempt) -> Found:
-    """What the user's own attempt meets."""
+def attempt_found(way: Way, attempt: Attempt, *, state: State = State.FAIL) -> Found:
+    """What the user's own attempt meets; ``state`` is that of one that was not answered."""
     what = f"{way.protocol}/{way.port}" if way.port is not None else way.protocol
     summary = (
         f"{what} from {way.source.label()} to {way.destination.label()} ({way.destination.address}): {attempt.text}"
@@ -59,10 +62,62 @@ def attempt_found(way: Way, attempt: Attempt) -> Found:
     subject = Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None)
     return Found(
         check="path.attempt",
-        state=State.OK if attempt.answered else State.FAIL,
+        state=State.OK if attempt.answered else state,
         subject=subject,
         summary=summary,
         evidence=(Evidence("probe", attempt.text, {"rtt_us": attempt.rtt_us}),),
+    )
+
+
+def unsent_found(way: Way, who: str) -> Found:
+    """Nothing is sent to a datagram port of somebody else's who does not expect it."""
+    return Found(
+        check="path.attempt",
+        state=State.SKIP,
+        subject=Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None),
+        summary=f"{way.protocol}/{way.port} from {way.source.label()} to {way.destination.label()} ({way.target})",
+        reason=f"{who} listens there and might not like what it does not expect: --send-payload sends a marked datagram",
+    )
+
+
+def silent_found(way: Way, sights: Sequence[Sight], who: str) -> Found:
+    """A datagram came to its end, its filters let it in, and nothing came back, which need not."""
+    last = way.places[-1].where if way.places else way.destination.label()
+    return Found(
+        check="path.way",
+        state=State.OK,
+        subject=Subject(host=way.source.host, peer=way.destination.host),
+        summary=f"the datagram came to {last} and is let in; {who} listens there and sent nothing back, which UDP need not",
+        evidence=sight_evidence(way, sights),
+    )
+
+
+def passing_found(way: Way, traced: Sequence[Traced]) -> Found:
+    """What the filters on the way say to packets that look like the flow's, where nothing was sent."""
+    asked = len(traced)
+    unknown = [each.reason for each in traced if each.reason]
+    evidence = tuple(
+        Evidence(
+            "trace", f"{each.question.about}: {each.trace.verdict.value if each.trace is not None else 'not known'}"
+        )
+        for each in traced
+    )
+    subject = Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None)
+    if unknown:
+        return Found(
+            check="path.filters",
+            state=State.UNKNOWN,
+            subject=subject,
+            summary=f"whether the filters on the way let {way.protocol}/{way.port} through",
+            evidence=evidence,
+            reason="; ".join(dict.fromkeys(unknown)),
+        )
+    return Found(
+        check="path.filters",
+        state=State.OK,
+        subject=subject,
+        summary=f"the filters at {asked} places of the way let {way.protocol}/{way.port} through",
+        evidence=evidence,
     )
 
 
@@ -94,7 +149,8 @@ def loss_text(loss: Loss) -> str:
         return f"{what} were seen nowhere"
     if loss.last is None:
         if loss.direction is Direction.BACK and loss.next is not None:
-            return f"requests arrive at {loss.next.where}, and nothing answers"
+            verb = "arrive at" if loss.next.side is Side.DESTINATION else "leave"
+            return f"requests {verb} {loss.next.where}, and nothing answers"
         return f"{what} never came to {loss.next.where if loss.next is not None else 'the first place'}"
     return f"{what} were seen at {loss.last.where}, and not at {loss.next.where if loss.next else 'the end'}"
 
@@ -133,6 +189,22 @@ def _would_tell(way: Way, loss: Loss) -> Iterator[Step]:
         )
 
 
+def ahead_found(way: Way, traced: Traced, one: Cause) -> Found:
+    """What the flow would meet next, once it is not lost before."""
+    return Found(
+        check="path.ahead",
+        state=State.FAIL,
+        subject=Subject(host=one.host, network=way.destination.network or None),
+        summary=f"{traced.question.about}: it would be lost here, were it not lost before",
+        cause=one,
+    )
+
+
+def unseen_reason(way: Way) -> str:
+    """Why nothing is known of a destination that takes no part."""
+    return f"{way.destination.host} takes no part, so that what happens there is not seen (--via ssh reaches it)"
+
+
 def rule_cause(way: Way, traced: Traced, host: str) -> Cause | None:
     """The rule or policy that the kernel named for the lost packet; None where none was."""
     trace = traced.trace
@@ -144,6 +216,8 @@ def rule_cause(way: Way, traced: Traced, host: str) -> Cause | None:
     code = "firewall.policy" if rule.number is None and rule.policy is not None else "firewall.rule"
     if rule.namespace.startswith("container:") and code == "firewall.rule":
         code = "firewall.container"
+    elif code == "firewall.policy" and rule.chain == "FORWARD" and rule.table == "filter":
+        code = "firewall.forward-policy"
     elapsed = f", {trace.elapsed_ms:g} ms after it was sent" if trace.elapsed_ms is not None else ""
     seen = Evidence(
         "trace",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from netdiag.errors import UsageError
-from netdiag.model.engine import Container, ContainerNetwork, Network
+from netdiag.model.engine import Container, Network
 from netdiag.model.facts import HOST, Facts, Link
 from netdiag.model.path import End, PathKind, Place, Side, Stage, Way
 from netdiag.swarm.ports import DEFAULT_DATA_PATH_PORT
@@ -37,10 +37,10 @@ def overlay_way(
 ) -> Way:
     """The way between two containers of one overlay network. Raises UsageError when one of them is not attached."""
     ends = (_container_end(*source, network.id), _container_end(*destination, network.id))
-    flow = _Flow(ends[0].address, ends[1].address, port)
+    flow = Flow(ends[0].address, ends[1].address, port)
     vxlan_port = _vxlan_port(source[0].facts) or _vxlan_port(destination[0].facts) or DEFAULT_DATA_PATH_PORT
-    first = _near(source[0], ends[0], Side.SOURCE, flow)
-    last = tuple(reversed(_near(destination[0], ends[1], Side.DESTINATION, flow)))
+    first = near(source[0], ends[0], Side.SOURCE, flow)
+    last = tuple(reversed(near(destination[0], ends[1], Side.DESTINATION, flow)))
     middle: list[Place] = []
     if not same_host:
         middle += _tunnel(source[0], network, Side.SOURCE, flow)
@@ -64,59 +64,10 @@ def bridge_way(
 ) -> Way:
     """The way between two containers of one bridge network of one host."""
     ends = (_container_end(host, source, network.id), _container_end(host, destination, network.id))
-    flow = _Flow(ends[0].address, ends[1].address, port)
-    last = reversed(_near(host, ends[1], Side.DESTINATION, flow))
-    places = (*_near(host, ends[0], Side.SOURCE, flow), *last)
+    flow = Flow(ends[0].address, ends[1].address, port)
+    last = reversed(near(host, ends[1], Side.DESTINATION, flow))
+    places = (*near(host, ends[0], Side.SOURCE, flow), *last)
     return Way(kind=PathKind.BRIDGE, source=ends[0], destination=ends[1], protocol=protocol, port=port, places=places)
-
-
-def host_way(source: Host, destination: Host, *, protocol: str, port: int | None) -> Way:
-    """The way from one host's own stack to another's."""
-    flow = _Flow(source.nic_address, destination.nic_address, port)
-    ends = [
-        End(
-            host=host.name,
-            address=host.nic_address,
-            device=host.nic,
-            host_address=host.nic_address,
-        )
-        for host in (source, destination)
-    ]
-    places = [
-        flow.at(side, Stage.NIC, HOST, host.nic, f"{host.nic} of {host.name}")
-        for side, host in ((Side.SOURCE, source), (Side.DESTINATION, destination))
-    ]
-    return Way(
-        kind=PathKind.HOST,
-        source=ends[0],
-        destination=ends[1],
-        protocol=protocol,
-        port=port,
-        places=tuple(places),
-    )
-
-
-def published_way(
-    source: Host,
-    destination: Host,
-    container: Container,
-    *,
-    protocol: str,
-    port: int,
-    inside: ContainerNetwork,
-    inside_port: int,
-) -> Way:
-    """The way from a host to a port that the engine of another publishes, and on into the container."""
-    end = _container_end(destination, container, inside.network_id)
-    outside = host_way(source, destination, protocol=protocol, port=port)
-    flow = _Flow(source.nic_address, end.address, inside_port)
-    behind = reversed(_near(destination, end, Side.DESTINATION, flow))
-    return msgspec.structs.replace(
-        outside,
-        kind=PathKind.PUBLISHED,
-        destination=msgspec.structs.replace(end, host_address=destination.nic_address),
-        places=(*outside.places, *behind),
-    )
 
 
 def shared_networks(one: Container, other: Container, facts: Facts) -> tuple[Network, ...]:
@@ -127,7 +78,7 @@ def shared_networks(one: Container, other: Container, facts: Facts) -> tuple[Net
     return tuple(sorted(found, key=lambda network: network.driver != "overlay"))
 
 
-class _Flow(msgspec.Struct, frozen=True):
+class Flow(msgspec.Struct, frozen=True):
     """Who asks whom, as a place sees it."""
 
     a: str
@@ -145,7 +96,7 @@ def _container_end(host: Host, container: Container, network_id: str) -> End:
     attached = next((each for each in container.networks if each.network_id == network_id), None)
     if attached is None or not attached.address:
         raise UsageError(f"{container.name} on {host.name} has no address in that network")
-    namespace = _namespace_of(host.facts, container)
+    namespace = namespace_of(host.facts, container)
     address = attached.address.partition("/")[0]
     rows = (host.facts.addresses.value or {}).get(namespace, ())
     device = next((row.device for row in rows if row.cidr.partition("/")[0] == address), "")
@@ -159,9 +110,12 @@ def _container_end(host: Host, container: Container, network_id: str) -> End:
     )
 
 
-def _namespace_of(facts: Facts, container: Container) -> str:
+def namespace_of(facts: Facts, container: Container) -> str:
+    """The id of a container's network namespace."""
     for namespace in (facts.namespaces.value or {}).values():
-        if namespace.owner_id == container.id or (container.pid is not None and container.pid in namespace.pids):
+        if (container.id and namespace.owner_id == container.id) or (
+            container.pid is not None and container.pid in namespace.pids
+        ):
             return namespace.id
     return f"container:{container.name}"
 
@@ -174,13 +128,13 @@ def _with_host(end: End, host: Host, network: Network) -> End:
     return msgspec.structs.replace(end, host_address=known or own or host.nic_address)
 
 
-def _near(host: Host, end: End, side: Side, flow: _Flow) -> tuple[Place, ...]:
+def near(host: Host, end: End, side: Side, flow: Flow) -> tuple[Place, ...]:
     """The places next to a container: its own device, and the port that its veth ends in."""
     places = []
     if end.device:
         where = f"{end.device} of {end.label()}"
         places.append(flow.at(side, Stage.END, end.namespace, end.device, where))
-    pair = _pair(host.facts, end)
+    pair = pair_of(host.facts, end)
     if pair is not None:
         namespace, link = pair
         owner = f"{namespace} on {host.name}" if namespace != HOST else host.name
@@ -188,7 +142,7 @@ def _near(host: Host, end: End, side: Side, flow: _Flow) -> tuple[Place, ...]:
     return tuple(places)
 
 
-def _pair(facts: Facts, end: End) -> tuple[str, Link] | None:
+def pair_of(facts: Facts, end: End) -> tuple[str, Link] | None:
     """The other half of a container's veth: each half has the other's index."""
     links: Mapping[str, tuple[Link, ...]] = facts.links.value or {}
     own = next((link for link in links.get(end.namespace, ()) if link.name == end.device), None)
@@ -202,11 +156,12 @@ def _pair(facts: Facts, end: End) -> tuple[str, Link] | None:
     ]
     # Indexes repeat in every namespace; only the right one is a port of a bridge, as a rule.
     ports = [pair for pair in found if pair[1].master is not None]
-    chosen = [pair for pair in ports if end.network and pair[0] == f"overlay:{end.network}"] or ports or found
+    preferred = [[pair for pair in ports if pair[0] == name] for name in (f"overlay:{end.network}", HOST)]
+    chosen = preferred[0] or preferred[1] or ports or found
     return chosen[0] if chosen else None
 
 
-def _tunnel(host: Host, network: Network, side: Side, flow: _Flow) -> list[Place]:
+def _tunnel(host: Host, network: Network, side: Side, flow: Flow) -> list[Place]:
     namespace = f"overlay:{network.name}"
     for link in (host.facts.links.value or {}).get(namespace, ()):
         if link.kind == "vxlan" and link.vxlan is not None and (not network.vnis or link.vxlan.vni in network.vnis):
@@ -215,7 +170,7 @@ def _tunnel(host: Host, network: Network, side: Side, flow: _Flow) -> list[Place
     return []
 
 
-def _nic(host: Host, side: Side, flow: _Flow, vxlan_port: int) -> list[Place]:
+def _nic(host: Host, side: Side, flow: Flow, vxlan_port: int) -> list[Place]:
     if not host.nic:
         return []
     place = flow.at(side, Stage.NIC, HOST, host.nic, f"{host.nic} of {host.name}")

@@ -10,7 +10,7 @@ import textwrap
 from netdiag.model.facts import HOST
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.report import Confidence
-from netdiag.model.trace import Endpoints, Rewrite, Trace, TracedPacket, TracePath, TraceStep
+from netdiag.model.trace import Endpoints, Rewrite, Trace, TracedPacket, TracePath, TraceStep, TraceVerdict
 from netdiag.report.wording import visible_line
 
 _LEAST_WIDTH = 40
@@ -35,11 +35,11 @@ def verdict_lines(found: Trace, width: int) -> list[str]:
     """What became of the packet and how sure that is, what decided, and what the answer does not cover."""
     said = wrapped(f"{found.verdict.value.upper()}{doubt(found)}: {packet_line(found.packet)}", width)
     decided = found.rule or found.policy
-    if decided is not None:
-        said += ["", *rule_lines(decided)]
-    if found.reason:
-        said += ["", *wrapped(found.reason, width, indent=2)]
-    return said
+    by = ["", *rule_lines(decided)] if decided is not None else []
+    why = ["", *wrapped(found.reason, width, indent=2)] if found.reason else []
+    # Where an accept is not proven, what it does not cover comes before the rule.
+    first = found.verdict is TraceVerdict.ACCEPT and found.confidence is not Confidence.PROVEN
+    return [*said, *why, *by] if first else [*said, *by, *why]
 
 
 def doubt(found: Trace) -> str:

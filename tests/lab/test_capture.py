@@ -60,6 +60,26 @@ def test_only_the_flow_is_seen_both_ways(watch, pair_lab):
     assert (seen["nic"]["dropped"], seen["nic"]["more"]) == (0, 0)
 
 
+def test_a_flow_that_may_come_from_several_addresses(watch, pair_lab):
+    """Behind translation it is one of them, and which is not known before."""
+    one, two = pair_lab.host("one"), pair_lab.host("two")
+    flow = {"a": "192.0.2.7", "others": ["192.0.2.8", one.address], "b": two.address, "proto": 17, "port": 5000}
+
+    def meanwhile():
+        udp(one, two.address, 5000)
+        udp(two, one.address, 9, sport=5000)
+        udp(one, two.address, 5001)
+
+    without = {**flow, "others": ["192.0.2.8"]}
+    points = [
+        {"name": "all", "device": "eth0", "flow": flow},
+        {"name": "not this one", "device": "eth0", "flow": without},
+    ]
+    seen = watch(points, meanwhile)
+    assert [frame["out"] for frame in seen["all"]["frames"]] == [True, False]
+    assert seen["not this one"]["frames"] == []
+
+
 def test_a_flow_inside_vxlan(watch, pair_lab):
     one, two = pair_lab.host("one"), pair_lab.host("two")
     for host, peer, own in ((one, two, "10.9.0.1/24"), (two, one, "10.9.0.2/24")):

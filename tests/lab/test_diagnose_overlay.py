@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from netdiag.lab.process import until
+
 IMAGE = "netdiag/busybox:lab"
 
 
@@ -44,6 +46,14 @@ def inside(lab, host, container):
     """What enters a container's network namespace."""
     pid = lab.host(host).exec(["docker", "inspect", "-f", "{{.State.Pid}}", container]).stdout.strip()
     return ["nsenter", "-n", "-t", pid]
+
+
+def settled(lab):
+    """Wait until the server has nothing more to repeat: what it still sends, the overlay would learn from."""
+    pending = [*inside(lab, "worker1", "back"), "ss", "-Htan", "state", "syn-recv"]
+    closing = [*inside(lab, "worker1", "back"), "ss", "-Htan", "state", "last-ack"]
+    worker = lab.host("worker1")
+    until(lambda: not (worker.exec(pending).stdout or worker.exec(closing).stdout), 40.0, "half-open connections")
 
 
 def only_cause(report):
@@ -119,6 +129,7 @@ def test_a_forwarding_entry(cluster, side, kind):
     mac = "02:42:" + ":".join(f"{int(part):02x}" for part in address(cluster, other, container).split("."))
     vtep, wrong = cluster.host(other).address, cluster.host("worker2").address
     host, enter = cluster.host(side), overlay(cluster, side)
+    settled(cluster)
     right = [*enter, "bridge", "fdb", "replace", mac, "dev", "vxlan0", "dst", vtep, "self", "permanent"]
     if kind == "missing":
         host.exec([*enter, "bridge", "fdb", "del", mac, "dev", "vxlan0", "dst", vtep, "self"])

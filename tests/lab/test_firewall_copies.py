@@ -217,3 +217,88 @@ def test_a_bridge_knows_afterwards_what_it_knew_before(bridge, forget):
     speak(bridge, "p1")
     guard(bridge, f"ether saddr {mac(bridge, 'p1')} drop")
     assert answer(bridge, *words, "--src", "198.51.100.99", code=1)["rule"]["number"] == 1
+
+
+def test_a_packet_and_what_a_rule_sends_elsewhere_besides_it(pair_lab):
+    """A clone (TEE, dup) that came through says nothing of the packet itself."""
+    host, peer = pair_lab.host("one"), pair_lab.host("two")
+    for tee, way, words in (
+        ("PREROUTING", "INPUT", ("--src", peer.address)),
+        ("OUTPUT", "OUTPUT", ("--path", "out", "--dst", peer.address)),
+    ):
+        clone = ["-t", "mangle", "-A", tee, "-p", "tcp", "--dport", "9000", "-j", "TEE", "--gateway", peer.address]
+        drop = ["-A", way, "-p", "tcp", "--dport", "9000", "-j", "DROP"]
+        host.exec(["iptables", *clone])
+        try:
+            assert answer(host, *words, "--dport", "9000", code=0)["nat"] == []
+            host.exec(["iptables", *drop])
+            found = answer(host, *words, "--dport", "9000", code=1)
+            assert (found["verdict"], found["rule"]["chain"], found["confidence"]) == ("drop", way, "proven")
+            assert {step["hook"] for step in found["path"]} <= {"prerouting", "input", "output"}
+        finally:
+            host.exec(["nft", "flush", "ruleset"])
+
+
+def test_chains_of_the_bridge_before_its_own_host(bridge, forget):
+    """Whichever way the bridge is named, the packet meets them: at the port that its sender is behind."""
+    before = seen(bridge)
+    bridge.exec(["nft", "table bridge b { chain i { type filter hook input priority 0; tcp dport 9000 drop; }; }"])
+    for words in (("--src", SRC), ("--in", "br0", "--src", SRC), ("--in", "p1", "--src", SRC)):
+        found = answer(bridge, *words, "--dport", "9000", code=1)
+        assert (found["rule"]["family"], found["packet"]["in_device"]) == ("bridge", "p1")
+        assert answer(bridge, *words, "--dport", "9001", code=0)["confidence"] == "proven"
+    found = answer(bridge, "--in", "br0", "--src", "198.51.100.77", "--dport", "9000", code=3)
+    assert "behind which port 198.51.100.77 is, is not known: --in p1, p2, p3" in found["reason"]
+    bridge.exec(["nft", "flush ruleset"])
+    guard(bridge, "tcp dport 9000 drop")
+    words = ("--path", "forward", "--in", "br0", "--src", SRC, "--dst", DST, "--dport", "9000")
+    found = answer(bridge, *words, code=1)
+    assert (found["rule"]["family"], found["packet"]["in_device"], found["packet"]["out_device"]) == (
+        "bridge",
+        "p1",
+        "p2",
+    )
+    assert seen(bridge) == before
+
+
+def test_any_address_by_any_device(bridge, forget, pair_lab):
+    peer = pair_lab.host("two")
+    bridge.exec(["ip", "address", "add", "10.55.0.1/32", "dev", "lo"])
+    try:
+        for words in (
+            ("--in", "br0", "--src", SRC, "--dst", "10.71.0.1"),
+            ("--in", "p1", "--src", SRC, "--dst", "10.71.0.1"),
+            ("--in", "eth0", "--dst", "10.55.0.1"),
+            ("--in", "eth0", "--dst", "198.51.100.254"),
+            ("--in", "eth0", "--dst", "10.71.0.255", "--proto", "udp"),
+        ):
+            drop = ["-A", "INPUT", "-d", words[words.index("--dst") + 1], "-j", "DROP"]
+            assert answer(bridge, *words, "--dport", "9000", code=0)["confidence"] == "proven"
+            bridge.exec(["iptables", *drop])
+            assert answer(bridge, *words, "--dport", "9000", code=1)["rule"]["chain"] == "INPUT"
+            bridge.exec(["iptables", "-F", "INPUT"])
+    finally:
+        bridge.exec(["ip", "address", "del", "10.55.0.1/32", "dev", "lo"])
+    link_local = [
+        re.search(r"inet6 (fe80::[0-9a-f:]+)", host.exec(["ip", "-6", "addr", "show", "dev", "eth0"]).stdout)[1]
+        for host in (bridge, peer)
+    ]
+    bridge.exec(["ip6tables", "-A", "INPUT", "-p", "tcp", "--dport", "9000", "-j", "DROP"])
+    bridge.exec(["ip6tables", "-A", "OUTPUT", "-p", "udp", "-j", "DROP"])
+    own, other = link_local
+    words = ("--src", other, "--dst", own, "--in", "eth0", "--dport")
+    assert answer(bridge, *words, "9000", code=1)["rule"]["family"] == "ip6"
+    assert answer(bridge, *words, "9001", code=0)["confidence"] == "proven"
+    for words in (("--dst", other, "--out", "eth0"), ("--dst", f"{other}%eth0")):
+        assert answer(bridge, "--path", "out", *words, "--dport", "9000", code=0)["packet"]["source"] == own
+        assert answer(bridge, "--path", "out", *words, "--dport", "9000", "--proto", "udp", code=1)["rule"]
+
+
+@pytest.mark.parametrize("kind", ["blackhole", "prohibit", "unreachable"])
+def test_a_route_that_refuses_is_the_answer(bridge, forget, kind):
+    bridge.exec(["ip", "route", "add", kind, "203.0.113.0/24"])
+    try:
+        found = answer(bridge, "--path", "out", "--dst", "203.0.113.1", "--proto", "udp", "--dport", "9", code=3)
+        assert kind in found["reason"]
+    finally:
+        bridge.exec(["ip", "route", "del", kind, "203.0.113.0/24"])

@@ -161,8 +161,14 @@ def test_inside_a_container(manager):
         assert (rule["namespace"], rule["chain"], rule["number"]) == ("container:web", "INPUT", 1)
         identity = manager.exec(["docker", "inspect", "-f", "{{.Id}}", "web"]).stdout[:12]
         assert answer(manager, "--container", identity, "--dport", "80", code=1)["rule"] == {**rule}
-        # The host's own filters never see what is inside.
+        # The host's own filters never see what is inside; but a published port ends there, and so does its trace.
         assert answer(manager, "--dport", "80", code=0)["rule"] is None
+        found = answer(manager, "--dport", "8080", code=1)
+        assert (found["verdict"], found["confidence"], found["packet"]["namespace"]) == ("drop", "proven", "host")
+        assert (found["rule"]["namespace"], found["rule"]["chain"]) == ("container:web", "INPUT")
+        assert {"host", "container:web"} == {step["rule"]["namespace"] for step in found["path"]}
+        result = manager.exec(["netdiag", "firewall", "allow", "--src", "10.71.0.2", "--dport", "8080"], check=False)
+        assert (result.returncode, "the rule stands in container:web" in result.stdout) == (1, True), result.stdout
     finally:
         manager.exec([*inside, "iptables", "-F", "INPUT"])
 
@@ -176,6 +182,66 @@ def test_forwarding_that_is_switched_off_is_suspected(manager):
         assert (found["confidence"], found["rule"]) == ("possible", None)
     finally:
         manager.exec(["sysctl", "-qw", "net.ipv4.conf.eth0.forwarding=1"])
+
+
+def test_what_would_lose_a_packet_behind_a_published_port(manager):
+    manager.exec(["sysctl", "-qw", "net.ipv4.conf.eth0.forwarding=0"])
+    try:
+        assert "net.ipv4.conf.eth0.forwarding is 0" in answer(manager, "--dport", "8080", code=3)["reason"]
+    finally:
+        manager.exec(["sysctl", "-qw", "net.ipv4.conf.eth0.forwarding=1"])
+
+
+def test_the_way_back_of_an_answer(manager):
+    assert answer(manager, "--dport", "22", code=0)["reason"] == "only this packet was followed, not its answer"
+    manager.exec(["ip", "route", "add", "blackhole", "10.71.0.77/32"])
+    try:
+        found = answer(manager, "--in", "eth0", "--src", "10.71.0.77", "--dst", "10.71.0.1", "--dport", "22", code=0)
+        assert "an answer does not come back: route lookup for 10.71.0.77: a blackhole route" in found["reason"]
+        assert found["confidence"] == "proven"
+    finally:
+        manager.exec(["ip", "route", "del", "blackhole", "10.71.0.77/32"])
+
+
+def test_a_bridge_of_the_engine_named_as_the_device(manager, added):
+    """Chains of the family bridge stand between two containers, and only a packet at a port meets them."""
+    manager.exec(["docker", "run", "-d", "--rm", "--name", "other", "netdiag/busybox:lab", "sleep", "100000"])
+    try:
+        ends = [address(manager, name, "bridge") for name in ("other", "web")]
+        words = ("--path", "forward", "--in", "docker0", "--src", ends[0], "--dst", ends[1], "--dport", "9000")
+        assert answer(manager, *words, code=0)["confidence"] == "proven"
+        added("nft add table bridge guard", "nft delete table bridge guard")
+        manager.exec(["nft", "add chain bridge guard f { type filter hook forward priority 0 ; }"])
+        manager.exec(["nft", "add rule bridge guard f tcp dport 9000 drop"])
+        assert answer(manager, *words, code=1)["rule"]["family"] == "bridge"
+        host = ("--in", "docker0", "--src", ends[0], "--dst", "10.71.0.1", "--dport", "22")
+        assert answer(manager, *host, code=0)["packet"]["in_device"].startswith("veth")
+    finally:
+        manager.exec(["docker", "rm", "-f", "other"])
+
+
+def test_a_rule_that_remembers_is_not_met_unasked(manager, added):
+    """A peer that never sent anything must not be banned for it."""
+    rule = "INPUT -p tcp -m tcp --dport 9000 -m recent --set --name bad --mask 255.255.255.255 --rsource"
+    words = ("--src", "10.71.0.2", "--dport", "9000")
+    added(f"iptables -A {rule}", f"iptables -D {rule}")
+    said = refused(manager, *words)
+    assert f"--let-remember goes on): filter INPUT rule 1: -A {rule}" in said
+    assert said.count("\n") == 0
+    assert answer(manager, "--src", "10.71.0.2", "--dport", "9001", code=0)["verdict"] == "accept"
+    assert manager.exec(["cat", "/proc/net/xt_recent/bad"]).stdout == ""
+    allow = manager.exec(["netdiag", "firewall", "allow", *words], check=False)
+    assert (allow.returncode, "--let-remember" in allow.stderr) == (2, True)
+    answer(manager, *words, "--let-remember", code=0)
+    assert "src=10.71.0.2" in manager.exec(["cat", "/proc/net/xt_recent/bad"]).stdout
+
+
+def test_a_rule_that_looks_into_the_payload_saw_none(manager, added):
+    added("nft add table inet look", "nft delete table inet look")
+    manager.exec(["nft", "add chain inet look in { type filter hook input priority 0 ; }"])
+    manager.exec(["nft", "add rule inet look in tcp dport 9000 @th,160,32 0x47455420 drop"])
+    found = answer(manager, "--dport", "9000", code=0)
+    assert "carries no payload, and this rule looks into one: look in rule 1:" in found["reason"]
 
 
 SEND = "import socket; s = socket.socket(2, 2)\nfor port in (4, 5): s.sendto(b'real', ('10.71.0.1', port))"

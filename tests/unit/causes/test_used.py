@@ -1,4 +1,4 @@
-"""What the checks write down is held against the catalogue, also on paths that no other test takes."""
+"""What the checks and a diagnosis write down is held against the catalogue, also on paths that no other test takes."""
 
 import ast
 from pathlib import Path
@@ -7,7 +7,8 @@ import pytest
 
 from netdiag.causes import CATALOGUE
 
-CHECKS = sorted(Path(__file__).parents[3].glob("netdiag/checks/*.py"))
+_NETDIAG = Path(__file__).parents[3] / "netdiag"
+CHECKS = sorted([*_NETDIAG.glob("checks/*.py"), *_NETDIAG.glob("path/*.py")])
 
 
 def calls(name):

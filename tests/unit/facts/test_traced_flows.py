@@ -4,6 +4,7 @@ import json
 import struct
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from netdiag.facts.traced_flows import gather_traced
@@ -172,3 +173,13 @@ def test_a_bundle_gives_the_same_flows():
     assert drive(gather_traced(packets, facts()), Replay(recorder.answers())) == live
     older = drive(gather_traced(packets, facts()), Replay({}))
     assert [flow.trace for flow in older] == [None, None]
+
+
+def test_a_flow_that_a_rule_would_remember_is_not_sent():
+    seen = facts()
+    text = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 2377 -m recent --set --name bad\nCOMMIT\n"
+    sets = (*seen.firewall.value["host"], RuleSet(backend=Backend.IPTABLES_LEGACY, family=4, text=text, sha256=""))
+    seen = msgspec.structs.replace(seen, firewall=Section(value={"host": sets}))
+    (flow,) = drive(gather_traced([packet()], seen), Replay({}))
+    assert flow.trace is None
+    assert "would remember the peer as if it had sent the packet: filter INPUT rule 1" in flow.why_not

@@ -33,14 +33,14 @@ class Recording:
         self.more = []
         self.path = TracePath(name.split("_")[1])
 
-    def resolve(self, *, lost=False):
+    def resolve(self, *, lost=False, **more):
         sets = [
             RuleSet(backend=Backend.NFT_NATIVE, family=0, text=self.nft, sha256=""),
             RuleSet(backend=Backend.IPTABLES_NFT, family=4, text=self.saved, sha256=""),
             *self.more,
         ]
         own = self.answer["table"]
-        return resolve(self.events, Rules(sets, "host"), path=self.path, own_table=own, lost=lost)
+        return resolve(self.events, Rules(sets, "host"), path=self.path, own_table=own, lost=lost, **more)
 
 
 def test_a_reject_in_a_called_chain():
@@ -117,7 +117,7 @@ def test_a_save_that_does_not_fit_the_listing_is_not_used():
 @pytest.mark.parametrize(
     ("path", "egress_chain", "verdict"),
     [
-        (TracePath.IN, False, TraceVerdict.ACCEPT),
+        (TracePath.IN, False, TraceVerdict.UNKNOWN),
         (TracePath.OUT, True, TraceVerdict.UNKNOWN),
         (TracePath.OUT, False, TraceVerdict.ACCEPT),
     ],
@@ -131,7 +131,17 @@ def test_the_end_by_another_way(path, egress_chain, verdict):
     found = recording.resolve()
     assert found.verdict is verdict
     assert ("egress chains were not watched" in found.reason) == egress_chain
-    assert ("not for this host itself" in found.reason) == (path is TracePath.IN)
+    # Never said to be sent on to somebody else while its address is the one that it came with.
+    assert ("its address is unchanged" in found.reason) == (path is TracePath.IN)
+
+
+def test_suspects_and_legacy_tables_are_those_of_this_packet():
+    recording = Recording("trace_out_accept")
+    recording.events = [event for event in recording.events if not event.chain.startswith("end-egress")]
+    recording.more = [LEGACY, msgspec.structs.replace(LEGACY, family=6)]
+    reason = recording.resolve(suspects=("the reverse path filter of eth0 is strict (1)",)).reason
+    assert reason.count("reverse path filter") == 1
+    assert "(ip filter)" in reason
 
 
 def test_a_rule_that_hands_the_packet_to_a_program():

@@ -1,9 +1,10 @@
 """Copies of one packet: told apart by their ports, and the one that matters decides."""
 
+import msgspec
 import pytest
 
 from netdiag.firewall.trace import Resolved
-from netdiag.firewall.trace_copies import resolve_copies, ways_of
+from netdiag.firewall.trace_copies import resolve_copies, ways_of, without_clones
 from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.report import Confidence
@@ -91,3 +92,16 @@ def test_copies_by_other_ports(events, wanted, verdict, confidence, said):
     found = resolved([*BEFORE, *events], wanted)
     assert (found.verdict, found.confidence) == (verdict, confidence)
     assert said in found.reason
+
+
+def test_a_clone_begins_at_output_and_its_end_is_not_the_packets():
+    def ours(identity, chain, verdict="accept"):
+        return msgspec.structs.replace(event(identity, chain, verdict=verdict), family="inet", table="netdiag-0")
+
+    clone = [ours(2, "answers"), event(2, "OUTPUT"), ours(2, "end-postrouting", "drop")]
+    packet = [event(1, "PREROUTING"), event(1, "INPUT", verdict="drop")]
+    later = [event(2, "PREROUTING")]
+    events = [packet[0], *clone, packet[1], *later]
+    assert list(without_clones(events, "netdiag-0", outward=False)) == [*packet, *later]
+    begin, clone = ours(1, "begin"), [ours(2, "begin"), ours(2, "end-postrouting", "drop")]
+    assert list(without_clones([begin, *clone, packet[1]], "netdiag-0", outward=True)) == [begin, packet[1]]

@@ -9,7 +9,7 @@ from netdiag.participant.deadline import Deadline
 from netdiag.participant.netlink import attribute
 from netdiag.participant.nftables import TRANSPORT
 from netdiag.participant.trace import _Trace
-from netdiag.participant.trace_events import Copies, Events
+from netdiag.participant.trace_events import Clones, Copies, Events
 
 PARAMS = {"path": "out", "out_device": "eth0", "src": "10.0.0.1", "dst": "10.0.0.2", "proto": "tcp", "dport": 80}
 DROP, ACCEPT = 0, 1
@@ -52,6 +52,24 @@ def test_only_the_copy_that_matters_ends_the_listening():
     last = [event(b"bbbb", ACCEPT, ours, port=3), event(b"bbbb", ACCEPT, ours, port=9), event(b"bbbb", DROP)]
     assert ended(*first, *last) == [False] * 5 + [True]
     assert ended(event(b"aaaa", ACCEPT, ours), event(b"aaaa", DROP)) == [False, True]
+
+
+@pytest.mark.parametrize(("outward", "chain"), [(False, b"answers"), (True, b"begin")])
+def test_the_end_of_a_clone_does_not_end_the_listening(outward, chain):
+    clones = Clones("netdiag-0", outward)
+
+    def cloned(identity, name, verdict):
+        found = {1: b"netdiag-0\0", 2: name + b"\0", 5: attribute(1, struct.pack(">i", verdict)), 6: identity}
+        return clones.is_clone(nftables.NFPROTO_INET, found)
+
+    if outward:
+        assert not cloned(b"aaaa", chain, ACCEPT)
+    assert [cloned(b"bbbb", name, verdict) for name, verdict in ((chain, ACCEPT), (b"end-postrouting", DROP))] == [
+        True,
+        True,
+    ]
+    assert not cloned(b"bbbb", b"end-input", DROP)
+    assert not cloned(b"aaaa", b"end-input", DROP)
 
 
 def test_behind_lost_events_an_id_proves_nothing_more():

@@ -10,7 +10,7 @@ from scapy.layers.vxlan import VXLAN
 
 from netdiag.model.path import Direction, Place, Side, Stage
 from netdiag.path.frames import read_frame
-from netdiag.path.sights import losses, read_sight
+from netdiag.path.sights import losses, read_sights
 
 A, B = "10.0.1.2", "10.0.1.4"
 # With both addresses given scapy asks nobody for one.
@@ -42,6 +42,11 @@ def in_vxlan(inner, vni=4097, port=4789, source="192.0.2.1", target="192.0.2.2")
 def raw(*frames, **more):
     items = [{"t_us": 10 * number, "out": False, "data": bytes(frame)} for number, frame in enumerate(frames, 1)]
     return {"frames": items, "error": "", "more": 0, "dropped": 0, **more}
+
+
+def read_sight(at, answer, source_port=None):
+    (seen,) = read_sights([at], {at.key(): answer}, source_port=source_port)
+    return seen
 
 
 def sight(at, there=0, back=0, error=""):
@@ -124,3 +129,46 @@ def test_a_place_that_could_not_be_watched_is_passed_over():
     (loss,) = losses(seen)
     assert (loss.last, loss.next) == (WAY[1], WAY[3])
     assert not seen[2].watched
+
+
+HOST_ADDRESS, OTHER = "198.51.100.1", "198.51.100.9"
+BEFORE = place(Stage.END, a=A, b=B)
+BEHIND = place(Stage.NIC, a=HOST_ADDRESS, b=B, origins=(A,))
+
+
+def numbered(source, sport, number, dport=80, flags="S", target=B):
+    return FRAME / IP(src=source, dst=target) / TCP(sport=sport, dport=dport, seq=number, flags=flags)
+
+
+def both(first, second, at=BEHIND):
+    """What two places saw, the attempt made from port 5000."""
+    return read_sights([BEFORE, at], {BEFORE.key(): raw(*first), at.key(): raw(*second)}, source_port=5000)
+
+
+@pytest.mark.parametrize(("source", "port"), [(HOST_ADDRESS, 5000), (HOST_ADDRESS, 61000), (A, 5000)])
+def test_an_attempt_is_known_behind_translation_by_its_first_number(source, port):
+    _, seen = both([numbered(A, 5000, 77)], [numbered(source, port, 77), numbered(B, 80, 9, port, "SA", source)])
+    assert (seen.there, seen.back, seen.origin) == (1, 1, source)
+
+
+def test_a_connection_of_the_host_itself_is_another():
+    _, seen = both([numbered(A, 5000, 77)], [numbered(HOST_ADDRESS, 61000, 78), numbered(OTHER, 5000, 77)])
+    assert (seen.there, seen.back) == (0, 0)
+
+
+def test_what_a_proxy_calls_in_its_own_name_is_the_attempt_s():
+    at = place(Stage.PORT, Side.DESTINATION, a=A, b=B, proxy=HOST_ADDRESS)
+    _, seen = both([numbered(A, 5000, 77)], [numbered(HOST_ADDRESS, 61000, 5)], at)
+    assert (seen.there, seen.origin) == (1, HOST_ADDRESS)
+    # Where the attempt itself comes through, the proxy's other calls are not it.
+    _, seen = both([numbered(A, 5000, 77)], [numbered(A, 5000, 77), numbered(HOST_ADDRESS, 61000, 5)], at)
+    assert (seen.there, seen.origin) == (1, A)
+
+
+def test_a_datagram_is_known_by_what_it_contains():
+    def datagram(source, target, content):
+        return FRAME / IP(src=source, dst=target) / UDP(sport=5000, dport=80) / content
+
+    answer = raw(datagram(A, B, b"our-tag!"), datagram(A, B, b"another"), datagram(B, A, b"any answer"))
+    (seen,) = read_sights([BEFORE], {BEFORE.key(): answer}, tag=b"our-tag!")
+    assert (seen.there, seen.back) == (1, 1)

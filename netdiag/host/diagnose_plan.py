@@ -1,0 +1,320 @@
+"""Which way a flow takes between two ends that are known: what carries it, and by which devices it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from netdiag.errors import UsageError
+from netdiag.facts.context import Options
+from netdiag.facts.route_lookup import gather_lookup
+from netdiag.host.diagnose_ends import Ends, Meant
+from netdiag.host.diagnose_parties import Open, Parties, Party, Planned, has_address, netns_of
+from netdiag.host.drive import Carrier, drive
+from netdiag.model.engine import Container, Network, OverlayTask
+from netdiag.model.facts import HOST
+from netdiag.model.path import PathKind, Side, Way
+from netdiag.model.probes import RouteChoice
+from netdiag.path.ends import Service, address_of, balancer_address, first_choice
+from netdiag.path.ingress import SANDBOX, Ingress, ingress_attachment, ingress_service
+from netdiag.path.names import Typed, find_container, is_address
+from netdiag.path.routed import Attachment, Leg, Published, attachments, published_for, publishes, routed_way
+from netdiag.path.ways import Host, bridge_way, namespace_of, overlay_way, shared_networks
+
+
+class Planner:
+    """Finds the two ends and the way between them."""
+
+    def __init__(
+        self, local: Carrier, open_peer: Open, now_s: float, options: Options, progress: Callable[[str], None]
+    ) -> None:
+        self._parties = Parties(local, open_peer, now_s, options, progress)
+        self._ends = Ends(self._parties)
+
+    def plan(self, source: Typed, destination: Typed) -> Planned:
+        """The parties and the way between them.
+
+        Raises:
+            UsageError: An end that means nothing or too much, or a flow that cannot be.
+            CarrierError: A host that is needed cannot be reached.
+        """
+        first, begin = self._ends.source(source)
+        meant = self._ends.destination(first, begin, destination)
+        flow = _Flow(_protocol(destination), destination.port)
+        if meant.service is not None and begin is not None:
+            own = _reachable(first)
+            task = first_choice(meant.service.tasks, own)
+            planned = self._to_task(first, begin, meant.service, task, flow)
+        else:
+            _refuse_same(source, destination, first, begin, meant)
+            planned = self._between(first, begin, meant, flow, destination)
+        return msgspec.structs.replace(planned, service=meant.service, told=meant.told)
+
+    def towards(self, planned: Planned, task: OverlayTask) -> Planned:
+        """The same flow, to another task of its service."""
+        first = planned.parties[Side.SOURCE]
+        begin = find_container(first.facts, planned.way.source.container)
+        if begin is None or planned.service is None:
+            return planned
+        found = self._to_task(first, begin, planned.service, task, _Flow(planned.way.protocol, planned.way.port))
+        return msgspec.structs.replace(found, service=planned.service, told=planned.told)
+
+    # --- containers ---
+
+    def _to_task(self, first: Party, begin: Container, service: Service, task: OverlayTask, flow: _Flow) -> Planned:
+        party, container = self._ends.behind(task)
+        if container.id == begin.id:
+            others = [each for each in service.tasks if address_of(each) != address_of(task)]
+            if not others:
+                raise UsageError(f"the only task of {service.name} is the source itself: {begin.name}")
+            return self._to_task(first, begin, service, others[0], flow)
+        planned = self._overlay(first, begin, party, container, service.network, flow)
+        balancer = balancer_address(first.facts, service.network) if service.virtual_address else ""
+        return msgspec.structs.replace(planned, way=msgspec.structs.replace(planned.way, balancer=balancer))
+
+    def _between(self, first: Party, begin: Container | None, meant: Meant, flow: _Flow, typed: Typed) -> Planned:
+        last, end = meant.party, meant.container
+        if last is None:
+            return self._outwards(first, begin, meant.address, flow, typed.name)
+        if end is None:
+            return self._to_host(first, begin, last, meant.address, flow)
+        shared = () if begin is None else shared_networks(begin, end, first.facts)
+        spanning = [network for network in shared if first is last or network.driver == "overlay"]
+        if begin is not None and spanning:
+            network = next((each for each in spanning if _has(end, each, typed.name)), spanning[0])
+            if network.driver == "overlay":
+                return self._overlay(first, begin, last, end, network, flow)
+            host = Host(name=first.name, facts=first.facts)
+            way = bridge_way(host, begin, end, network, protocol=flow.protocol, port=flow.port)
+            return _planned(way, first, last, network)
+        published = published_for(last.facts, end, flow.port, flow.protocol)
+        if published is not None and (begin is not None or first is not last):
+            called = published.address or _reachable(last)
+            return self._published(first, begin, last, published, called, _Flow(published.protocol, published.port))
+        return self._to_container(first, begin, last, end, flow)
+
+    def _overlay(
+        self, first: Party, begin: Container, last: Party, end: Container, network: Network, flow: _Flow
+    ) -> Planned:
+        hosts = self._hosts(first, last)
+        way = overlay_way(
+            (hosts[Side.SOURCE], begin),
+            (hosts[Side.DESTINATION], end),
+            network,
+            protocol=flow.protocol,
+            port=flow.port,
+            same_host=first is last,
+        )
+        return _planned(way, first, last, network)
+
+    def _to_container(self, first: Party, begin: Container | None, last: Party, end: Container, flow: _Flow) -> Planned:
+        """To a container's own address, by the hosts' routes."""
+        found = attachments(last.facts, end)
+        if not found:
+            raise UsageError(
+                f"{end.name} on {last.name} has no address that its host reaches: begin at a container of its network"
+                f" ({', '.join(sorted(each.network for each in end.networks)) or 'it has none'})"
+            )
+        at = found[0]
+        leg = Leg.of(Host(name=last.name, facts=last.facts), end, at)
+        if first is last:
+            kind = PathKind.ROUTED if begin is not None else PathKind.TO_OWN_HOST
+            source = self._leg(first, begin, at.address, Host(name=first.name, facts=first.facts))
+            return _planned(routed_way(kind, source, leg, protocol=flow.protocol, port=flow.port), first, last)
+        route = self._route(first, at.address)
+        if route.absent is not None or not self._leads_to(route, last):
+            raise UsageError(
+                f"{first.name} has no route to {at.address} of {end.name} that leads to {last.name}, and they have no"
+                " network in common that spans their hosts"
+            )
+        hosts = self._hosts(first, last, towards=at.address)
+        source = self._leg(first, begin, at.address, hosts[Side.SOURCE])
+        leg = msgspec.structs.replace(leg, host=hosts[Side.DESTINATION])
+        return _planned(routed_way(PathKind.ROUTED, source, leg, protocol=flow.protocol, port=flow.port), first, last)
+
+    # --- hosts ---
+
+    def _to_host(self, first: Party, begin: Container | None, last: Party, address: str, flow: _Flow) -> Planned:
+        called = address or _reachable(last)
+        published = publishes(last.facts, flow.port, flow.protocol, called)
+        if published is not None and not called.startswith("127."):
+            return self._published(first, begin, last, published, called, flow)
+        ingress = ingress_service((first.facts, last.facts), flow.port, flow.protocol)
+        if ingress is not None:
+            at = ingress_attachment(last.facts)
+            if at is not None:
+                return self._published(first, begin, last, (ingress, at), called, flow)
+        if first is last:
+            host = Host(name=first.name, facts=first.facts)
+            own = called if address or begin is None else self._gateway(first, begin) or called
+            source = self._leg(first, begin, own, host)
+            way = routed_way(
+                PathKind.TO_OWN_HOST, source, Leg(host=host, address=own), protocol=flow.protocol, port=flow.port
+            )
+            return _planned(way, first, last)
+        hosts = self._hosts(first, last, towards=called)
+        end = Leg(host=hosts[Side.DESTINATION], address=called)
+        source = self._leg(first, begin, called, hosts[Side.SOURCE])
+        kind = PathKind.HOST if begin is None else PathKind.ROUTED
+        return _planned(routed_way(kind, source, end, protocol=flow.protocol, port=flow.port), first, last)
+
+    def _published(
+        self,
+        first: Party,
+        begin: Container | None,
+        last: Party,
+        published: Published | tuple[Ingress, Attachment],
+        called: str,
+        flow: _Flow,
+    ) -> Planned:
+        """To a port of a host, and on to the container behind it, or into the routing mesh."""
+        if first is last:
+            host = Host(name=first.name, facts=first.facts)
+            hosts = {Side.SOURCE: host, Side.DESTINATION: host}
+        else:
+            hosts = self._hosts(first, last, towards=called)
+        host = hosts[Side.DESTINATION]
+        if isinstance(published, Published):
+            leg = Leg.of(host, published.container, self._published_at(last, published))
+            inner_port = published.inner_port
+        else:
+            mesh, at = published
+            name = f"routing mesh ({mesh.service})"
+            leg = Leg(host=host, address=at.address, container=name, namespace=SANDBOX, at=at)
+            inner_port = mesh.port
+        way = routed_way(
+            PathKind.PUBLISHED,
+            self._leg(first, begin, called, hosts[Side.SOURCE]),
+            leg,
+            protocol=flow.protocol,
+            port=flow.port,
+            called=called,
+            inner_port=inner_port,
+        )
+        return _planned(way, first, last)
+
+    def _outwards(self, first: Party, begin: Container | None, address: str, flow: _Flow, name: str) -> Planned:
+        """To somebody who takes no part: only this side is seen."""
+        route = self._route(first, address)
+        if route.absent is not None:
+            raise UsageError(f"{first.name} has no route to {address}: {route.absent.text}")
+        host = Host(name=first.name, facts=first.facts, nic=route.device, nic_address=route.source)
+        kind = PathKind.ROUTED if begin is not None else PathKind.HOST
+        way = routed_way(
+            kind,
+            self._leg(first, begin, address, host),
+            Leg(host=None, address=address),
+            protocol=flow.protocol,
+            port=flow.port,
+            name=name,
+        )
+        networks: dict[Side, Network | None] = {Side.SOURCE: None, Side.DESTINATION: None}
+        return Planned(way=way, parties={Side.SOURCE: first}, networks=networks)
+
+    # --- what the kernels say ---
+
+    def _leg(self, party: Party, container: Container | None, target: str, host: Host) -> Leg:
+        """The source's side towards an address: by which device and address it goes out."""
+        if container is None:
+            route = self._route(party, target)
+            return Leg(host=host, address=route.source or host.nic_address)
+        namespace = namespace_of(party.facts, container)
+        route = self._route(party, target, namespace)
+        if route.absent is not None:
+            raise UsageError(f"{container.name} on {party.name} has no route to {target}: {route.absent.text}")
+        found = next((each for each in attachments(party.facts, container) if each.device == route.device), None)
+        at = found or Attachment(device=route.device, address=route.source)
+        return msgspec.structs.replace(Leg.of(host, container, at), address=route.source or at.address)
+
+    def _route(self, party: Party, address: str, namespace: str = HOST) -> RouteChoice:
+        return drive(gather_lookup(address, netns_of(party.facts, namespace)), party.carrier).route
+
+    def _hosts(self, first: Party, last: Party, *, towards: str = "") -> dict[Side, Host]:
+        """Each with the device and address by which it reaches the other."""
+        if first is last:
+            host = Host(name=first.name, facts=first.facts)
+            return {Side.SOURCE: host, Side.DESTINATION: host}
+        there = towards or _reachable(last)
+        out = self._route(first, there) if there else RouteChoice()
+        back = self._route(last, out.source or _reachable(first))
+        return {
+            Side.SOURCE: Host(name=first.name, facts=first.facts, nic=out.device, nic_address=out.source),
+            Side.DESTINATION: Host(name=last.name, facts=last.facts, nic=back.device, nic_address=back.source),
+        }
+
+    def _leads_to(self, route: RouteChoice, last: Party) -> bool:
+        return bool(route.gateway) and has_address(last.facts, route.gateway)
+
+    def _published_at(self, last: Party, published: Published) -> Attachment:
+        """On which of its devices a published port's container is reached: the one by which it would answer."""
+        found = attachments(last.facts, published.container)
+        if not found:
+            raise UsageError(f"{published.container.name} on {last.name} has no device on a bridge of its host")
+        namespace = namespace_of(last.facts, published.container)
+        route = self._route(last, "192.0.2.1", namespace)  # an address of nobody: which way is out
+        return next((each for each in found if each.device == route.device), found[0])
+
+    def _gateway(self, party: Party, container: Container) -> str:
+        """The host's address on the container's own bridge, which is the nearest to it."""
+        found = [each for each in attachments(party.facts, container) if each.gateway]
+        return found[0].gateway if found else ""
+
+
+class _Flow(msgspec.Struct, frozen=True):
+    """What is asked for: tcp, udp or icmp, and the port."""
+
+    protocol: str
+    port: int | None
+
+
+def _planned(way: Way, first: Party, last: Party, network: Network | None = None) -> Planned:
+    engine = last.facts.engine.value
+    rows = engine.networks if engine is not None and network is not None else ()
+    theirs = next((each for each in rows if network is not None and each.id == network.id), None)
+    return Planned(
+        way=way,
+        parties={Side.SOURCE: first, Side.DESTINATION: last},
+        networks={Side.SOURCE: network, Side.DESTINATION: theirs},
+    )
+
+
+def _refuse_same(source: Typed, destination: Typed, first: Party, begin: Container | None, meant: Meant) -> None:
+    """Raise UsageError where the two ends are one, and nothing lies between them."""
+    if meant.party is not first:
+        return
+    if begin is not None and meant.container is not None and begin.id == meant.container.id:
+        raise UsageError(f"{source.text} and {destination.text} are the same container: {begin.name} on {first.name}")
+    if begin is None and meant.container is None:
+        port, protocol = destination.port, destination.protocol
+        called = meant.address or _reachable(first)
+        if (
+            publishes(first.facts, port, protocol, called) is None
+            and ingress_service((first.facts,), port, protocol) is None
+        ):
+            raise UsageError(
+                f"{source.text} and {destination.text} are the same host, and it publishes no such port: ss -lntup lists"
+                " who listens"
+            )
+
+
+def _protocol(typed: Typed) -> str:
+    return typed.protocol if typed.port is not None else "icmp"
+
+
+def _has(container: Container, network: Network, address: str) -> bool:
+    return any(each.network_id == network.id and each.address == address for each in container.networks)
+
+
+def _reachable(party: Party) -> str:
+    """The address by which other hosts reach a party: as it was typed, else its engine's, else its first."""
+    if is_address(party.name):
+        return party.name
+    engine = party.facts.engine.value
+    if engine is not None and engine.swarm.node_address:
+        return engine.swarm.node_address
+    rows = (party.facts.addresses.value or {}).get(HOST, ())
+    return next(
+        (row.cidr.partition("/")[0] for row in rows if row.scope == "global" and not row.device.startswith("docker")),
+        "",
+    )

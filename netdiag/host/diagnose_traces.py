@@ -1,0 +1,111 @@
+"""The traces of a diagnosis: each question is put to the kernel of the host whose filter it is about."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from netdiag.errors import UsageError
+from netdiag.facts.context import Options
+from netdiag.facts.trace_wanted import Wanted
+from netdiag.firewall.allow import plan
+from netdiag.firewall.around import Around
+from netdiag.host.allow import surroundings
+from netdiag.host.diagnose_parties import Party
+from netdiag.host.trace import trace, watch
+from netdiag.model.facts import RuleSet
+from netdiag.model.path import Side
+from netdiag.model.report import Confidence
+from netdiag.model.trace import Trace, TraceVerdict
+from netdiag.path.questions import Question
+from netdiag.path.verdict import Traced
+
+AT_ONCE = 4
+_WAIT_S = 1.6
+"""How long a real answer is waited for; the attempt is made again meanwhile."""
+_AGAIN_S = 0.3
+_STOPPED = (TraceVerdict.DROP, TraceVerdict.REJECT)
+
+
+class Tracer:
+    """Asks the hosts that take part."""
+
+    def __init__(
+        self, parties: dict[Side, Party], *, again: Callable[[float], None], now_s: float, options: Options
+    ) -> None:
+        """``again`` makes the attempt once more and waits so many seconds at most."""
+        self._parties, self._again = parties, again
+        self._now_s, self._options = now_s, options
+
+    def ask(self, asked: Sequence[Question]) -> list[Traced]:
+        """Put all questions at once; one answer each, in their order."""
+        asked = [question for question in asked if question.side in self._parties]
+        if not asked:
+            return []
+        with concurrent.futures.ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            jobs = [pool.submit(self._one, question) for question in asked]
+            if any(question.answer for question in asked):
+                end_s = time.monotonic() + _WAIT_S
+                while time.monotonic() < end_s and not all(job.done() for job in jobs):
+                    self._again(_AGAIN_S)
+            return [job.result() for job in jobs]
+
+    def rule_sets(self, traced: Traced) -> tuple[RuleSet, ...]:
+        """The rules of the namespace in which a question was answered; empty where they cannot be read."""
+        if traced.rule_sets or traced.trace is None:
+            return traced.rule_sets
+        try:
+            return self._around(traced.trace, self._parties[traced.question.side]).rule_sets
+        except UsageError:
+            return ()
+
+    def _around(self, answer: Trace, party: Party) -> Around:
+        around = surroundings(
+            party.carrier, answer, now_s=self._now_s, options=self._options, rule_id=f"{int(self._now_s):x}"
+        )
+        return msgspec.structs.replace(around, host=party.name)
+
+    def _one(self, question: Question) -> Traced:
+        party = self._parties[question.side]
+        try:
+            answer = self._traced(question, party)
+        except UsageError as error:
+            return Traced(question=question, trace=None, reason=f"{question.about} on {party.name}: {error}")
+        if answer.verdict is TraceVerdict.UNKNOWN:
+            return Traced(question=question, trace=answer, reason=f"{question.about}: {answer.reason}")
+        if answer.verdict is TraceVerdict.ACCEPT:
+            return Traced(question=question, trace=answer)
+        around = self._around(answer, party)
+        proposal = plan(answer, around, answers_to=question.opened if question.answer else None)
+        return Traced(
+            question=question, trace=answer, fix=proposal.fix, reason=proposal.reason, rule_sets=around.rule_sets
+        )
+
+    def _traced(self, question: Question, party: Party) -> Trace:
+        if not question.answer:
+            return trace(party.carrier, question.wanted, now_s=self._now_s, options=self._options)
+        reason = ""
+        try:
+            answer = watch(
+                party.carrier, _waited(question.wanted), now_s=self._now_s, options=self._options, wait_s=_WAIT_S
+            )
+            if answer.verdict is not TraceVerdict.UNKNOWN or not question.made_up:
+                return answer
+        except UsageError as error:
+            reason = str(error)
+            if not question.made_up:
+                raise
+        answer = trace(party.carrier, question.wanted, now_s=self._now_s, options=self._options)
+        if answer.verdict in _STOPPED and answer.confidence is Confidence.PROVEN:
+            # A filter that looks at connections may know the real answer where it does not know one that is made up.
+            text = "; ".join(part for part in (reason, "of a packet that looks like an answer") if part)
+            answer = msgspec.structs.replace(answer, confidence=Confidence.LIKELY, reason=text)
+        return answer
+
+
+def _waited(wanted: Wanted) -> Wanted:
+    """What is known of a real answer: not the port that the source chooses, nor its flags."""
+    return msgspec.structs.replace(wanted, destination_port=None, tcp_flags="", out_device="", length=None)

@@ -1,0 +1,219 @@
+"""Every kind of way but an overlay's: what takes a flow on it is named and healed, and what only looks alike is not."""
+
+import contextlib
+import json
+
+import pytest
+
+from netdiag.lab.host import end_group
+
+IMAGE = "netdiag/busybox:lab"
+SERVE = ["httpd", "-f", "-p"]
+
+
+@pytest.fixture(scope="module")
+def hosts(up):
+    """Two engines; a published port, an unpublished one and a network that is routed between the hosts."""
+    with up("swarm2") as lab:
+        manager, worker = lab.host("manager"), lab.host("worker")
+        lab.break_("sshd", host="worker")
+        manager.exec(["docker", "run", "-d", "--name", "shop", "-p", "8080:80", IMAGE, *SERVE, "80"])
+        manager.exec(["docker", "run", "-d", "--name", "client", IMAGE, "sleep", "100000"])
+        worker.exec(["docker", "run", "-d", "--name", "store", "-p", "8081:80", IMAGE, *SERVE, "80"])
+        worker.exec(["docker", "network", "create", "--subnet", "172.30.0.0/24", "routed"])
+        worker.exec(["docker", "run", "-d", "--name", "inner", "--network", "routed", IMAGE, *SERVE, "80"])
+        manager.exec(["ip", "route", "add", "172.30.0.0/24", "via", worker.address])
+        with listening(manager, "0.0.0.0:7000"), listening(worker, "0.0.0.0:7000"), listening(worker, "127.0.0.1:7001"):
+            yield lab
+
+
+@contextlib.contextmanager
+def listening(host, address):
+    """A server of the host itself."""
+    with host.popen(["busybox", "httpd", "-f", "-p", address]) as process:
+        try:
+            yield
+        finally:
+            end_group(process)
+
+
+def diagnose(lab, source, destination, *words, code):
+    """The report, with its exit code as expected."""
+    argv = ["netdiag", "diagnose", source, destination, *words, "--output", "json"]
+    result = lab.host("manager").exec(argv, check=False)
+    assert "Traceback" not in result.stderr
+    assert result.returncode == code, result.stdout + result.stderr
+    return json.loads(result.stdout)
+
+
+@contextlib.contextmanager
+def rule(lab, host, text, within=()):
+    """One rule of iptables, as long as it is wanted."""
+    chain, *rest = text.split()
+    lab.host(host).exec([*within, "iptables", "-w", "-I", chain, *rest])
+    try:
+        yield
+    finally:
+        lab.host(host).exec([*within, "iptables", "-w", "-D", chain, *rest])
+
+
+def only_cause(report):
+    (found,) = report["causes"]
+    return found
+
+
+@contextlib.contextmanager
+def healed(lab, cause):
+    """With the proposed commands run, and undone afterwards."""
+    (remedy,) = cause["remedy"]
+    for command in remedy["commands"]:
+        lab.host(remedy["host"]).exec(["sh", "-c", command])
+    yield
+    for command in remedy["undo"]:
+        lab.host(remedy["host"]).exec(["sh", "-c", command])
+
+
+VIA = ("--via", "ssh")
+OTHER_PORT = "-p tcp --dport 81 -j DROP"
+ROWS = {
+    "one bridge": ("client", "shop:80", (), "manager", "DOCKER-USER", "-p tcp --dport 80 -j DROP"),
+    "published, from another host": (
+        *("manager", "worker:8081", VIA, "worker", "DOCKER-USER"),
+        "-i eth0 -p tcp --dport 80 -j DROP",
+    ),
+    "published, by the container's name": (
+        *("manager", "worker/store:80", VIA, "worker", "DOCKER-USER"),
+        "-p tcp -m conntrack --ctorigdstport 8081 -j REJECT",
+    ),
+    "published, from its own host": ("manager", "manager:8080", (), "manager", "OUTPUT", "-p tcp --dport 80 -j DROP"),
+    "published, from a container of another host": (
+        *("client", "worker:8081", VIA, "worker", "DOCKER-USER"),
+        "-p tcp --dport 80 -j DROP",
+    ),
+    "published, its answers": (
+        *("manager", "worker:8081", VIA, "worker", "DOCKER-USER"),
+        "-p tcp --sport 80 -m conntrack --ctstate ESTABLISHED -j DROP",
+    ),
+    "a container and its own host": ("client", "manager:7000", (), "manager", "INPUT", "-i docker0 -p tcp -j DROP"),
+    "a host and its own container": ("manager", "shop:80", (), "manager", "OUTPUT", "-o docker0 -p tcp -j REJECT"),
+    "host to host": ("manager", "worker:7000", VIA, "worker", "INPUT", "-s 10.71.0.1 -p tcp --dport 7000 -j DROP"),
+    "host to host, refused": (
+        *("manager", "worker:7000", VIA, "worker", "INPUT"),
+        "-p tcp --dport 7000 -j REJECT --reject-with tcp-reset",
+    ),
+    "host to host, out of the first": (
+        "manager",
+        "worker:7000",
+        VIA,
+        "manager",
+        "OUTPUT",
+        "-p tcp --dport 7000 -j DROP",
+    ),
+    "host to host, its answers out": ("manager", "worker:7000", VIA, "worker", "OUTPUT", "-p tcp --sport 7000 -j DROP"),
+    "host to host, its answers in": ("manager", "worker:7000", VIA, "manager", "INPUT", "-p tcp --sport 7000 -j DROP"),
+    "outwards through the bridge": (
+        *("client", "worker:7000", VIA, "manager", "DOCKER-USER"),
+        "-p tcp --dport 7000 -j DROP",
+    ),
+    "outwards, its answers": (
+        *("client", "worker:7000", VIA, "manager", "DOCKER-USER"),
+        "-p tcp --sport 7000 -m conntrack --ctstate ESTABLISHED -j DROP",
+    ),
+    "outwards, at the other host": ("client", "worker:7000", VIA, "worker", "INPUT", "-p tcp --dport 7000 -j DROP"),
+    "outwards, one side only": (
+        *("client", "10.71.0.2:7000", (), "manager", "DOCKER-USER"),
+        "-p tcp --dport 7000 -j DROP",
+    ),
+}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_a_rule_is_named_and_healed(hosts, row):
+    source, destination, words, host, chain, text = row
+    with rule(hosts, host, f"{chain} {text}"), rule(hosts, host, f"{chain} {OTHER_PORT}"):
+        cause = only_cause(diagnose(hosts, source, destination, *words, code=1))
+        assert (cause["code"], cause["host"], cause["confidence"]) == ("firewall.rule", host, "proven")
+        assert (cause["object"]["chain"], cause["object"]["number"]) == (chain, 2)
+        with healed(hosts, cause):
+            diagnose(hosts, source, destination, *words, code=0)
+
+
+def test_nobody_listens_on_a_host(hosts):
+    cause = only_cause(diagnose(hosts, "manager", "worker:7002", *VIA, code=1))
+    assert (cause["code"], cause["host"], cause["confidence"]) == ("container.no-listener", "worker", "proven")
+    assert "7000" in cause["explanation"]
+
+
+def test_a_listener_on_the_loopback_address_of_a_host(hosts):
+    cause = only_cause(diagnose(hosts, "client", "worker:7001", *VIA, code=1))
+    assert (cause["code"], cause["host"]) == ("container.loopback-listener", "worker")
+    assert cause["object"]["address"] == "127.0.0.1"
+
+
+def test_nobody_listens_behind_a_published_port(hosts):
+    worker = hosts.host("worker")
+    worker.exec(["docker", "run", "-d", "--name", "idle", "-p", "8082:80", IMAGE, "sleep", "100000"])
+    cause = only_cause(diagnose(hosts, "manager", "worker:8082", *VIA, code=1))
+    assert (cause["code"], cause["object"]["port"]) == ("container.no-listener", 80)
+    assert "idle on worker" in cause["explanation"]
+
+
+def test_the_engine_s_chains_are_emptied(hosts):
+    fault = hosts.break_("flush", host="worker", table="filter")
+    cause = only_cause(diagnose(hosts, "manager", "worker:8081", *VIA, code=1))
+    assert (cause["code"], cause["host"], cause["confidence"]) == ("firewall.docker-chains-missing", "worker", "proven")
+    assert (cause["object"]["table"], cause["object"]["chain"]) == ("filter", "FORWARD")
+    hosts.heal(fault)
+    diagnose(hosts, "manager", "worker:8081", *VIA, code=0)
+
+
+def test_a_routed_flow_that_nothing_accepts(hosts):
+    """The engine's FORWARD policy drops what it does not know, as it does with routed Calico addresses."""
+    cause = only_cause(diagnose(hosts, "manager", "worker/inner:80", *VIA, code=1))
+    assert (cause["code"], cause["parent"]) == ("firewall.forward-policy", "firewall.policy")
+    assert (cause["host"], cause["object"]["chain"], cause["object"]["policy"]) == ("worker", "FORWARD", "DROP")
+    with healed(hosts, cause):
+        diagnose(hosts, "manager", "worker/inner:80", *VIA, code=0)
+
+
+def test_without_a_port_every_layer_is_asked(hosts):
+    report = diagnose(hosts, "client", "shop", code=0)
+    said = {found["check"]: found for found in report["findings"]}
+    assert "answered after" in said["path.attempt"]["summary"]
+    assert "tcp/80 of shop on manager: connected" in said["path.port"]["summary"]
+    assert "there: up to 1500 bytes, back: up to 1500 bytes" in said["path.sizes"]["summary"]
+
+
+def test_without_a_port_the_one_that_fails_is_explained(hosts):
+    with rule(hosts, "worker", "INPUT -p tcp --dport 7000 -j DROP"):
+        report = diagnose(hosts, "manager", "worker", *VIA, code=1)
+    cause = only_cause(report)
+    assert (cause["code"], cause["host"], cause["object"]["chain"]) == ("firewall.rule", "worker", "INPUT")
+    assert any("tcp/22 of worker: connected" in found["summary"] for found in report["findings"])
+
+
+def test_without_a_port_a_container_of_no_route_is_called_by_its_published_one(hosts):
+    report = diagnose(hosts, "manager", "worker/store", *VIA, code=0)
+    assert "tcp/8081 from manager to store on worker" in report["findings"][0]["summary"]
+
+
+def test_one_side_only_says_what_it_cannot_know(hosts):
+    with rule(hosts, "worker", "INPUT -p tcp --dport 7000 -j DROP"):
+        report = diagnose(hosts, "client", "10.71.0.2:7000", code=1)
+    assert report["causes"] == []
+    (unknown,) = [found for found in report["findings"] if found["state"] == "unknown"]
+    assert "10.71.0.2 takes no part" in unknown["reason"]
+
+
+def test_what_cannot_be(hosts):
+    manager = hosts.host("manager")
+    for words, said in (
+        (("client", "client:80"), "client and client:80 are the same container"),
+        (("manager", "manager:9"), "are the same host"),
+        (("client", "nowhere-at-all"), "no container, service or host of that name"),
+        (("manager", "worker/inner:80"), "--via ssh[:USER@HOST] says how to reach it"),
+    ):
+        result = manager.exec(["netdiag", "diagnose", *words], check=False)
+        assert result.returncode == 2, words
+        assert said in result.stderr, words
+        assert "Traceback" not in result.stderr
