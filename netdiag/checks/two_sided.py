@@ -213,8 +213,8 @@ def _alike(one: SidedProbe, other: SidedProbe) -> bool:
 
 
 def _place(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
-    if not probe.sent:
-        return (Where.SENDER, "") if probe.refused else (Where.UNKNOWN, "it was not sent")
+    if probe.unsent or not probe.sent:
+        return (Where.UNKNOWN, probe.unsent) if probe.unsent else (Where.SENDER, "")
     if probe.left == 0:
         return Where.SENDER, ""
     connected = probe.heard.kind == "connected"
@@ -227,9 +227,12 @@ def _place(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
     if connected or (probe.heard.kind == "reply" and probe.passed is None):
         return Where.CAME, ""
     if probe.arrived is None:
-        blind = view.blind_there if probe.way is Way.THERE else view.blind_here
-        why = blind or "more came than could be kept"
-        return Where.UNKNOWN, f"nothing came back, and the receiver's device could not be watched ({why})"
+        if probe.heard.kind == "reset" and not probe.expected:
+            return Where.CAME, ""
+        sides = (view.blind_there, view.blind_here)
+        why = next(filter(None, sides if probe.way is Way.THERE else sides[::-1]), "more came than could be kept")
+        came = {"reset": "only a RST", "icmp": "only an ICMP error"}.get(probe.heard.kind, "nothing")
+        return Where.UNKNOWN, f"{came} came back, and where it was lost could not be watched ({why})"
     return _behind_the_device(probe) if probe.protocol != "tcp" else _connection(view, probe)
 
 

@@ -97,6 +97,8 @@ class Exchange:
 
     def __init__(self, sides: Sides) -> None:
         self._sides = sides
+        self._unknown: set[int] = set()
+        """Connections whose kernel chose the sequence number itself (only root may): no frame can be told to be theirs."""
 
     def run(self, wanted: Sequence[Wanted]) -> list[SidedProbe]:
         """Everything: the probes, then again where the receiver's state may matter, sizes, and a control if needed."""
@@ -207,6 +209,8 @@ class Exchange:
         return params
 
     def _probe(self, each: Wanted, number: int, row: dict[str, Any], again: bool) -> SidedProbe:
+        if each.protocol == "tcp" and row.get("sequence") is None:
+            self._unknown.add(number)
         heard = row.get("heard") or {}
         icmp = heard.get("icmp")
         return SidedProbe(
@@ -222,7 +226,8 @@ class Exchange:
             source_port=row.get("sport") or None,
             destination=self._sides.destination(each.way),
             sent=len(row.get("sent_us") or ()),
-            refused=row.get("error") or "",
+            refused=(row.get("error") or "") if row.get("src") else "",
+            unsent="" if row.get("src") else row.get("error") or "it was not sent",
             heard=Heard(
                 kind=heard.get("kind") or "nothing",
                 rtt_us=heard.get("rtt_us"),
@@ -246,6 +251,8 @@ class Exchange:
             time.sleep(0.02)
 
     def _observed(self, probe: SidedProbe) -> SidedProbe:
+        if probe.number in self._unknown:
+            return probe
         sender, receiver = self._sides.sender(probe.way), self._sides.receiver(probe.way)
         arrived = receiver.sights(probe.number, out=False, answer=False)
         first = arrived[0] if arrived else None
@@ -335,6 +342,8 @@ class Exchange:
 
 def lost_at_a_host(probe: SidedProbe) -> bool:
     """Whether a probe did not leave its sender, or arrived and came no further, or its answer did."""
+    if probe.unsent:
+        return False
     if probe.left == 0 or (probe.refused and not probe.sent):
         return True
     if not probe.arrived:

@@ -47,6 +47,7 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         expected: The destination port, where somebody answers: held by netdiag, or listened to.
         sent: How often the kernel took it.
         refused: Why the kernel did not; its own words.
+        unsent: Why it was not even tried; empty where it was.
         left: How often it was seen leaving the sender's device.
         arrived: How often it was seen arriving on the receiver's device.
         passed: How often it came to the end of the receiver's own filters; not known for TCP.
@@ -68,6 +69,7 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     destination: str = ""
     sent: int = 0
     refused: str = ""
+    unsent: str = ""
     heard: Heard = Heard()
     left: int | None = None
     arrived: int | None = None

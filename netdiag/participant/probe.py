@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from netdiag.participant import packets
 from netdiag.participant.deadline import Deadline
-from netdiag.participant.errors import UNSUPPORTED, VerbError, from_os_error
+from netdiag.participant.errors import PERMISSION, UNSUPPORTED, VerbError, from_os_error
 from netdiag.participant.errqueue import (
     IP_MTU_DISCOVER,
     IPV6_DONTFRAG,
@@ -80,12 +80,25 @@ class _Batch:
         self._pace_s = max(LEAST_PACE_MS, float(params.get("pace_ms") or 1.0)) / 1000.0
         self._deadline = deadline
         self._probes: List[_Probe] = []
+        self._rows: List[Dict[str, Any]] = []
         try:
             for each in wanted:
-                self._probes.append(_Probe(each))
+                self._open(each, alone=len(wanted) == 1)
         except BaseException:
             self._close()
             raise
+
+    def _open(self, wanted: Dict[str, Any], alone: bool) -> None:
+        """A probe with its socket. Among several, one for which there is none (protocol 50 needs root) costs no other."""
+        try:
+            probe = _Probe(wanted)
+        except VerbError as error:
+            if alone or error.kind != PERMISSION:
+                raise
+            self._rows.append(dict(_new_row(), error=error.text, errno=errno.EPERM))
+            return
+        self._probes.append(probe)
+        self._rows.append(probe.row)
 
     def run(self) -> List[Dict[str, Any]]:
         start_s = time.monotonic()
@@ -104,7 +117,7 @@ class _Batch:
             self._listen(min(last_s + self._wait_s, end_s), False)
         finally:
             self._close()
-        return [probe.row for probe in self._probes]
+        return self._rows
 
     def _listen(self, until_s: float, sending: bool) -> None:
         poller = select.poll()
@@ -127,6 +140,20 @@ class _Batch:
     def _close(self) -> None:
         for probe in self._probes:
             probe.sock.close()
+
+
+def _new_row() -> Dict[str, Any]:
+    return {
+        "src": "",
+        "sport": 0,
+        "tag": "",
+        "sequence": None,
+        "length": 0,
+        "sent_us": [],
+        "errno": 0,
+        "error": "",
+        "heard": {"kind": "nothing", "rtt_us": None, "icmp": None},
+    }
 
 
 class _Probe:
@@ -154,17 +181,7 @@ class _Probe:
         self._flow = flow._replace(tag=self._after_header(flow, tag))
         self._sent_s = 0.0
         self._whole = False
-        self.row: Dict[str, Any] = {
-            "src": flow.source,
-            "sport": flow.sport,
-            "tag": tag.hex(),
-            "sequence": None,
-            "length": 0,
-            "sent_us": [],
-            "errno": 0,
-            "error": "",
-            "heard": {"kind": "nothing", "rtt_us": None, "icmp": None},
-        }
+        self.row = dict(_new_row(), src=flow.source, tag=tag.hex())
         try:
             self.sock = self._opened()
         except OSError as error:

@@ -12,9 +12,11 @@ from netdiag.lab.root import CHECKOUT
 from netdiag.model.wire import Request
 
 
-def carrier_into(host):
+def carrier_into(host, *, root=True):
     """A carrier to a lab host; use it in a with statement."""
-    argv = host.command([sys.executable, "-ISBuc", BOOTSTRAP, READY])
+    nobody = [] if root else ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+    python = sys.executable if root else "/usr/bin/python3"
+    argv = host.command([*nobody, python, "-ISBuc", BOOTSTRAP, READY])
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=host.environment())
 
     def end():

@@ -260,6 +260,22 @@ def test_a_peer_that_is_cut_off_is_unknown_and_blamed_on_nothing(pair_lab, look)
     assert said.states(IN) == said.states(OUT) == {"unknown"}
 
 
+def test_a_peer_without_root_is_told_as_far_as_it_goes(pair_lab, sides):
+    pair_lab.break_("drop", host="two", chain="INPUT", proto="tcp", dport=7946)
+    with carrier_into(pair_lab.host("two"), root=False) as two:
+        peer = target(pair_lab.host("two"), two, control_port=2377)
+        said, (view,), took_s = examined(sides[0], [peer], manager=True, encrypted=True)
+    assert took_s < 5.0
+    assert "permitted" in view.blind_there
+    assert said.document["causes"] == []
+    came = [one["summary"] for one in said.findings(OUT) if one["state"] == "ok"]
+    assert ["tcp/2377" in text for text in came] == [True]
+    assert not any("tcp/7946" in text for text in came)
+    for check, port in ((OUT, "tcp/7946"), (IN, "IP protocol 50")):
+        assert any(port in one["summary"] for one in said.findings(check) if one["state"] == "unknown")
+    assert not {"fail", "warn"} & (said.states(OUT) | said.states(IN))
+
+
 def test_nothing_is_left(pair_lab, look):
     hosts = [pair_lab.host(name) for name in ("one", "two")]
     look_at = ["sh", "-c", "nft -s list ruleset; ip -br link; ss -Hlntup; cat /proc/net/packet | wc -l"]

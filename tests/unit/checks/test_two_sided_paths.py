@@ -184,6 +184,13 @@ def test_a_peer_without_root_says_what_a_socket_heard_and_no_more():
     assert "tcp/2377" in next(one.summary for one in said if one.state is State.OK)
 
 
+def test_what_the_account_there_may_not_send_is_unknown():
+    unsent = {"sent": 0, "left": None, "unsent": "open the socket of a probe: Operation not permitted", **LOST_BETWEEN}
+    probes = changed(healthy(encrypted=True), BACK, "esp", **unsent)
+    lost = found(IN, together(view(probes), options=TRAFFIC))[0]
+    assert (lost.state, lost.cause, "not permitted" in lost.reason) == (State.UNKNOWN, None, True)
+
+
 def test_frames_that_could_not_be_kept_prove_nothing():
     probes = changed(healthy(), THERE, "udp", 7946, **{**LOST_BETWEEN, "arrived": None, "passed": None})
     assert found(OUT, together(view(probes)))[0].state is State.UNKNOWN
