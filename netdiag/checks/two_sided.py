@@ -227,13 +227,18 @@ def _place(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
     if connected or (probe.heard.kind == "reply" and probe.passed is None):
         return Where.CAME, ""
     if probe.arrived is None:
-        if probe.heard.kind == "reset" and not probe.expected:
-            return Where.CAME, ""
-        sides = (view.blind_there, view.blind_here)
-        why = next(filter(None, sides if probe.way is Way.THERE else sides[::-1]), "more came than could be kept")
-        came = {"reset": "only a RST", "icmp": "only an ICMP error"}.get(probe.heard.kind, "nothing")
-        return Where.UNKNOWN, f"{came} came back, and where it was lost could not be watched ({why})"
+        return _unwatched(view, probe)
     return _behind_the_device(probe) if probe.protocol != "tcp" else _connection(view, probe)
+
+
+def _unwatched(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
+    """What the sender's socket says, where nobody could watch the receiver's device."""
+    if probe.heard.kind == "reset" and not probe.expected:
+        return Where.CAME, ""
+    sides = (view.blind_there, view.blind_here)
+    why = next(filter(None, sides if probe.way is Way.THERE else sides[::-1]), "more came than could be kept")
+    came = {"reset": "only a RST", "icmp": "only an ICMP error"}.get(probe.heard.kind, "nothing")
+    return Where.UNKNOWN, f"{came} came back, and where it was lost could not be watched ({why})"
 
 
 def _behind_the_device(probe: SidedProbe) -> tuple[Where, str]:

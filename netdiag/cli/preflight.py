@@ -103,7 +103,8 @@ def swarm(
       netdiag preflight swarm --manager 192.0.2.10 --token-file worker.token
       netdiag preflight swarm --manager 192.0.2.10 --via ssh
     """
-    from netdiag.cli.preflight_run import Asked, plan_of, run_preflight
+    from netdiag.cli.preflight_asked import Asked
+    from netdiag.cli.preflight_run import plan_of, run_preflight
     from netdiag.cli.token_input import VARIABLE, read_token
     from netdiag.cli.two_sides_run import named_peers
 

@@ -15,7 +15,8 @@ from netdiag.errors import UsageError
 from netdiag.facts.context import Options
 from netdiag.facts.probes import gather_resolve
 from netdiag.host.drive import Carrier, drive
-from netdiag.host.two_sides import Examined, Sought, Target, examine
+from netdiag.host.meet import Target
+from netdiag.host.two_sides import Examined, Sought, examine
 from netdiag.model.engine import SwarmState
 from netdiag.model.facts import Facts
 from netdiag.model.two_sided import PeerView

@@ -18,24 +18,18 @@ from typing import Any
 
 import msgspec
 
-from netdiag.checks.context import Context, same_address
+from netdiag.checks.context import Context
 from netdiag.checks.context import Options as CheckOptions
-from netdiag.facts.context import Context as FactsContext
 from netdiag.facts.context import Options
-from netdiag.facts.engine import gather_engine
-from netdiag.facts.peer import gather_peer
-from netdiag.facts.route_lookup import gather_lookup
-from netdiag.host.drive import Carrier, drive, drive_all
+from netdiag.host.drive import Carrier
 from netdiag.host.losses import trace_losses
+from netdiag.host.meet import Peer, Target, meet
 from netdiag.host.sided_probes import Exchange, Sides, Wanted, wanted_probes
 from netdiag.host.station import Port, Station
 from netdiag.model.facts import Facts
-from netdiag.model.two_sided import ClockOffset, PeerView, SidedProbe, Way
-from netdiag.model.wire import Request
+from netdiag.model.two_sided import PeerView, SidedProbe, Way
 from netdiag.swarm.ports import CONTROL_PORT, DEFAULT_DATA_PATH_PORT, Plane, PortUse, ports_of_swarm
 
-FACTS_S = 4.0
-CLOCK_TRIPS = 3
 ONE_S, MANY_S = 8.0, 10.0
 """The longest that an examination of one peer, and of many, goes on."""
 AT_ONCE = 64
@@ -43,25 +37,6 @@ ARMED_S = 30.0
 """After so long whatever was armed ends by itself, whoever is still there."""
 _TRACED_OF_A_KIND = 6
 """Hosts on which losses of one kind are traced; on the others they are told as what they look like."""
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A peer with the way to its participant.
-
-    Attributes:
-        given: As the operator typed it.
-        carrier: None where there is none; ``why_not`` says why.
-        address: Where this host should send to; empty where its own addresses say.
-        control_port: Where it listens as a manager; None where that is for its engine to say.
-        candidates: Managers that were named, address and port: the peer may be one of them.
-    """
-
-    given: str
-    carrier: Carrier | None
-    why_not: str = ""
-    address: str = ""
-    control_port: int | None = None
-    candidates: tuple[tuple[str, int], ...] = ()
 
 
 class Sought(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,9 +111,9 @@ class _Examination:
         start_s = time.monotonic()
         end_s = start_s + (ONE_S if len(self._targets) == 1 else MANY_S)
         self._say("asking the peers for their facts")
-        met = self._each([functools.partial(self._meet, target) for target in self._targets], end_s - 3.0)
+        met = self._each([self._meeting(target) for target in self._targets], end_s - 3.0)
         met_s = time.monotonic()
-        peers = [each for each in met if isinstance(each, _Peer)]
+        peers = [each for each in met if isinstance(each, Peer)]
         views: dict[int, PeerView] = {}
         if peers:
             self._arm_here(peers)
@@ -153,7 +128,7 @@ class _Examination:
                 self._here.disarm()
         ended_s = time.monotonic()
         result = [
-            views[id(each)] if isinstance(each, _Peer) else PeerView(given=target.given, why_not=each)
+            views[id(each)] if isinstance(each, Peer) else PeerView(given=target.given, why_not=each)
             for target, each in zip(self._targets, met, strict=True)
         ]
         timings = (("facts of the peers", met_s - start_s), ("probes and traces", ended_s - met_s))
@@ -188,48 +163,11 @@ class _Examination:
             results[index] = result
         return results
 
-    def _meet(self, target: Target) -> _Peer | str:
-        carrier = target.carrier
-        if carrier is None:
-            return target.why_not or "no way to it"
-        read = drive_all(
-            {"host": gather_peer(self._asked.now_s), "engine": gather_engine(FactsContext())}, carrier, FACTS_S
-        )
-        facts, engine = read["host"].value, read["engine"].value
-        if facts is None or facts.addresses.value is None:
-            why = read["host"].error if facts is None else facts.addresses.absent
-            return why.text if why is not None else "it gives no answer"
-        if engine is not None:
-            facts = msgspec.structs.replace(facts, engine=engine)
-        clock = _clock(carrier, self._here.carrier)
-        there = Context(facts=facts, options=CheckOptions())
-        target = _matched(target, there)
-        address = target.address or next(iter(there.own_addresses()), "")
-        if not address:
-            return "none of its addresses could be read"
-        if any(
-            same_address(address, own) for own in Context(facts=self._facts, options=CheckOptions()).own_addresses()
-        ):
-            return "it is this host itself"
-        out = drive(gather_lookup(address), self._here.carrier)
-        own_address = self._asked.own_address or out.route.source
-        if not own_address:
-            absent = out.route.absent
-            return f"this host has no way to {address}" + (f": {absent.text}" if absent is not None else "")
-        back = drive(gather_lookup(own_address), carrier)
-        return _Peer(
-            target=target,
-            facts=facts,
-            clock=clock,
-            address=address,
-            own_address=own_address,
-            device=out.route.device,
-            peer_device=back.route.device,
-            mtu_bytes=out.route.mtu_bytes or out.device_mtu_bytes,
-            peer_mtu_bytes=back.route.mtu_bytes or back.device_mtu_bytes,
-        )
+    def _meeting(self, target: Target) -> Callable[[], Peer | str]:
+        asked = self._asked
+        return lambda: meet(target, self._here.carrier, self._facts, own_address=asked.own_address, now_s=asked.now_s)
 
-    def _uses(self, peers: Sequence[_Peer]) -> tuple[PortUse, ...]:
+    def _uses(self, peers: Sequence[Peer]) -> tuple[PortUse, ...]:
         engines = [facts.engine.value for facts in (self._facts, *(peer.facts for peer in peers))]
         encrypted = self._asked.encrypted or any(
             network.encrypted for engine in engines if engine is not None for network in engine.networks
@@ -239,7 +177,7 @@ class _Examination:
         port = next((each for each in ports if each), DEFAULT_DATA_PATH_PORT)
         return ports_of_swarm(control_port=self._asked.control_port, data_path_port=port, encrypted=encrypted)
 
-    def _arm_here(self, peers: Sequence[_Peer]) -> None:
+    def _arm_here(self, peers: Sequence[Peer]) -> None:
         self._all_uses = self._uses(peers)
         devices = dict.fromkeys([peer.device for peer in peers if peer.device])
         self._here.arm(
@@ -250,7 +188,7 @@ class _Examination:
             frames=16384 if len(peers) > 1 else 2048,
         )
 
-    def _examine(self, peer: _Peer) -> PeerView:
+    def _examine(self, peer: Peer) -> PeerView:
         carrier = peer.target.carrier
         assert carrier is not None  # noqa: S101 - it was met over it
         there = Station(peer.target.given, carrier, peer.facts, self._mark)
@@ -277,7 +215,7 @@ class _Examination:
         finally:
             there.disarm()
 
-    def _exchanged(self, peer: _Peer, there: Station, uses: dict[Way, list[PortUse]], is_manager: bool) -> PeerView:
+    def _exchanged(self, peer: Peer, there: Station, uses: dict[Way, list[PortUse]], is_manager: bool) -> PeerView:
         sides = Sides(
             here=self._here,
             there=there,
@@ -320,41 +258,6 @@ class _Examination:
             return self._kinds[kind] <= _TRACED_OF_A_KIND
 
 
-class _Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """A peer that answers, and how each of the two reaches the other."""
-
-    target: Target
-    facts: Facts
-    clock: ClockOffset | None
-    address: str
-    own_address: str
-    device: str
-    peer_device: str
-    mtu_bytes: int
-    peer_mtu_bytes: int
-
-    def view(self) -> PeerView:
-        """What is known before anything was sent."""
-        return PeerView(
-            given=self.target.given,
-            address=self.address,
-            own_address=self.own_address,
-            device=self.device,
-            peer_device=self.peer_device,
-            facts=self.facts,
-            clock=self.clock,
-        )
-
-
-def _matched(target: Target, there: Context) -> Target:
-    """The target as the manager that it is, where one of its own addresses is a manager's that was named."""
-    local = there.local_addresses()
-    for address, port in target.candidates:
-        if target.control_port is None and any(same_address(address, own) for own in local):
-            return msgspec.structs.replace(target, address=address, control_port=port)
-    return target
-
-
 def _port(use: PortUse) -> Port:
     return (use.protocol.value, use.port)
 
@@ -365,22 +268,6 @@ def _devices(facts: Facts, first: tuple[str, ...]) -> list[str]:
     own = set(context.own_addresses())
     others = [device for address, device in context.local_addresses().items() if address in own]
     return [device for device in dict.fromkeys([*first, *others]) if device and device != "lo"][:8]
-
-
-def _clock(peer: Carrier, here: Carrier) -> ClockOffset | None:
-    """The peer's clock against this host's; the quickest of several round trips bounds the error best."""
-    best: ClockOffset | None = None
-    request = [Request("clock", {}, 1.0)]
-    for _ in range(CLOCK_TRIPS):
-        before, there, after = (one.ask(request)[0].data for one in (here, peer, here))
-        if before is None or there is None or after is None:
-            continue
-        # How long it took is taken from the clock that nobody sets.
-        trip_s = (after["monotonic_ns"] - before["monotonic_ns"]) / 1e9
-        middle_s = before["unix_ns"] / 1e9 + trip_s / 2
-        if best is None or trip_s / 2 < best.error_s:
-            best = ClockOffset(offset_s=there["unix_ns"] / 1e9 - middle_s, error_s=trip_s / 2, round_trips=CLOCK_TRIPS)
-    return best
 
 
 def _new_mark() -> str:

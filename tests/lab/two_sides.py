@@ -9,7 +9,8 @@ from netdiag.checks.context import Context, Options
 from netdiag.checks.registry import run
 from netdiag.facts.context import Options as FactsOptions
 from netdiag.host.collect import collect
-from netdiag.host.two_sides import Sought, Target, examine
+from netdiag.host.meet import Target
+from netdiag.host.two_sides import Sought, examine
 from netdiag.model.probes import Observations
 from netdiag.model.report import Need
 from netdiag.report.assemble import build_report
