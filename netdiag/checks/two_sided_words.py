@@ -51,6 +51,8 @@ def seen_of(ctx: Context, losses: Sequence[Judged], most: int = 6) -> tuple[Evid
 
 def _counts(each: Judged) -> str:
     probe = each.probe
+    if probe.unsent:
+        return probe.unsent
     if not probe.sent:
         return f"the kernel refused to send it ({probe.refused})"
     said = [f"sent {probe.sent}"] if probe.protocol != "tcp" else []

@@ -105,7 +105,7 @@ class _Port:
                     sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM_BYTES)
                 except PermissionError:
                     pass  # what is lost for want of room is seen by its absence only, and only root may ask for more
-            if family == socket.AF_INET6:
+            if family == socket.AF_INET6 and self.proto != "esp":
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", self.port if self.proto != "esp" else 0))
             if self.proto == "tcp":

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from netdiag.participant import packets
 from netdiag.participant.deadline import Deadline
-from netdiag.participant.errors import PERMISSION, UNSUPPORTED, VerbError, from_os_error
+from netdiag.participant.errors import UNSUPPORTED, VerbError, from_os_error
 from netdiag.participant.errqueue import (
     IP_MTU_DISCOVER,
     IPV6_DONTFRAG,
@@ -46,7 +46,7 @@ def send_probe(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
 
     Parameters: ``netns``; ``wait_ms`` (how long after the last packet answers are waited for, default 500; it ends
     early when every probe that expects an answer has one); ``pace_ms`` (between two packets, default 1); ``probes``, a
-    list of probes, or one probe's own parameters beside these: ``proto`` (tcp, udp, esp, icmp, or a number), ``src``
+    list of probes, or one probe's own parameters beside these: ``proto`` (tcp, udp, esp, icmp (of the address's family), or a number), ``src``
     (routing's choice by default), ``dst``, ``sport`` (0: any that is free), ``dport``, ``length`` (of the whole IP
     packet; 0: as short as it can be), ``ttl``, ``df``, ``payload`` ("tag" or "vxlan"), ``tag`` (16 hexadecimal digits;
     random by default), ``count`` (how often it is sent, 8 at most; TCP repeats by itself), ``gap_ms`` (between two of
@@ -93,9 +93,9 @@ class _Batch:
         try:
             probe = _Probe(wanted)
         except VerbError as error:
-            if alone or error.kind != PERMISSION:
+            if alone or error.kind == UNSUPPORTED:
                 raise
-            self._rows.append(dict(_new_row(), error=error.text, errno=errno.EPERM))
+            self._rows.append(dict(_new_row(), error=error.text))
             return
         self._probes.append(probe)
         self._rows.append(probe.row)
@@ -167,7 +167,10 @@ class _Probe:
         self._vxlan = str(params.get("payload") or "tag") == "vxlan"
         self._df = bool(params.get("df"))
         source = str(params.get("src") or "")
-        flow = packets.flow_of({**params, "src": source or _chosen_source(str(params["dst"]))})
+        six = ":" in str(params["dst"])
+        proto = "icmpv6" if six and str(params["proto"]) == "icmp" else str(params["proto"])
+        found = dict(params, src=source or _chosen_source(str(params["dst"])), proto=proto)
+        flow = packets.flow_of(found)
         if flow.arp:
             raise VerbError(UNSUPPORTED, "send a probe of arp: only IP")
         if not is_local(flow._replace(destination=flow.source)):

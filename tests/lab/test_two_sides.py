@@ -2,6 +2,7 @@
 
 import pytest
 
+from netdiag.host.meet import Target
 from tests.lab.participants import carrier_into
 from tests.lab.two_sides import examined, target
 
@@ -258,6 +259,25 @@ def test_a_peer_that_is_cut_off_is_unknown_and_blamed_on_nothing(pair_lab, look)
     said, _ = look()
     assert said.document["causes"] == []
     assert said.states(IN) == said.states(OUT) == {"unknown"}
+
+
+def test_ipv6(pair_lab, sides):
+    hosts = [(pair_lab.host("one"), "fd00:7::1/64"), (pair_lab.host("two"), "fd00:7::2/64")]
+    for host, own in hosts:
+        host.exec(["ip", "-6", "addr", "add", own, "dev", "eth0", "nodad"])
+    try:
+        peer = Target(given="two", carrier=sides[1], address="fd00:7::2", control_port=2377)
+        said, _, _ = examined(sides[0], [peer], manager=True, encrypted=True)
+        assert said.document["causes"] == []
+        assert said.states(IN) == said.states(OUT) == {"ok"}
+        assert all(label(*port) in said.findings(IN)[0]["summary"] for port in PORTS)
+        pair_lab.break_("drop", host="two", chain="INPUT", proto="udp", dport=4789, backend="ip6tables")
+        said, _, _ = examined(sides[0], [peer], manager=True, encrypted=True)
+        cause = said.cause("firewall.rule")
+        assert (cause["host"], cause["object"]["family"], cause["confidence"]) == ("two", "ip6", "proven")
+    finally:
+        for host, own in hosts:
+            host.exec(["ip", "-6", "addr", "del", own, "dev", "eth0"])
 
 
 def test_a_peer_without_root_is_told_as_far_as_it_goes(pair_lab, sides):
