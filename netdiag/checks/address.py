@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from netdiag.causes import cause
 from netdiag.checks.commands import rename
 from netdiag.checks.context import Check, Context, behind_nat, host_of, same_address
+from netdiag.checks.two_sided import nodes_known
 from netdiag.model.facts import HOST, Address
 from netdiag.model.found import Found
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step, Subject
@@ -249,6 +250,20 @@ def _twins_of_swarm(ctx: Context) -> Iterator[Found]:
         or identity is None
         or (engine is not None and engine.cluster is not None)
     ):
+        return
+    nodes = nodes_known(ctx)
+    if nodes:
+        twins = [node for node in nodes if node.state == "ready" and node.hostname == identity.hostname]
+        twins = [node for node in twins if not any(same_address(node.address, own) for own in ctx.local_addresses())]
+        if twins:
+            other = twins[0].address or twins[0].id
+            yield ctx.problem(
+                check,
+                f"a node of the swarm is called {identity.hostname} too ({other})",
+                cause=_same_name(ctx, identity.hostname, twins[0].address, Confidence.PROVEN),
+            )
+        else:
+            yield ctx.ok(check, f"none of the swarm's {len(nodes)} nodes is called {identity.hostname}")
         return
     yield ctx.unknown(
         check,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netdiag.causes import cause
-from netdiag.checks.context import Check, Context, host_of
+from netdiag.checks.context import Check, Context, host_of, same_address
+from netdiag.checks.two_sided import peers as examined_peers
 from netdiag.checks.verify import address_of
 from netdiag.model.engine import Engine, SwarmState
 from netdiag.model.found import Found
@@ -107,7 +108,8 @@ def _data(ctx: Context) -> Iterator[Found]:
     # Who asks for a peer asks what this side does with that peer's packets; the filters' checks say that.
     if engine is None or engine.swarm.state is not SwarmState.ACTIVE or ctx.options.peers:
         return
-    others = list(_expected(engine))
+    examined = [view.address for view in examined_peers(ctx)]
+    others = [address for address in _expected(engine) if not any(same_address(address, one) for one in examined)]
     if not others:
         return
     yield ctx.unknown(

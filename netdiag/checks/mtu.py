@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netdiag.causes import cause
-from netdiag.checks.context import Check, Context
+from netdiag.checks.context import Check, Context, same_address
 from netdiag.model.found import Found
 from netdiag.model.probes import HelloProbe, ManagerProbe, PathSizes, SizeOutcome
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Subject
@@ -22,7 +22,10 @@ _LEAST_BYTES = 1280
 
 def _path(ctx: Context) -> Iterator[Found]:
     check = "underlay.mtu"
+    told = [view.address for view in (ctx.observed.peers if ctx.observed is not None else ()) if not view.why_not]
     for probe in ctx.managers:
+        if any(same_address(probe.address, address) for address in told):
+            continue  # seen from both sides: `netdiag.checks.two_sided_sizes`
         subject = Subject(host=ctx.host, peer=probe.given, device=probe.route.device if probe.route else None)
         sizes, hello = probe.sizes, probe.hello
         if sizes is not None and sizes.control_answered:

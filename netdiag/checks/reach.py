@@ -9,9 +9,11 @@ from netdiag.checks.context import Context, same_address
 from netdiag.checks.flows import packet_to, verdict_of
 from netdiag.checks.local_path import local_path, no_route, pinned_neighbour, refusing_route, wrongly_pinned
 from netdiag.checks.own_rules import is_own, local_rule
+from netdiag.checks.two_sided_paths import cause_toward
 from netdiag.firewall.plain import Outcome
 from netdiag.model.found import Found
-from netdiag.model.probes import IcmpError, ManagerProbe, TcpOutcome, TcpProbe, TlsOutcome
+from netdiag.model.icmp import IcmpError
+from netdiag.model.probes import ManagerProbe, TcpOutcome, TcpProbe, TlsOutcome
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step, Subject
 from netdiag.shell import shell_text
 
@@ -44,7 +46,7 @@ def unreachable(ctx: Context, check: str, probe: ManagerProbe) -> Found:
     assert tcp is not None  # noqa: S101 - called for a failed connection only
     subject = Subject(host=ctx.host, peer=probe.given)
     seen = Evidence("probe", _seen(probe, tcp), {"outcome": tcp.outcome.value, "waited_s": tcp.waited_s})
-    found, summary = _explain(ctx, probe, tcp, seen)
+    found, summary = _from_both_sides(ctx, probe) or _explain(ctx, probe, tcp, seen)
     through = _another_answers(ctx, probe)
     if through and found is not None:
         found = msgspec.structs.replace(found, affects=(f"joining through {probe.given}",))
@@ -55,8 +57,16 @@ def unreachable(ctx: Context, check: str, probe: ManagerProbe) -> Found:
         subject=subject,
         evidence=[seen],
         cause=found,
-        next_steps=_next(ctx, probe, found),
+        next_steps=[] if found is not None and found.confidence is Confidence.PROVEN else _next(ctx, probe, found),
     )
+
+
+def _from_both_sides(ctx: Context, probe: ManagerProbe) -> tuple[Cause, str] | None:
+    found = cause_toward(ctx, probe.address, probe.port)
+    if found is None:
+        return None
+    where = f"on {found.host}" if found.host else "between the two"
+    return found, f"tcp/{probe.port} to {probe.given} does not connect: what stops it is {where}"
 
 
 def _another_answers(ctx: Context, probe: ManagerProbe) -> str:

@@ -28,6 +28,8 @@ from netdiag.checks import (
     ports,
     role,
     token,
+    two_sided_hosts,
+    two_sided_paths,
     verify,
     workload,
 )
@@ -40,6 +42,8 @@ PREFLIGHT: tuple[Check, ...] = (
     *membership.CHECKS,
     *token.CHECKS,
     *manager.CHECKS,
+    *two_sided_paths.CHECKS,
+    *two_sided_hosts.CHECKS,
     *mtu.CHECKS,
     *address.CHECKS,
     *firewall.CHECKS,
@@ -55,6 +59,8 @@ PREFLIGHT: tuple[Check, ...] = (
 VERIFY: tuple[Check, ...] = (
     next(check for check in engine.CHECKS if check.id == "swarm.engine.reachable"),
     *verify.CHECKS,
+    *two_sided_paths.CHECKS,
+    *two_sided_hosts.CHECKS,
     *gossip.CHECKS,
     *workload.CHECKS,
     *firewall.CHECKS,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netdiag.causes import cause
-from netdiag.checks.context import Check, Context
+from netdiag.checks.context import Check, Context, same_address
 from netdiag.checks.membership import is_member_of_asked_swarm
+from netdiag.checks.two_sided import peers
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step, Subject
 from netdiag.shell import shell_text
@@ -121,7 +122,10 @@ def _peers(ctx: Context) -> Iterator[Found]:
     check = "swarm.peer.inbound"
     if ctx.options.initialise or is_member_of_asked_swarm(ctx):
         return
+    examined = [view.address for view in peers(ctx)]
     for probe in ctx.managers:
+        if any(same_address(probe.address, address) for address in examined):
+            continue  # asked from both sides: `netdiag.checks.two_sided_paths`
         uses = [use for use in ports_of_swarm(data_path_port=ctx.data_path_port) if use.listener is Listener.EVERY_NODE]
         labels = ", ".join(use.label() for use in uses)
         chosen = probe.tcp.source if probe.tcp is not None else ""

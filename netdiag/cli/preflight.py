@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from netdiag.cli.output import Progress, emit, output_option
+from netdiag.cli.two_sides import emit_plan, emit_timings, two_sided_options
 from netdiag.model.report import Need
+
+if TYPE_CHECKING:
+    from netdiag.carrier.via import Via
 
 
 @click.group()
@@ -65,6 +70,7 @@ def preflight() -> None:
 )
 @click.option("--docker-socket", help="The engine's socket  [default: /var/run/docker.sock, or DOCKER_HOST]")
 @click.option("--save", metavar="FILE", help="Keep all raw answers in a bundle, for netdiag analyze.")
+@two_sided_options
 @output_option
 def swarm(
     managers: tuple[str, ...],
@@ -80,19 +86,27 @@ def swarm(
     ignored: tuple[str, ...],
     docker_socket: str | None,
     save: str | None,
+    vias: tuple[Via, ...],
+    peers_file: str | None,
+    plan: bool,
+    timings: bool,
     output: str,
     verbose: bool,
 ) -> None:
     """Will docker swarm join (or init) work on this host? If not: why, and what to do.
 
-    Sends a few packets to the managers and reads this host; changes nothing. Exit code: 0 yes, 1 no, 3 not known.
+    Sends a few packets to the managers and reads this host; changes nothing. With --via both sides send to each other,
+    and a loss is traced on the side where it happens. Exit code: 0 yes, 1 no, 3 not known.
 
     \b
-    Example:
+    Examples:
       netdiag preflight swarm --manager 192.0.2.10 --token-file worker.token
+      netdiag preflight swarm --manager 192.0.2.10 --via ssh
     """
-    from netdiag.cli.preflight_run import Asked, run_preflight
+    from netdiag.cli.preflight_asked import Asked
+    from netdiag.cli.preflight_run import plan_of, run_preflight
     from netdiag.cli.token_input import VARIABLE, read_token
+    from netdiag.cli.two_sides_run import named_peers
 
     asked = Asked(
         managers=managers,
@@ -108,9 +122,17 @@ def swarm(
         need=Need(need),
         ignored=ignored,
         docker_socket=docker_socket or "",
+        vias=vias,
+        peers=named_peers(vias, peers_file),
+        peers_file=peers_file or "",
     )
-    with Progress("asking this host and the managers"):
-        done = run_preflight(asked)
+    if plan:
+        emit_plan(plan_of(asked), output)
+        return
+    with Progress("asking this host and the managers") as progress:
+        done = run_preflight(asked, progress=progress.update)
+    if timings:
+        emit_timings(done.timings)
     if save is not None:
         from pathlib import Path
 

@@ -8,121 +8,62 @@ import difflib
 import ipaddress
 import os
 import time
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
 
-from netdiag.checks.context import Context, Options
+from netdiag.carrier.via import vias_for
+from netdiag.checks.context import Context, host_of
 from netdiag.checks.flows import packet_to, to_trace, verdict_of
 from netdiag.checks.membership import is_member_of_asked_swarm
 from netdiag.checks.registry import CHECKS, PREFLIGHT, VERIFY, run
 from netdiag.cli.manager_address import is_address, split_manager
+from netdiag.cli.preflight_asked import Asked
+from netdiag.cli.two_sides_run import destination_of, run_two_sides, views_from_values
 from netdiag.errors import BundleError, UsageError
 from netdiag.facts.assemble import replay
 from netdiag.facts.bundle import Bundle
 from netdiag.facts.context import Context as FactsContext
+from netdiag.facts.context import Options as FactsOptions
 from netdiag.facts.firewall import gather_host_rules
 from netdiag.facts.observations import gather_bursts, gather_observations
 from netdiag.facts.probes import gather_resolve
 from netdiag.facts.traced_flows import gather_traced
 from netdiag.host import Carrier, LocalHost, Recorder, Replay, drive, drive_all
 from netdiag.host.collect import collect_bundle, local_options
+from netdiag.host.two_sides import ARMED_S, Examined, Sought
 from netdiag.model.engine import SwarmState
 from netdiag.model.facts import Facts
+from netdiag.model.plan import Plan
 from netdiag.model.probes import Observations, TlsOutcome
 from netdiag.model.report import Answer, Need, Report, Step
 from netdiag.model.wire import Gather
 from netdiag.report.assemble import build_report
+from netdiag.report.plan import two_sided_plan
 from netdiag.shell import operand, shell_text
-from netdiag.swarm.token import Token, TokenProblem
+from netdiag.swarm.ports import ports_of_swarm
 
 PROBES_DEADLINE_S = 12.0
 
 
-class _AskedWithoutToken(msgspec.Struct, frozen=True, kw_only=True):
-    """`Asked` as a bundle holds it: which kind of token it was is said beside it."""
-
-    managers: tuple[str, ...] = ()
-    token_file: str = ""
-    manager_role: bool = False
-    initialise: bool = False
-    advertise_address: str = ""
-    data_path_address: str = ""
-    data_path_port: int | None = None
-    images: tuple[str, ...] = ()
-    need: Need = Need.JOIN
-    ignored: tuple[str, ...] = ()
-    docker_socket: str = ""
-    token_in_environment: bool = False
-
-
-class Asked(_AskedWithoutToken, frozen=True, kw_only=True):
-    """A preflight as it was asked for. The token's text is not in here."""
-
-    token: Token | TokenProblem | None = None
-
-    def options(self, managers: tuple[str, ...]) -> Options:
-        """What the checks are told."""
-        return Options(
-            need=self.need,
-            managers=managers,
-            token=self.token,
-            manager_role=self.manager_role,
-            initialise=self.initialise,
-            advertise_address=self.advertise_address,
-            data_path_address=self.data_path_address,
-            data_path_port=self.data_path_port,
-            images=self.images,
-        )
-
-    def as_values(self) -> dict[str, Any]:
-        """As JSON values, for a bundle. A token is in it as its digest, a public fact of its swarm."""
-        values: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(self, token=None))
-        kind = "token" if isinstance(self.token, Token) else "problem"
-        return {**values, "token": None if self.token is None else {kind: msgspec.to_builtins(self.token)}}
-
-    @classmethod
-    def from_values(cls, values: dict[str, Any]) -> Asked:
-        """The inverse of `as_values`. Raises msgspec.ValidationError for values that are none."""
-        token = values.get("token") or {}
-        plain = msgspec.convert({**values, "token": None}, _AskedWithoutToken)
-        read: Token | TokenProblem | None = None
-        if "token" in token:
-            read = msgspec.convert(token["token"], Token)
-        elif "problem" in token:
-            read = msgspec.convert(token["problem"], TokenProblem)
-        return cls(**{**{name: getattr(plain, name) for name in plain.__struct_fields__}, "token": read})
-
-    def command(self) -> str:
-        """The command as typed, without its token."""
-        given: list[tuple[str, str | int]] = [("--manager", manager) for manager in self.managers]
-        given += [("--role", "manager")] if self.manager_role else []
-        given += [("--init", "")] if self.initialise else []
-        given += [("--advertise-addr", self.advertise_address)] if self.advertise_address else []
-        given += [("--data-path-addr", self.data_path_address)] if self.data_path_address else []
-        given += [("--data-path-port", self.data_path_port)] if self.data_path_port else []
-        given += [("--image", image) for image in self.images]
-        given += [("--need", self.need.value)] if self.need is not Need.JOIN else []
-        given += [("--ignore", check) for check in self.ignored]
-        return shell_text(["preflight", "swarm", *(str(word) for pair in given for word in pair if word != "")])
-
-
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished preflight, and the bundle that repeats it."""
+    """A finished preflight, the bundle that repeats it, and how long each part took, in seconds."""
 
     report: Report
     bundle: Bundle
+    timings: tuple[tuple[str, float], ...] = ()
 
 
 Targets = tuple[tuple[str, str, int], ...]
 """The managers: as typed, address, port."""
 
 
-def run_preflight(asked: Asked) -> Done:
-    """Run a preflight on this host.
+def run_preflight(asked: Asked, *, progress: Callable[[str], None] | None = None) -> Done:
+    """Run a preflight on this host, and together with the peers that ``--via`` names.
 
     Raises:
-        UsageError: A manager that cannot be understood or resolved, an unknown check to ignore, a malformed address.
+        UsageError: A manager that cannot be understood or resolved, an unknown check to ignore, a malformed address, or
+            peers that cannot be understood.
     """
     _validate(asked)
     options = local_options(docker_socket=asked.docker_socket or None)
@@ -138,21 +79,91 @@ def run_preflight(asked: Asked) -> Done:
             purpose="preflight swarm",
             options=options,
         )
+        own_s = time.monotonic() - start_s
+        known = targets if targets or asked.initialise else _known_managers(facts)
+        examined = _with_peers(asked, known, facts, options=options, now_s=started.timestamp(), progress=progress)
         observed = probing.result()
-    if not targets and not asked.initialise:
+    if known and not targets:
         # A member knows its managers: whoever names none means those.
-        targets = _known_managers(facts)
-        observed = _probe(asked, targets, recorder) if targets else observed
+        targets = known
+        observed = _probe(asked, targets, recorder)
     if os.geteuid() == 0:
         observed = drive(_with_verdicts(asked, targets, observed, facts), recorder)
-    report = judge(asked, facts, observed, targets, started=started, duration_s=time.monotonic() - start_s)
+    observed = msgspec.structs.replace(observed, peers=examined.views)
+    duration_s = time.monotonic() - start_s
+    report = judge(asked, facts, observed, targets, started=started, duration_s=duration_s)
     arguments = {
         "asked": asked.as_values(),
         "targets": targets,
         "started": started.isoformat(),
         "root": os.geteuid() == 0,
+        "peers": msgspec.to_builtins(examined.views),
     }
-    return Done(report=report, bundle=msgspec.structs.replace(bundle, arguments=arguments, answers=recorder.answers()))
+    return Done(
+        report=report,
+        bundle=msgspec.structs.replace(bundle, arguments=arguments, answers=recorder.answers()),
+        timings=(("this host", own_s), *examined.timings, ("all", duration_s)),
+    )
+
+
+def _with_peers(
+    asked: Asked,
+    targets: Targets,
+    facts: Facts,
+    *,
+    options: FactsOptions,
+    now_s: float,
+    progress: Callable[[str], None] | None,
+) -> Examined:
+    if not asked.vias:
+        return Examined(views=())
+    advertised = host_of(asked.advertise_address)
+    sought = Sought(
+        own_address=advertised if is_address(advertised) else "",
+        data_path_port=asked.data_path_port,
+        manager=asked.manager_role or asked.initialise,
+        now_s=now_s,
+    )
+    managers = {_host(given): (address, port) for given, address, port in targets}
+    return run_two_sides(
+        LocalHost(),
+        facts,
+        _peers(asked, tuple(managers)),
+        asked.vias,
+        sought,
+        managers=managers,
+        options=options,
+        progress=progress,
+    )
+
+
+def _host(given: str) -> str:
+    """A manager as a peer is called: without its port."""
+    return split_manager(given)[0]
+
+
+def _peers(asked: Asked, managers: tuple[str, ...]) -> tuple[str, ...]:
+    """Whom to ask: the managers and those that are named; for init the host that --via leads to."""
+    named = tuple(dict.fromkeys([*managers, *asked.peers]))
+    return named or destination_of(asked.vias)
+
+
+def plan_of(asked: Asked) -> Plan:
+    """What a preflight with peers would do. Raises UsageError as `run_preflight` does, without asking anybody."""
+    _validate(asked)
+    if not asked.vias:
+        raise UsageError("--plan: of what is done together with peers; --via ssh says how they are reached")
+    peers = _peers(asked, tuple(dict.fromkeys(map(_host, asked.managers))))
+    vias_for(peers, asked.vias)
+    manager = asked.manager_role or asked.initialise
+    return two_sided_plan(
+        f"netdiag {asked.command()}",
+        here="this host",
+        peers=peers,
+        uses=ports_of_swarm(data_path_port=asked.data_path_port or 0),
+        manager=manager,
+        lasts_s=ARMED_S,
+    )
 
 
 def repeat_preflight(bundle: Bundle) -> Report:
@@ -166,12 +177,14 @@ def repeat_preflight(bundle: Bundle) -> Report:
         targets = msgspec.convert(bundle.arguments["targets"], Targets)
         started = dt.datetime.fromisoformat(bundle.arguments["started"])
         root = bool(bundle.arguments["root"])
+        views = views_from_values(bundle.arguments.get("peers", ()))
     except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
         raise BundleError(f"a bundle of a preflight without its arguments ({error})") from error
     facts, replay_ = replay(bundle), Replay(bundle.answers)
     observed = _probe(asked, targets, replay_)
     if root:
         observed = drive(_with_verdicts(asked, targets, observed, facts), replay_)
+    observed = msgspec.structs.replace(observed, peers=views)
     return judge(asked, facts, observed, targets, started=started, duration_s=facts.duration_s)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from netdiag.model.facts import AbsenceKind
+from netdiag.model.icmp import IcmpError
 from netdiag.model.probes import (
     CaOutcome,
     CaProbe,
     HelloProbe,
-    IcmpError,
     PathSizes,
     SizeOutcome,
     SizeProbe,

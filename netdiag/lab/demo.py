@@ -32,6 +32,8 @@ def tell_story(tell: Tell, *, name: str = "demo", columns: int = 100) -> None:
     tell("# Two machines, both called localhost.localdomain. One has a swarm, the other is to join it.")
     with Lab.up(load_topology("story1"), name=name) as lab:
         manager, worker = lab.host("manager"), lab.host("worker")
+        for host in (manager, worker):
+            lab.break_("sshd", host=host.name)
         lab.break_("drop", host="manager", chain="INPUT", proto="tcp", dport=2377)
         tell("\n# 1. The join that everybody knows. It takes 20 seconds to say this:")
         tell(f"worker$ docker swarm join --token SWMTKN-1-… {manager.address}:2377")
@@ -39,17 +41,22 @@ def tell_story(tell: Tell, *, name: str = "demo", columns: int = 100) -> None:
         tell(outcome.message)
         expect(not outcome.joined, "the join was to time out")
 
-        tell("\n# 2. The usual advice is 'iptables -F'. What netdiag says instead, on the worker:")
-        answer = run_netdiag(worker, ["preflight", "swarm", "--manager", manager.address], tell, columns)
+        tell(
+            "\n# 2. The usual advice is 'iptables -F'. What netdiag says instead, on the worker, if ssh leads to the manager:"
+        )
+        answer = run_netdiag(
+            worker, ["preflight", "swarm", "--manager", manager.address, "--via", "ssh"], tell, columns
+        )
         expect(answer["answers"]["join"] == "no", "the preflight was to say no")
+        rule = answer["causes"][0]
+        expect((rule["code"], rule["confidence"]) == ("firewall.rule", "proven"), "a rule was to be proven")
+        expect(manager.address in str(rule["host"]), "the manager's rule was to be named")
 
-        tell("\n# 3. The other half, on the manager, as the answer's next step says:")
+        tell("\n# 3. Where nobody may log in, the other half is one command on the manager:")
         said = run_netdiag(manager, ["verify", "swarm", "--peer", worker.address], tell, columns)
-        rule = next((cause for cause in said["causes"] if cause["code"] == "firewall.rule"), None)
-        expect(rule is not None, "the manager's rule was to be named")
-        assert rule is not None  # noqa: S101 - just expected
+        expect(rule["object"] in [cause["object"] for cause in said["causes"]], "the same rule was to be named")
 
-        tell("\n# 4. The remedy: one rule, for this peer and this port. Nothing is flushed.")
+        tell("\n# 4. The remedy, on the manager: one rule, for this peer and this port. Nothing is flushed.")
         commands = [command for command in rule["remedy"][0]["commands"] if "2377" in command]
         expect(bool(commands), "a command was to be given")
         for command in commands:
@@ -72,8 +79,8 @@ def tell_story(tell: Tell, *, name: str = "demo", columns: int = 100) -> None:
         ready = sum(node["Status"]["State"] == "ready" for node in nodes)
         expect((ready, len(nodes)) == (2, 2), "two nodes were to be Ready")
 
-        tell("# 6. What is still worth knowing, now that it has joined, on the manager:")
-        run_netdiag(manager, ["verify", "swarm", "--peer", worker.address], tell, columns)
+        tell("# 6. What is still worth knowing, now that it has joined: both sides again, from the manager:")
+        run_netdiag(manager, ["verify", "swarm", "--via", "ssh"], tell, columns)
         tell(f"# {ready} nodes Ready.")
 
 

@@ -11,7 +11,9 @@ import msgspec
 
 from netdiag.model.facts import Absence
 from netdiag.model.firewall import FirewallRule, Packet
+from netdiag.model.icmp import IcmpError
 from netdiag.model.trace import Trace
+from netdiag.model.two_sided import PeerView
 
 
 class TcpOutcome(enum.Enum):
@@ -28,15 +30,6 @@ class TcpOutcome(enum.Enum):
     """This host itself has no usable route, or its neighbour did not answer ARP/ND."""
     LOCAL_DENIED = "local-denied"
     """This host's own kernel refused to send (EPERM, EACCES)."""
-
-
-class IcmpError(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """An ICMP error that a probe provoked and who sent it."""
-
-    type: int
-    code: int
-    sender: str
-    mtu_bytes: int | None = None
 
 
 class TcpProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -217,3 +210,5 @@ class Observations(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     """Whether counters could be read before and after."""
     traced: tuple[TracedFlow, ...] = ()
     """Flows whose first packet was traced through this host's filters, or was to be."""
+    peers: tuple[PeerView, ...] = ()
+    """What was found out together with each peer that was named."""

@@ -19,12 +19,14 @@ from netdiag.participant.errors import FAILED, MISSING, VerbError, from_os_error
 from netdiag.participant.netns import in_netns
 
 MOST_POINTS = 32
-MOST_FRAMES = 512
-"""Frames that are kept at one place; more are counted."""
+MOST_FRAMES, FRAMES_LIMIT = 512, 16384
+"""Frames that are kept at one place unless more are asked for, and the most that can be; more are counted."""
 MOST_SECONDS = 120.0
 _ETH_P_ALL = 0x0003
+_SO_RCVBUFFORCE, _FRAME_ROOM_BYTES, _MOST_ROOM_BYTES = 33, 2304, 16 << 20
 _SO_ATTACH_FILTER, _SO_TIMESTAMPNS, _SOL_PACKET, _PACKET_STATISTICS = 26, 35, 263, 6
 _PACKET_OUTGOING = 4
+_DRAIN_S = 0.5
 
 _lock = threading.Lock()
 _captures: Dict[str, "_Capture"] = {}
@@ -33,8 +35,8 @@ _captures: Dict[str, "_Capture"] = {}
 def capture_start(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """Begin to watch a flow. Answers when every socket is ready.
 
-    Parameters: ``points`` (each with ``name``, ``device``, ``netns`` and ``flow``: see `capture_filter.program`),
-    ``seconds`` (after which it stops by itself, 120 at most). Data: ``id``, and ``points``: for each ``name`` and
+    Parameters: ``points`` (each with ``name``, ``device``, ``netns``, ``flow``: see `capture_filter.program`, and
+    ``frames``: how many are kept), ``seconds`` (after which it stops by itself, 120 at most). Data: ``id``, and ``points``: for each ``name`` and
     ``error`` ("" where it watches). Errors: permission, missing, failed.
     """
     points = list(params["points"])
@@ -50,6 +52,21 @@ def capture_start(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
         _captures[identity] = capture
     capture.begin(identity)
     return {"id": identity, "points": [{"name": point.name, "error": point.error} for point in capture.points]}
+
+
+def capture_read(params: Dict[str, Any], _deadline: Deadline) -> Dict[str, Any]:
+    """What a capture has seen so far; it goes on.
+
+    Parameters: ``id``; ``after``: for each point's name how many of its frames are known already. Data: as for
+    ``capture-stop``, with the later frames only. Errors: missing.
+    """
+    with _lock:
+        capture = _captures.get(str(params.get("id")))
+    if capture is None:
+        raise VerbError(MISSING, "read a capture: there is none of this id (any more)")
+    after = params.get("after") or {}
+    capture.drain()
+    return {"points": [point.row(int(after.get(point.name) or 0)) for point in capture.points]}
 
 
 def capture_stop(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
@@ -78,11 +95,13 @@ class _Point:
         self.frames: List[Dict[str, Any]] = []
         self.more = 0
         self.dropped = 0
+        self._most = min(int(params.get("frames") or MOST_FRAMES), FRAMES_LIMIT)
         self.socket: Optional[socket.socket] = None
         device = str(params["device"])
         try:
             program = capture_filter.program(dict(params["flow"]))
-            self.socket = in_netns(str(params.get("netns") or ""), lambda: _open(device, program), deadline)
+            room = self._most * _FRAME_ROOM_BYTES
+            self.socket = in_netns(str(params.get("netns") or ""), lambda: _open(device, program, room), deadline)
         except VerbError as error:
             self.kind, self.error = error.kind, error.text
         except OSError as error:
@@ -102,25 +121,41 @@ class _Point:
             if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(value) >= 16:
                 seconds, nanoseconds = struct.unpack_from("=qq", value)
                 stamp_s = seconds + nanoseconds / 1e9
-        if len(self.frames) >= MOST_FRAMES:
+        if len(self.frames) >= self._most:
             self.more += 1
             return
         out = address[2] == _PACKET_OUTGOING
         self.frames.append({"t_us": int((stamp_s - start_s) * 1e6), "out": out, "data": data})
 
+    def row(self, after: int) -> Dict[str, Any]:
+        """What was seen, without the first ``after`` frames."""
+        self._count_dropped()
+        return {
+            "name": self.name,
+            "error": self.error,
+            "frames": self.frames[after:],
+            "more": self.more,
+            "dropped": self.dropped,
+        }
+
     def close(self) -> None:
         """Close the socket; what the kernel could not keep is counted."""
+        if self.socket is not None:
+            self._count_dropped()
+            self.socket.close()
+            self.socket = None
+
+    def _count_dropped(self) -> None:
+        """Take the kernel's count; it begins anew each time that it is asked."""
         if self.socket is not None:
             try:
                 _, dropped = struct.unpack("=II", self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
                 self.dropped += dropped
             except OSError:
                 pass
-            self.socket.close()
-            self.socket = None
 
 
-def _open(device: str, program: bytes) -> socket.socket:
+def _open(device: str, program: bytes, room: int) -> socket.socket:
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     try:
         code = ctypes.create_string_buffer(program, len(program))
@@ -128,6 +163,8 @@ def _open(device: str, program: bytes) -> socket.socket:
         # The filter first: nothing of anybody else's is ever queued.
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attached)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        # A burst waits here while the reader is not scheduled; what the kernel counts is the whole buffer of a frame.
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, min(room, _MOST_ROOM_BYTES))
         sock.bind((device, _ETH_P_ALL))
         sock.setblocking(False)
     except OSError:
@@ -152,21 +189,22 @@ class _Capture:
         self._thread = threading.Thread(target=self._run, args=(identity,), name="netdiag-capture", daemon=True)
         self._thread.start()
 
+    def drain(self) -> None:
+        """Wait until the reader has taken what the kernel holds for it, so that what has arrived is known."""
+        poller = select.poll()
+        for point in self.points:
+            if point.socket is not None:
+                poller.register(point.socket, select.POLLIN)
+        end_s = time.monotonic() + _DRAIN_S
+        while poller.poll(0) and time.monotonic() < end_s:
+            time.sleep(0.001)
+
     def end(self) -> List[Dict[str, Any]]:
         """Stop reading, and give what was seen."""
         os.close(self._stop_write)
         if self._thread is not None:
             self._thread.join(2.0)
-        return [
-            {
-                "name": point.name,
-                "error": point.error,
-                "frames": point.frames,
-                "more": point.more,
-                "dropped": point.dropped,
-            }
-            for point in self.points
-        ]
+        return [point.row(0) for point in self.points]
 
     def _run(self, identity: str) -> None:
         poller = select.poll()

@@ -8,11 +8,13 @@ import socket
 import struct
 from typing import Any, Dict, List, Optional, Tuple
 
+from netdiag.participant.marks import Mark, mark_of
+
 SNAP_BYTES = 192
 _LD_W, _LD_H, _LD_B = 0x20, 0x28, 0x30  # from a fixed place
 _LD_WX, _LD_HX, _LD_BX = 0x40, 0x48, 0x50  # from a place behind X
 _LDX_IHL, _LDX_IMM = 0xB1, 0x01
-_JEQ, _RET = 0x15, 0x06
+_JEQ, _JSET, _RET = 0x15, 0x45, 0x06
 _ETHERNET = 14
 
 Instruction = Tuple[int, int, str, str]
@@ -24,10 +26,13 @@ def program(flow: Dict[str, Any]) -> bytes:
 
     It holds ``a`` and ``b`` (addresses, either may send), ``others`` (addresses that may stand in a's place: 3 at most),
     ``proto`` (a number; None is any), ``port`` (of one of the two ends; None is any), ``vxlan_port`` (the flow is inside
-    VXLAN to that UDP port), ``outer_six`` (over IPv6).
+    VXLAN to that UDP port), ``outer_six`` (over IPv6); or only ``mark``: all probes of a run,
+    whatever their addresses (`netdiag.participant.marks`).
     """
     steps: List[Instruction] = []
-    if flow.get("vxlan_port"):
+    if flow.get("mark"):
+        steps += _marked(mark_of(str(flow["mark"])))
+    elif flow.get("vxlan_port"):
         steps += _outer(bool(flow.get("outer_six")), int(flow["vxlan_port"]))
         start = 8 + 8 + _ETHERNET  # UDP, VXLAN and the inner Ethernet header, behind X
         steps += _inner(flow, start, indexed=True)
@@ -35,6 +40,36 @@ def program(flow: Dict[str, Any]) -> bytes:
         steps += _inner(flow, 0, indexed=False)
     steps += [(_RET, SNAP_BYTES, "", ""), (_RET, 0, "", "")]
     return _assembled(steps)
+
+
+def _marked(mark: Mark) -> List[Instruction]:
+    """Everything with the mark: in a payload, in VXLAN's inner address, and in what begins or refuses a connection."""
+    steps: List[Instruction] = [
+        (_LD_H, 12, "", ""),
+        (_JEQ, 0x0800, "", "six"),
+        (_LDX_IHL, _ETHERNET, "", ""),
+        (_LD_B, _ETHERNET + 9, "", ""),
+        (_JEQ, 6, "tcp", "other"),
+        (-1, 0, "six", ""),
+        (_JEQ, 0x86DD, "", "no"),
+        (_LDX_IMM, 40, "", ""),
+        (_LD_B, _ETHERNET + 6, "", ""),
+        (_JEQ, 6, "tcp", "other"),
+        (-1, 0, "tcp", ""),
+        (_LD_BX, _ETHERNET + 13, "", ""),
+        (_JSET, 0x06, "", "no"),  # SYN or RST
+        (_LD_HX, _ETHERNET + 4, "", ""),
+        (_JEQ, mark.sequence_half, "yes", ""),
+        (_LD_HX, _ETHERNET + 8, "", ""),
+        (_JEQ, mark.sequence_half, "yes", "no"),
+        (-1, 0, "other", ""),
+        (_LD_WX, _ETHERNET + 8, "", ""),
+        (_JEQ, struct.unpack(">I", mark.raw)[0], "yes", ""),
+        (_LD_WX, _ETHERNET + 16, "", ""),
+        (_JEQ, struct.unpack(">I", mark.inner_mac)[0], "yes", "no"),
+        (-1, 0, "yes", ""),
+    ]
+    return steps
 
 
 def _outer(six: bool, port: int) -> List[Instruction]:

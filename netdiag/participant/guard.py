@@ -242,8 +242,12 @@ RULES: Dict[str, Rule] = {
 }
 """What each verb that is served is held to."""
 
-NOT_SERVED = ("create-device", "http-get", "scratch-rules")
-"""They load modules, read a datastore, or give a text of the peer's to a tool that runs as root here."""
+NOT_SERVED = (
+    *("create-device", "http-get", "scratch-rules"),
+    *("capture-read", "send-probe", "bind-port", "release-port", "catch-start", "catch-stop"),
+)
+"""They load modules, read a datastore, give a text of the peer's to a tool that runs as root here, or, for the
+examination from both sides, send from ports and hold them: that is for a user of this host to have done."""
 
 
 class _Bucket:

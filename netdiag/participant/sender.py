@@ -13,6 +13,17 @@ TOLD_TO_THE_SENDER = (errno.EPERM, errno.EINPROGRESS, errno.ECONNREFUSED, errno.
 _TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQ, _TCP_SEND_QUEUE = 19, 20, 21, 2
 
 
+def set_initial_sequence(sock: socket.socket, number: int) -> None:
+    """Have a closed TCP socket begin with this sequence number, so that its SYN is known by more than its tuple.
+
+    TCP_REPAIR allows it to root (net/ipv4/tcp.c). Raises OSError as the kernel does.
+    """
+    for option, value in ((_TCP_REPAIR, 1), (_TCP_REPAIR_QUEUE, _TCP_SEND_QUEUE)):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_QUEUE_SEQ, struct.pack("=I", number))
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 0)
+
+
 class Sender:
     """The packet of a host's own: a real socket where one can send it, else a raw one."""
 
@@ -60,13 +71,8 @@ class Sender:
 
     def _tcp(self) -> None:
         self._bound(socket.SOCK_STREAM, 0)
-        # A closed socket takes the initial sequence number that TCP_REPAIR sets (net/ipv4/tcp.c), so that the SYN is
-        # known by more than its tuple.
         number = struct.unpack(">I", self.flow.tag)[0] or 1
-        for option, value in ((_TCP_REPAIR, 1), (_TCP_REPAIR_QUEUE, _TCP_SEND_QUEUE)):
-            self._sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        self._sock.setsockopt(socket.IPPROTO_TCP, _TCP_QUEUE_SEQ, struct.pack("=I", number))
-        self._sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 0)
+        set_initial_sequence(self._sock, number)
         self.flow = self.flow._replace(tag=struct.pack(">I", number))
 
     def _raw(self) -> None:

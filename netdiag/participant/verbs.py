@@ -4,8 +4,10 @@ import time
 from typing import Any, Callable, Dict
 
 from netdiag.participant import (
+    bound,
     burst,
     capture,
+    caught,
     commands,
     control,
     dns,
@@ -14,6 +16,7 @@ from netdiag.participant import (
     files,
     http,
     netlink,
+    probe,
     scratch_rules,
     sweep,
     system,
@@ -52,7 +55,13 @@ VERBS: Dict[str, Verb] = {
     "tls-hello": tls.tls_hello,
     "echo-sizes": echo.echo_sizes,
     "capture-start": capture.capture_start,
+    "capture-read": capture.capture_read,
     "capture-stop": capture.capture_stop,
+    "send-probe": probe.send_probe,
+    "bind-port": bound.bind_port,
+    "release-port": bound.release_port,
+    "catch-start": caught.catch_start,
+    "catch-stop": caught.catch_stop,
     "firewall-trace": trace.firewall_trace,
     "firewall-burst": burst.firewall_burst,
     "firewall-sweep": sweep.firewall_sweep,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from netdiag.model import clean, facts, firewall_diff, fix, report, trace, wire
+from netdiag.model import clean, facts, firewall_diff, fix, plan, report, trace, wire
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -31,6 +31,7 @@ DOCUMENTS: Mapping[str, Document] = MappingProxyType(
             firewall_diff.FirewallDiff, firewall_diff.SCHEMA, "netdiag firewall diff: what a reload or a boot changes"
         ),
         "clean": Document(clean.Clean, clean.SCHEMA, "netdiag clean: what a killed netdiag had left"),
+        "plan": Document(plan.Plan, plan.SCHEMA, "netdiag plan: what a command would do, and does not"),
     }
 )
 """The documents that have a schema, by the name that ``netdiag schema`` takes."""

@@ -4,7 +4,8 @@ import datetime as dt
 
 import pytest
 
-from netdiag.cli.preflight_run import Asked, judge
+from netdiag.cli.preflight_asked import Asked
+from netdiag.cli.preflight_run import judge
 from tests.unit.checks.factory import MANAGER, OTHER, TOKEN, blocked, context, probe
 
 

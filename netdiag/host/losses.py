@@ -1,0 +1,148 @@
+"""A trace of every probe that one of the two hosts lost, through the filters of that host."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import msgspec
+
+from netdiag.errors import UsageError
+from netdiag.facts.context import Options
+from netdiag.facts.trace_wanted import Wanted
+from netdiag.facts.traced_flows import gather_traced
+from netdiag.host.collect import collect
+from netdiag.host.drive import drive
+from netdiag.host.sided_probes import Sides
+from netdiag.host.station import Station
+from netdiag.host.trace import trace
+from netdiag.model.facts import Facts
+from netdiag.model.firewall import Direction, Packet
+from netdiag.model.probes import TracedFlow
+from netdiag.model.trace import TracePath, TraceVerdict
+from netdiag.model.two_sided import LossTrace, SidedProbe, Way
+
+_FILTERS = ("kernel", "firewall", "firewall_saved", "neighbours", "fdb")
+_FACTS_S = 6.0
+
+
+class _Place(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the two hosts, and which of its filters a probe should have come through."""
+
+    probe: SidedProbe
+    at_peer: bool
+    outward: bool
+
+
+def trace_losses(
+    lost: Sequence[SidedProbe], sides: Sides, *, now_s: float, options: Options
+) -> tuple[tuple[LossTrace, ...], Facts | None]:
+    """The traces, and the peer's facts with its filters where something was lost there."""
+    places = [_place(each) for each in lost]
+    found: list[LossTrace] = []
+    facts: list[Facts] = []
+
+    def at(station: Station, mine: Sequence[_Place]) -> None:
+        known = station.facts
+        if station is sides.there:
+            known = _with_filters(station, now_s)
+            facts.append(known)
+        found.extend(_traced(station, known, mine, now_s, options if station is sides.here else Options()))
+
+    threads = [
+        threading.Thread(target=at, args=(station, mine), name="netdiag-losses", daemon=True)
+        for station, at_peer in ((sides.here, False), (sides.there, True))
+        if (mine := [each for each in places if each.at_peer is at_peer])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return tuple(found), facts[0] if facts else None
+
+
+def _place(probe: SidedProbe) -> _Place:
+    sender_is_peer = probe.way is Way.BACK
+    if probe.left == 0 or not probe.sent:
+        return _Place(probe=probe, at_peer=sender_is_peer, outward=True)
+    came_back = probe.protocol == "tcp" and bool(probe.answers_arrived) and probe.heard.kind == "nothing"
+    return _Place(probe=probe, at_peer=sender_is_peer if came_back else not sender_is_peer, outward=False)
+
+
+def _with_filters(station: Station, now_s: float) -> Facts:
+    more = collect(station.carrier, _FILTERS, now_s=now_s, options=Options(), deadline_s=_FACTS_S)
+    return msgspec.structs.replace(station.facts, **{name: getattr(more, name) for name in _FILTERS})
+
+
+def _traced(
+    station: Station, facts: Facts, places: Sequence[_Place], now_s: float, options: Options
+) -> list[LossTrace]:
+    answers = [each for each in places if not each.outward and each.at_peer is (each.probe.way is Way.BACK)]
+    plain = [each for each in places if each not in answers]
+    flows = _flows(station, facts, plain)
+    found = [
+        LossTrace(
+            number=place.probe.number,
+            at_peer=place.at_peer,
+            outward=place.outward,
+            trace=flow.trace,
+            why_not=flow.why_not,
+        )
+        for place, flow in zip(plain, flows, strict=True)
+    ]
+    # A SYN that came through and was not answered by anything that left: its answer is asked about.
+    for place, flow in zip(plain, flows, strict=True):
+        passes = flow.trace is not None and flow.trace.verdict is TraceVerdict.ACCEPT
+        if place.probe.protocol == "tcp" and not place.outward and passes and place.probe.answers_left == 0:
+            found.append(_answer(station, place, outward=True, now_s=now_s, options=options))
+    found += [_answer(station, place, outward=False, now_s=now_s, options=options) for place in answers]
+    return found
+
+
+def _flows(station: Station, facts: Facts, places: Sequence[_Place]) -> tuple[TracedFlow, ...]:
+    if not places:
+        return ()
+    packets = [_packet(each) for each in places]
+    flows = drive(gather_traced(packets, facts), station.carrier)
+    # Where conntrack has the very tuple in use, another source port asks the same.
+    busy = [index for index, flow in enumerate(flows) if flow.trace is None and "conntrack has" in flow.why_not]
+    if busy:
+        anew = [msgspec.structs.replace(packets[index], source_port=None) for index in busy]
+        other = iter(drive(gather_traced(anew, facts), station.carrier))
+        flows = tuple(next(other) if index in busy else flow for index, flow in enumerate(flows))
+    return flows
+
+
+def _packet(place: _Place) -> Packet:
+    """The very probe, as the host where it was lost saw it."""
+    probe = place.probe
+    return Packet(
+        direction=Direction.OUT if place.outward else Direction.IN,
+        protocol="50" if probe.protocol == "esp" else probe.protocol,
+        family=6 if ":" in probe.destination else 4,
+        source=probe.source if place.outward else probe.seen_source or probe.source,
+        destination=probe.destination if place.outward else probe.seen_destination or probe.destination,
+        source_port=(None if place.outward else probe.seen_source_port or probe.source_port),
+        destination_port=probe.port,
+    )
+
+
+def _answer(station: Station, place: _Place, *, outward: bool, now_s: float, options: Options) -> LossTrace:
+    """The trace of a SYN-ACK, at the host that should have sent it or at the one that should have taken it."""
+    probe = place.probe
+    # The one who answers knows the source as it arrived there.
+    wanted = Wanted(
+        path=TracePath.OUT if outward else TracePath.IN,
+        source=probe.seen_destination or probe.destination if outward else probe.destination,
+        destination=probe.seen_source or probe.source if outward else probe.source,
+        protocol="tcp",
+        source_port=probe.port,
+        destination_port=(probe.seen_source_port if outward else None) or probe.source_port,
+        tcp_flags="syn,ack",
+    )
+    found = LossTrace(number=probe.number, at_peer=place.at_peer, outward=outward, answer=True)
+    try:
+        made = trace(station.carrier, wanted, now_s=now_s, options=options)
+    except UsageError as error:
+        return msgspec.structs.replace(found, why_not=str(error))
+    return msgspec.structs.replace(found, trace=made)

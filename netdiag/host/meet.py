@@ -1,0 +1,136 @@
+"""Meeting a peer: its facts, its clock, and how each of the two hosts reaches the other."""
+
+from __future__ import annotations
+
+import msgspec
+
+from netdiag.checks.context import Context, same_address
+from netdiag.checks.context import Options as CheckOptions
+from netdiag.facts.context import Context as FactsContext
+from netdiag.facts.engine import gather_engine
+from netdiag.facts.peer import gather_peer
+from netdiag.facts.route_lookup import gather_lookup
+from netdiag.host.drive import Carrier, drive, drive_all
+from netdiag.model.facts import Facts
+from netdiag.model.two_sided import ClockOffset, PeerView
+from netdiag.model.wire import Request
+
+FACTS_S = 4.0
+CLOCK_TRIPS = 3
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A peer with the way to its participant.
+
+    Attributes:
+        given: As the operator typed it.
+        carrier: None where there is none; ``why_not`` says why.
+        address: Where this host should send to; empty where its own addresses say.
+        control_port: Where it listens as a manager; None where that is for its engine to say.
+        candidates: Managers that were named, address and port: the peer may be one of them.
+    """
+
+    given: str
+    carrier: Carrier | None
+    why_not: str = ""
+    address: str = ""
+    control_port: int | None = None
+    candidates: tuple[tuple[str, int], ...] = ()
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """A peer that answers, and how each of the two reaches the other."""
+
+    target: Target
+    facts: Facts
+    clock: ClockOffset | None
+    address: str
+    own_address: str
+    device: str
+    peer_device: str
+    mtu_bytes: int
+    peer_mtu_bytes: int
+
+    def view(self) -> PeerView:
+        """What is known before anything was sent."""
+        return PeerView(
+            given=self.target.given,
+            address=self.address,
+            own_address=self.own_address,
+            device=self.device,
+            peer_device=self.peer_device,
+            facts=self.facts,
+            clock=self.clock,
+        )
+
+
+def meet(target: Target, here: Carrier, own: Facts, *, own_address: str, now_s: float) -> Peer | str:
+    """What is to be known of a peer before probes are sent; a line of why where it cannot be asked.
+
+    Args:
+        target: The peer.
+        here: This host's participant.
+        own: This host's facts.
+        own_address: What this host is known by in the swarm; empty for the address that routing uses.
+        now_s: Unix time.
+    """
+    carrier = target.carrier
+    if carrier is None:
+        return target.why_not or "no way to it"
+    read = drive_all({"host": gather_peer(now_s), "engine": gather_engine(FactsContext())}, carrier, FACTS_S)
+    facts, engine = read["host"].value, read["engine"].value
+    if facts is None or facts.addresses.value is None:
+        why = read["host"].error if facts is None else facts.addresses.absent
+        return why.text if why is not None else "it gives no answer"
+    if engine is not None:
+        facts = msgspec.structs.replace(facts, engine=engine)
+    clock = _clock(carrier, here)
+    there = Context(facts=facts, options=CheckOptions())
+    target = _matched(target, there)
+    address = target.address or next(iter(there.own_addresses()), "")
+    if not address:
+        return "none of its addresses could be read"
+    if any(same_address(address, own) for own in Context(facts=own, options=CheckOptions()).own_addresses()):
+        return "it is this host itself"
+    out = drive(gather_lookup(address), here)
+    own_address = own_address or out.route.source
+    if not own_address:
+        absent = out.route.absent
+        return f"this host has no way to {address}" + (f": {absent.text}" if absent is not None else "")
+    back = drive(gather_lookup(own_address), carrier)
+    return Peer(
+        target=target,
+        facts=facts,
+        clock=clock,
+        address=address,
+        own_address=own_address,
+        device=out.route.device,
+        peer_device=back.route.device,
+        mtu_bytes=out.route.mtu_bytes or out.device_mtu_bytes,
+        peer_mtu_bytes=back.route.mtu_bytes or back.device_mtu_bytes,
+    )
+
+
+def _matched(target: Target, there: Context) -> Target:
+    """The target as the manager that it is, where one of its own addresses is a manager's that was named."""
+    local = there.local_addresses()
+    for address, port in target.candidates:
+        if target.control_port is None and any(same_address(address, own) for own in local):
+            return msgspec.structs.replace(target, address=address, control_port=port)
+    return target
+
+
+def _clock(peer: Carrier, here: Carrier) -> ClockOffset | None:
+    """The peer's clock against this host's; the quickest of several round trips bounds the error best."""
+    best: ClockOffset | None = None
+    request = [Request("clock", {}, 1.0)]
+    for _ in range(CLOCK_TRIPS):
+        before, there, after = (one.ask(request)[0].data for one in (here, peer, here))
+        if before is None or there is None or after is None:
+            continue
+        # How long it took is taken from the clock that nobody sets.
+        trip_s = (after["monotonic_ns"] - before["monotonic_ns"]) / 1e9
+        middle_s = before["unix_ns"] / 1e9 + trip_s / 2
+        if best is None or trip_s / 2 < best.error_s:
+            best = ClockOffset(offset_s=there["unix_ns"] / 1e9 - middle_s, error_s=trip_s / 2, round_trips=CLOCK_TRIPS)
+    return best

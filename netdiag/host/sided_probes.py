@@ -1,0 +1,381 @@
+"""The probes between two hosts: which are sent, in which order, and what became of each."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from netdiag.facts import sizes as planner
+from netdiag.host.station import Station
+from netdiag.model.icmp import IcmpError
+from netdiag.model.two_sided import Heard, Payload, SidedProbe, Way
+from netdiag.model.wire import Request
+from netdiag.swarm.ports import Plane, PortUse
+
+TCP_WAIT_MS = 1200
+"""One retransmission of a SYN (RFC 6298: after 1 s) and its answer fit in."""
+WAIT_MS = 300
+TIMES = 2
+"""How often a datagram is sent: one that is lost by chance must not look like one that is filtered."""
+AGAIN_TIMES = 3
+SETTLE_S = 0.12
+OVERLAY_OUTER_BYTES = 1500
+_LEAD_S = 0.15
+"""How much later this host sends than the peer, if that has not ended before."""
+_REFINING_ROUNDS = 3
+_SSH_PORT = 22
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """A probe that is to be sent."""
+
+    way: Way
+    protocol: str
+    port: int | None = None
+    payload: Payload = Payload.TAG
+    length_bytes: int | None = None
+    count: int = TIMES
+
+
+class Sides(msgspec.Struct, frozen=True, kw_only=True):
+    """Two armed hosts and how they reach each other."""
+
+    here: Station
+    there: Station
+    address: str
+    own_address: str
+    mark: str
+    number: Callable[[], int]
+    rtt_s: float
+    pace_ms: float
+
+    def sender(self, way: Way) -> Station:
+        """Who sends."""
+        return self.here if way is Way.THERE else self.there
+
+    def receiver(self, way: Way) -> Station:
+        """Who should receive."""
+        return self.there if way is Way.THERE else self.here
+
+    def destination(self, way: Way) -> str:
+        """Where to."""
+        return self.address if way is Way.THERE else self.own_address
+
+
+def wanted_probes(
+    uses: Iterable[PortUse], way: Way, mtu_bytes: int, receiver: Station
+) -> tuple[list[Wanted], list[str]]:
+    """The probes of one way, and the labels of ports to which none may be sent."""
+    wanted = [Wanted(way=way, protocol="icmp")]
+    withheld: list[str] = []
+    for use in uses:
+        protocol = use.protocol.value
+        if not receiver.may_be_sent(protocol, use.port):
+            withheld.append(use.label())
+            continue
+        one = Wanted(way=way, protocol=protocol, port=use.port)
+        wanted.append(one)
+        if use.plane is Plane.DATA and protocol == "udp":
+            wanted.append(msgspec.structs.replace(one, payload=Payload.VXLAN))
+            for size in _first_sizes(mtu_bytes):
+                large = msgspec.structs.replace(one, payload=Payload.VXLAN, length_bytes=size)
+                wanted += [large, Wanted(way=way, protocol="icmp", length_bytes=size)]
+    return wanted, withheld
+
+
+def _first_sizes(mtu_bytes: int) -> list[int]:
+    """What the device may send, and what an overlay with the usual MTU needs."""
+    return sorted({min(mtu_bytes, OVERLAY_OUTER_BYTES), mtu_bytes}) if mtu_bytes > planner.CONTROL_BYTES else []
+
+
+class Exchange:
+    """One exchange between two hosts."""
+
+    def __init__(self, sides: Sides) -> None:
+        self._sides = sides
+        self._unknown: set[int] = set()
+        """Connections whose kernel chose the sequence number itself (only root may): no frame can be told to be theirs."""
+
+    def run(self, wanted: Sequence[Wanted]) -> list[SidedProbe]:
+        """Everything: the probes, then again where the receiver's state may matter, sizes, and a control if needed."""
+        probes = self._both(
+            [each for each in wanted if each.way is Way.BACK], [each for each in wanted if each.way is Way.THERE]
+        )
+        more: dict[Way, list[SidedProbe]] = {}
+        threads = [
+            threading.Thread(target=self._follow, args=(way, probes, more), name=f"netdiag-{way.value}", daemon=True)
+            for way in Way
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return [*probes, *(each for way in Way for each in more.get(way, ()))]
+
+    def _follow(self, way: Way, probes: Sequence[SidedProbe], more: dict[Way, list[SidedProbe]]) -> None:
+        """What one way asks for after the first probes; the two ways do not wait for each other."""
+        mine = [each for each in probes if each.way is way]
+        found: list[SidedProbe] = []
+        if not any(each.arrived for each in mine) and not self._sides.receiver(way).blind:
+            # Nothing at all: what the operator himself came by is the last thing that may get through.
+            found += self._sent(way, [Wanted(way=way, protocol="tcp", port=_SSH_PORT)])
+        found += self._sizes(way, mine)
+        found += self._again(way, mine)
+        more[way] = found
+
+    def lost(self, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
+        """The probes whose way ends at one of the two hosts, one for each port and kind."""
+        kept: dict[tuple[Any, ...], SidedProbe] = {}
+        for each in probes:
+            if each.again or each.length_bytes is not None or each.protocol == "icmp" or each.port == _SSH_PORT:
+                continue
+            if lost_at_a_host(each):
+                kept.setdefault((each.way, each.protocol, each.port, each.arrived is None), each)
+        return list(kept.values())
+
+    def _both(self, back: Sequence[Wanted], there: Sequence[Wanted]) -> list[SidedProbe]:
+        """Inbound first: this host sends when the peer has sent, or soon after."""
+        found: list[SidedProbe] = []
+        failed: list[BaseException] = []
+
+        def from_peer() -> None:
+            try:
+                found.extend(self._send(Way.BACK, back))
+            except Exception as error:  # noqa: BLE001 - handed to the caller's thread
+                failed.append(error)
+
+        thread = threading.Thread(target=from_peer, name="netdiag-from-peer", daemon=True)
+        thread.start()
+        thread.join(_LEAD_S + self._sides.rtt_s)
+        own = self._send(Way.THERE, there)
+        thread.join()
+        if failed:
+            raise failed[0]
+        return self._seen([*found, *own])
+
+    def _sent(self, way: Way, wanted: Sequence[Wanted]) -> list[SidedProbe]:
+        return self._seen(self._send(way, wanted)) if wanted else []
+
+    def _send(self, way: Way, wanted: Sequence[Wanted], *, again: bool = False) -> list[SidedProbe]:
+        """Send probes in two batches side by side, because only connections are worth a long wait."""
+        batches = [
+            [each for each in wanted if each.protocol == "tcp"],
+            [each for each in wanted if each.protocol != "tcp"],
+        ]
+        rows = [[(each, self._sides.number()) for each in batch] for batch in batches if batch]
+        requests = [self._request(way, batch) for batch in rows]
+        answers = self._sides.sender(way).carrier.ask(requests)
+        probes: list[SidedProbe] = []
+        for batch, answer in zip(rows, answers, strict=True):
+            if answer.data is None:
+                why = answer.error.text if answer.error is not None else "no answer"
+                probes += [self._probe(each, number, {"error": why}, again) for each, number in batch]
+                continue
+            probes += [
+                self._probe(each, number, row, again)
+                for (each, number), row in zip(batch, answer.data["probes"], strict=True)
+            ]
+        return probes
+
+    def _request(self, way: Way, batch: Sequence[tuple[Wanted, int]]) -> Request:
+        wait_ms = TCP_WAIT_MS if batch[0][0].protocol == "tcp" else WAIT_MS
+        wait_ms += int(self._sides.rtt_s * 3000)
+        listing = [self._params(way, each, number) for each, number in batch]
+        params = {"probes": listing, "wait_ms": wait_ms, "pace_ms": self._sides.pace_ms}
+        sending_s = len(batch) * self._sides.pace_ms / 1000 + 0.2
+        return Request("send-probe", params, wait_ms / 1000 + sending_s + 1.0)
+
+    def _params(self, way: Way, each: Wanted, number: int) -> dict[str, Any]:
+        receiver, sender = self._sides.receiver(way), self._sides.sender(way)
+        answers = receiver.answers(each.protocol, each.port)
+        params: dict[str, Any] = {
+            "proto": each.protocol,
+            "dst": self._sides.destination(way),
+            "dport": each.port or 0,
+            "tag": self._sides.mark + f"{number:08x}",
+            "payload": each.payload.value,
+            # Sizes are seen arriving. Where this host takes marked datagrams away, it takes the answers too.
+            "expects": answers
+            and each.length_bytes is None
+            and (each.protocol in ("tcp", "icmp") or not sender.guarded),
+            "count": 1 if each.protocol == "tcp" else each.count,
+        }
+        if each.length_bytes is not None:
+            params.update(length=each.length_bytes, df=True)
+        return params
+
+    def _probe(self, each: Wanted, number: int, row: dict[str, Any], again: bool) -> SidedProbe:
+        if each.protocol == "tcp" and row.get("sequence") is None:
+            self._unknown.add(number)
+        heard = row.get("heard") or {}
+        icmp = heard.get("icmp")
+        return SidedProbe(
+            number=number,
+            way=each.way,
+            protocol=each.protocol,
+            port=each.port,
+            payload=each.payload,
+            length_bytes=each.length_bytes,
+            again=again,
+            expected=self._sides.receiver(each.way).answers(each.protocol, each.port),
+            source=row.get("src") or "",
+            source_port=row.get("sport") or None,
+            destination=self._sides.destination(each.way),
+            sent=len(row.get("sent_us") or ()),
+            refused=(row.get("error") or "") if row.get("src") else "",
+            unsent="" if row.get("src") else row.get("error") or "it was not sent",
+            heard=Heard(
+                kind=heard.get("kind") or "nothing",
+                rtt_us=heard.get("rtt_us"),
+                icmp=IcmpError(
+                    type=icmp["type"], code=icmp["code"], sender=icmp["offender"], mtu_bytes=icmp["info"] or None
+                )
+                if icmp
+                else None,
+            ),
+        )
+
+    def _seen(self, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
+        """With what both sides saw of each; what may still be on the way is waited for."""
+        end_s = time.monotonic() + SETTLE_S + self._sides.rtt_s
+        while True:
+            for station in (self._sides.here, self._sides.there):
+                station.look()
+            seen = [self._observed(each) for each in probes]
+            if all(_came(each) for each in seen) or time.monotonic() >= end_s:
+                return seen
+            time.sleep(0.02)
+
+    def _observed(self, probe: SidedProbe) -> SidedProbe:
+        if probe.number in self._unknown:
+            return probe
+        sender, receiver = self._sides.sender(probe.way), self._sides.receiver(probe.way)
+        arrived = receiver.sights(probe.number, out=False, answer=False)
+        first = arrived[0] if arrived else None
+        return msgspec.structs.replace(
+            probe,
+            left=sender.seen(probe.number, out=True, answer=False),
+            arrived=receiver.seen(probe.number, out=False, answer=False),
+            passed=receiver.passed(probe.number) if receiver.sees(probe.protocol, probe.port) else None,
+            answers_left=receiver.seen(probe.number, out=True, answer=True),
+            answers_arrived=sender.seen(probe.number, out=False, answer=True),
+            seen_source=first.source if first is not None else "",
+            seen_source_port=first.source_port if first is not None else None,
+            seen_destination=first.destination if first is not None else "",
+        )
+
+    def _sizes(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
+        """Close in on the largest packet that arrives, where one that the device may send did not."""
+        more: list[SidedProbe] = []
+        for _ in range(_REFINING_ROUNDS):
+            wanted: list[Wanted] = []
+            for protocol in ("icmp", "udp"):
+                payload = Payload.VXLAN if protocol == "udp" else Payload.TAG
+                mine = [each for each in (*probes, *more) if (each.protocol, each.payload) == (protocol, payload)]
+                like = next((each for each in mine if each.length_bytes is not None), None)
+                if like is not None:
+                    one = Wanted(way=way, protocol=protocol, port=like.port, payload=payload)
+                    wanted += [msgspec.structs.replace(one, length_bytes=size) for size in _next_sizes(mine)]
+            if not wanted:
+                break
+            more += self._sent(way, wanted)
+        return more
+
+    def _again(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
+        """Datagrams that did not come through, once more from a port to which the receiver has sent before."""
+        lost = [
+            each
+            for each in probes
+            if each.protocol == "udp"
+            and each.length_bytes is None
+            and each.payload is Payload.TAG
+            and _may_be_stateful(each)
+        ]
+        return self._seen([probe for each in lost for probe in self._spoken(way, each)]) if lost else []
+
+    def _spoken(self, way: Way, lost: SidedProbe) -> list[SidedProbe]:
+        """The receiver sends from the very port to the very source; then the source sends again."""
+        sender, receiver = self._sides.sender(way), self._sides.receiver(way)
+        six = ":" in lost.destination
+        ports = [{"proto": "udp", "port": lost.source_port}]
+        (held,) = sender.carrier.ask(
+            [Request("bind-port", {"ports": ports, "mark": self._sides.mark, "six": six, "seconds": 5}, 3.0)]
+        )
+        if held.data is None or not held.data["ports"][0]["bound"]:
+            return []
+        opening = {
+            "proto": "udp",
+            "src": lost.seen_destination or lost.destination,
+            "sport": lost.port,
+            "dst": lost.seen_source or lost.source,
+            "dport": lost.seen_source_port or lost.source_port,
+            "by_hand": True,
+            "tag": self._sides.mark + f"{self._sides.number():08x}",
+            "wait_ms": 0,
+        }
+        (opened,) = receiver.carrier.ask([Request("send-probe", opening, 3.0)])
+        if opened.data is None:
+            return []
+        number = self._sides.number()
+        params = {
+            "proto": "udp",
+            "src": lost.source,
+            "sport": lost.source_port,
+            "dst": lost.destination,
+            "dport": lost.port,
+            "by_hand": True,
+            "tag": self._sides.mark + f"{number:08x}",
+            "count": AGAIN_TIMES,
+            "wait_ms": 0,
+        }
+        (answer,) = sender.carrier.ask([Request("send-probe", params, 3.0)])
+        sender.carrier.ask([Request("release-port", {"id": held.data["id"]}, 2.0)])
+        if answer.data is None:
+            return []
+        wanted = Wanted(way=way, protocol="udp", port=lost.port)
+        return [self._probe(wanted, number, answer.data, again=True)]
+
+
+def lost_at_a_host(probe: SidedProbe) -> bool:
+    """Whether a probe did not leave its sender, or arrived and came no further, or its answer did."""
+    if probe.unsent:
+        return False
+    if probe.left == 0 or (probe.refused and not probe.sent):
+        return True
+    if not probe.arrived:
+        return False
+    if probe.protocol != "tcp":
+        return probe.passed == 0
+    if not probe.expected:
+        return False
+    if probe.heard.kind == "connected":
+        return False
+    return probe.answers_left == 0 or bool(probe.answers_arrived) or probe.heard.kind in ("reset", "icmp")
+
+
+def _may_be_stateful(probe: SidedProbe) -> bool:
+    return bool(probe.left) and (probe.arrived == 0 or (bool(probe.arrived) and probe.passed == 0))
+
+
+def _came(probe: SidedProbe) -> bool:
+    """Whether nothing more is to be seen of a probe."""
+    if not probe.sent:
+        return True
+    arrived = probe.arrived is None or probe.arrived >= probe.sent
+    passed = probe.passed is None or probe.passed >= probe.sent
+    return arrived and passed and (probe.left is None or probe.left >= probe.sent)
+
+
+def _next_sizes(probes: Sequence[SidedProbe]) -> list[int]:
+    came = [each.length_bytes or planner.CONTROL_BYTES for each in probes if each.arrived]
+    lost = [
+        each.length_bytes for each in probes if each.length_bytes is not None and each.arrived == 0 and each.left != 0
+    ]
+    if not came or not lost or min(lost) <= max(came):
+        return []
+    said = {each.heard.icmp.mtu_bytes for each in probes if each.heard.icmp and each.heard.icmp.mtu_bytes}
+    return planner.next_sizes(max(came), min(lost), said)

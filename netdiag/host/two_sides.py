@@ -1,0 +1,277 @@
+"""An examination of the paths between this host and its peers: both sides are armed, then each sends to the other.
+
+What arrives from a peer is asked first, from ports that this host could not have opened the way for. Every probe is
+known by a number; how often it left, arrived and came through is read from both sides afterwards.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import queue
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from netdiag.checks.context import Context
+from netdiag.checks.context import Options as CheckOptions
+from netdiag.facts.context import Options
+from netdiag.host.drive import Carrier
+from netdiag.host.losses import trace_losses
+from netdiag.host.meet import Peer, Target, meet
+from netdiag.host.sided_probes import Exchange, Sides, Wanted, wanted_probes
+from netdiag.host.station import Port, Station
+from netdiag.model.facts import Facts
+from netdiag.model.two_sided import PeerView, SidedProbe, Way
+from netdiag.swarm.ports import CONTROL_PORT, DEFAULT_DATA_PATH_PORT, Plane, PortUse, ports_of_swarm
+
+ONE_S, MANY_S = 8.0, 10.0
+"""The longest that an examination of one peer, and of many, goes on."""
+AT_ONCE = 64
+ARMED_S = 30.0
+"""After so long whatever was armed ends by itself, whoever is still there."""
+_TRACED_OF_A_KIND = 6
+"""Hosts on which losses of one kind are traced; on the others they are told as what they look like."""
+
+
+class Sought(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of an examination.
+
+    Attributes:
+        own_address: What this host will be, or is, known by in the swarm; empty for the address that routing uses.
+        data_path_port: None where the engines say.
+        manager: Whether this host is, or will be, a manager: peers must then reach it at ``control_port``.
+        encrypted: Whether protocol 50 matters, even if no engine has an encrypted network.
+        now_s: Unix time.
+    """
+
+    own_address: str = ""
+    data_path_port: int | None = None
+    manager: bool = False
+    encrypted: bool = False
+    control_port: int = CONTROL_PORT
+    now_s: float = 0.0
+
+
+class Examined(msgspec.Struct, frozen=True, kw_only=True):
+    """The views, in the order of the targets, and how long each part took, in seconds."""
+
+    views: tuple[PeerView, ...]
+    timings: tuple[tuple[str, float], ...] = ()
+
+
+def examine(
+    here: Carrier,
+    facts: Facts,
+    targets: Sequence[Target],
+    asked: Sought,
+    *,
+    options: Options,
+    progress: Callable[[str], None] | None = None,
+) -> Examined:
+    """Examine the paths between this host and its peers, both ways.
+
+    Args:
+        here: This host's participant.
+        facts: Of this host, all sections.
+        targets: The peers.
+        asked: What is asked.
+        options: How facts are read.
+        progress: Told what is being done.
+
+    Never raises for a peer that answers badly, late or not at all: its view says why there is none.
+    """
+    return _Examination(here, facts, targets, asked, options, progress or (lambda _what: None)).run()
+
+
+class _Examination:
+    def __init__(
+        self,
+        here: Carrier,
+        facts: Facts,
+        targets: Sequence[Target],
+        asked: Sought,
+        options: Options,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._facts, self._targets, self._asked, self._options, self._say = facts, targets, asked, options, progress
+        self._mark = _new_mark()
+        self._numbers = itertools.count(1)
+        self._here = Station("this host", here, facts, self._mark)
+        self._kinds: Counter[tuple[Any, ...]] = Counter()
+        self._lock = threading.Lock()
+        self.concurrency = min(AT_ONCE, len(targets))
+
+    def run(self) -> Examined:
+        start_s = time.monotonic()
+        end_s = start_s + (ONE_S if len(self._targets) == 1 else MANY_S)
+        self._say("asking the peers for their facts")
+        met = self._each([self._meeting(target) for target in self._targets], end_s - 3.0)
+        met_s = time.monotonic()
+        peers = [each for each in met if isinstance(each, Peer)]
+        views: dict[int, PeerView] = {}
+        if peers:
+            self._arm_here(peers)
+            self._say(f"sending probes between this host and {len(peers)} peers")
+            sessions = [functools.partial(self._examine, peer) for peer in peers]
+            try:
+                for peer, found in zip(peers, self._each(sessions, end_s), strict=True):
+                    views[id(peer)] = (
+                        found if isinstance(found, PeerView) else msgspec.structs.replace(peer.view(), why_not=found)
+                    )
+            finally:
+                self._here.disarm()
+        ended_s = time.monotonic()
+        result = [
+            views[id(each)] if isinstance(each, Peer) else PeerView(given=target.given, why_not=each)
+            for target, each in zip(self._targets, met, strict=True)
+        ]
+        timings = (("facts of the peers", met_s - start_s), ("probes and traces", ended_s - met_s))
+        return Examined(views=tuple(result), timings=timings)
+
+    def _each(self, calls: Sequence[Callable[[], Any]], end_s: float) -> list[Any]:
+        """The results of calls that are made side by side; a line of why for one that fails or is late."""
+        results: list[Any] = ["not done in time"] * len(calls)
+        todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+        done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        for index in range(len(calls)):
+            todo.put(index)
+
+        def work() -> None:
+            while time.monotonic() < end_s:
+                try:
+                    index = todo.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    done.put((index, calls[index]()))
+                except Exception as error:  # noqa: BLE001 - one peer's odd answer must not cost the others
+                    done.put((index, f"{type(error).__name__}: {error}" if not str(error) else str(error)))
+
+        for _ in range(min(self.concurrency, len(calls))):
+            threading.Thread(target=work, name="netdiag-peer", daemon=True).start()
+        for _ in calls:
+            try:
+                index, result = done.get(timeout=max(0.0, end_s - time.monotonic()))
+            except queue.Empty:
+                break
+            results[index] = result
+        return results
+
+    def _meeting(self, target: Target) -> Callable[[], Peer | str]:
+        asked = self._asked
+        return lambda: meet(target, self._here.carrier, self._facts, own_address=asked.own_address, now_s=asked.now_s)
+
+    def _uses(self, peers: Sequence[Peer]) -> tuple[PortUse, ...]:
+        engines = [facts.engine.value for facts in (self._facts, *(peer.facts for peer in peers))]
+        encrypted = self._asked.encrypted or any(
+            network.encrypted for engine in engines if engine is not None for network in engine.networks
+        )
+        ports = [self._asked.data_path_port or 0]
+        ports += [engine.swarm.data_path_port or 0 for engine in engines if engine is not None]
+        port = next((each for each in ports if each), DEFAULT_DATA_PATH_PORT)
+        return ports_of_swarm(control_port=self._asked.control_port, data_path_port=port, encrypted=encrypted)
+
+    def _arm_here(self, peers: Sequence[Peer]) -> None:
+        self._all_uses = self._uses(peers)
+        devices = dict.fromkeys([peer.device for peer in peers if peer.device])
+        self._here.arm(
+            ports=[_port(use) for use in self._all_uses if use.plane is not Plane.CONTROL or self._asked.manager],
+            devices=_devices(self._facts, tuple(devices)),
+            families=sorted({6 if ":" in peer.address else 4 for peer in peers}),
+            seconds=ARMED_S,
+            frames=16384 if len(peers) > 1 else 2048,
+        )
+
+    def _examine(self, peer: Peer) -> PeerView:
+        carrier = peer.target.carrier
+        assert carrier is not None  # noqa: S101 - it was met over it
+        there = Station(peer.target.given, carrier, peer.facts, self._mark)
+        engine = peer.facts.engine.value
+        is_manager = peer.target.control_port is not None or (engine is not None and engine.swarm.is_manager)
+        control = peer.target.control_port or CONTROL_PORT
+        uses = {
+            Way.THERE: [
+                msgspec.structs.replace(use, port=control) if use.plane is Plane.CONTROL else use
+                for use in self._all_uses
+                if use.plane is not Plane.CONTROL or is_manager
+            ],
+            Way.BACK: [use for use in self._all_uses if use.plane is not Plane.CONTROL or self._asked.manager],
+        }
+        there.arm(
+            ports=[_port(use) for use in uses[Way.THERE]],
+            devices=_devices(peer.facts, (peer.peer_device,)),
+            families=[6 if ":" in peer.address else 4],
+            seconds=ARMED_S,
+            frames=1024,
+        )
+        try:
+            return self._exchanged(peer, there, uses, is_manager)
+        finally:
+            there.disarm()
+
+    def _exchanged(self, peer: Peer, there: Station, uses: dict[Way, list[PortUse]], is_manager: bool) -> PeerView:
+        sides = Sides(
+            here=self._here,
+            there=there,
+            address=peer.address,
+            own_address=peer.own_address,
+            mark=self._mark,
+            number=self._number,
+            rtt_s=peer.clock.error_s * 2 if peer.clock is not None else 0.0,
+            pace_ms=max(1.0, self.concurrency / 4),
+        )
+        wanted: list[Wanted] = []
+        left_out: list[tuple[Way, str]] = []
+        for way, mtu_bytes in ((Way.BACK, peer.peer_mtu_bytes), (Way.THERE, peer.mtu_bytes)):
+            more, withheld = wanted_probes(uses[way], way, mtu_bytes, sides.receiver(way))
+            wanted += more
+            left_out += [(way, label) for label in withheld]
+        exchange = Exchange(sides)
+        probes = exchange.run(wanted)
+        lost = [each for each in exchange.lost(probes) if self._may_trace(each)]
+        traces, facts = trace_losses(lost, sides, now_s=self._asked.now_s, options=self._options)
+        return msgspec.structs.replace(
+            peer.view(),
+            facts=facts or peer.facts,
+            probes=tuple(probes),
+            traces=traces,
+            blind_here=self._here.blind,
+            blind_there=there.blind,
+            unguarded=tuple(left_out),
+            is_manager=is_manager,
+        )
+
+    def _number(self) -> int:
+        with self._lock:
+            return next(self._numbers)
+
+    def _may_trace(self, probe: SidedProbe) -> bool:
+        kind = (probe.way, probe.protocol, probe.port, bool(probe.left), bool(probe.arrived), bool(probe.answers_left))
+        with self._lock:
+            self._kinds[kind] += 1
+            return self._kinds[kind] <= _TRACED_OF_A_KIND
+
+
+def _port(use: PortUse) -> Port:
+    return (use.protocol.value, use.port)
+
+
+def _devices(facts: Facts, first: tuple[str, ...]) -> list[str]:
+    """Devices by which the other side's packets may come in: those with an address of the host's own."""
+    context = Context(facts=facts, options=CheckOptions())
+    own = set(context.own_addresses())
+    others = [device for address, device in context.local_addresses().items() if address in own]
+    return [device for device in dict.fromkeys([*first, *others]) if device and device != "lo"][:8]
+
+
+def _new_mark() -> str:
+    """A random mark that cannot be taken for VXLAN (`netdiag.participant.marks`)."""
+    raw = bytearray(secrets.token_bytes(4))
+    raw[0] = raw[0] & ~0x08 | 0x80
+    return raw.hex()

@@ -1,0 +1,129 @@
+"""Probes arrive with their mark, are answered by whoever holds the port, and are taken away where somebody else does."""
+
+import struct
+
+import pytest
+
+from tests.lab.participants import ask, carrier_into
+
+MARK = "a1b2c3d4"
+
+
+@pytest.fixture(scope="module")
+def sides(pair_lab):
+    with carrier_into(pair_lab.host("one")) as one, carrier_into(pair_lab.host("two")) as two:
+        yield one, two
+
+
+@pytest.fixture
+def target(pair_lab):
+    return pair_lab.host("two").address
+
+
+def tag(number):
+    return MARK + struct.pack(">I", number).hex()
+
+
+def probe(target, number, **params):
+    return {"dst": target, "tag": tag(number), **params}
+
+
+def test_each_kind_is_answered_by_who_holds_the_port(sides, target):
+    one, two = sides
+    ports = [{"proto": "tcp", "port": 2377}, {"proto": "udp", "port": 4789}, {"proto": "esp"}]
+    held = ask(two, "bind-port", ports=ports, mark=MARK, seconds=20)
+    assert [each["bound"] for each in held["ports"]] == [True, True, True]
+    wanted = [
+        probe(target, 1, proto="tcp", dport=2377),
+        probe(target, 2, proto="udp", dport=4789),
+        probe(target, 3, proto="udp", dport=4789, payload="vxlan", length=300),
+        probe(target, 4, proto="esp", expects=False),
+        probe(target, 5, proto="icmp"),
+        probe(target, 6, proto="tcp", dport=2378),
+        probe(target, 7, proto="udp", dport=4788),
+    ]
+    found = ask(one, "send-probe", probes=wanted, wait_ms=1000)["probes"]
+    assert [row["heard"]["kind"] for row in found] == [
+        "connected", "reply", "reply", "nothing", "reply", "reset", "icmp",
+    ]  # fmt: skip
+    assert found[-1]["heard"]["icmp"]["offender"] == target
+    assert [row["length"] for row in found[1:4]] == [36, 300, 36]
+    assert found[0]["sequence"] == 0xA1B20001
+    got = {each["proto"]: each["got"] for each in ask(two, "release-port", id=held["id"], settle_ms=50)["ports"]}
+    assert [each["number"] for each in got["udp"]] == [2, 3]
+    assert [each["number"] for each in got["esp"]] == [4]
+    assert [each["sport"] for each in got["tcp"]] == [found[0]["sport"]]
+
+
+def test_a_packet_socket_sees_what_has_the_mark_and_nothing_else(sides, target):
+    one, two = sides
+    points = [{"name": "nic", "device": "eth0", "flow": {"mark": MARK}, "frames": 100}]
+    seen = ask(two, "capture-start", points=points, seconds=20)
+    wanted = [
+        probe(target, 1, proto="tcp", dport=2377),
+        probe(target, 2, proto="udp", dport=4789, count=3),
+        probe(target, 3, proto="udp", dport=4789, payload="vxlan"),
+        probe(target, 4, proto="esp", expects=False),
+        probe(target, 5, proto="icmp"),
+        {"dst": target, "proto": "udp", "dport": 4789},
+        {"dst": target, "proto": "tcp", "dport": 2377},
+    ]
+    ask(one, "send-probe", probes=wanted, wait_ms=300)
+    (read,) = ask(two, "capture-read", id=seen["id"])["points"]
+    (again,) = ask(two, "capture-read", id=seen["id"], after={"nic": len(read["frames"])})["points"]
+    assert again["frames"] == []
+    (point,) = ask(two, "capture-stop", id=seen["id"])["points"]
+    kinds = [(frame["out"], frame["data"][23]) for frame in point["frames"]]
+    # The SYN and the RST that answers it, three datagrams, VXLAN, protocol 50, and an echo with its reply.
+    assert sorted(kinds) == sorted([(False, 6), (True, 6), *[(False, 17)] * 4, (False, 50), (False, 1), (True, 1)])
+
+
+def test_what_somebody_listens_to_is_taken_away_behind_the_filters(sides, pair_lab, target):
+    one, two = sides
+    listener = "import socket; s = socket.socket(2, 2); s.bind(('', 7946)); print(1, flush=True); print(s.recv(99))"
+    with pair_lab.host("two").popen(["python3", "-u", "-c", listener]) as process:
+        process.stdout.readline()
+        (port,) = ask(two, "bind-port", ports=[{"proto": "udp", "port": 7946}], mark=MARK, seconds=5)["ports"]
+        assert (port["bound"], port["errno"]) == (False, 98)
+        caught = ask(two, "catch-start", mark=MARK, level="owned-trace", may_load=True, seconds=20)
+        wanted = [
+            probe(target, 1, proto="udp", dport=7946, count=2),
+            probe(target, 2, proto="udp", dport=7946, payload="vxlan"),
+            probe(target, 3, proto="esp", expects=False),
+        ]
+        found = ask(one, "send-probe", probes=wanted, wait_ms=200)["probes"]
+        assert {row["heard"]["kind"] for row in found} == {"nothing"}
+        stopped = ask(two, "catch-stop", id=caught["id"], settle_ms=50)
+        assert (sorted(stopped["numbers"]), stopped["lost"]) == ([1, 1, 2, 3], False)
+        # Only what carries no mark reaches the listener.
+        ask(one, "send-probe", dst=target, proto="udp", dport=7946, tag="00" * 7 + "77", wait_ms=1)
+        assert process.stdout.readline() == str(bytes(7) + b"w") + "\n"
+    assert "netdiag" not in pair_lab.host("two").exec(["nft", "list", "ruleset"]).stdout
+
+
+def test_from_a_port_that_somebody_holds(sides, pair_lab, target):
+    one, two = sides
+    source = pair_lab.host("one").address
+    held = ask(two, "bind-port", ports=[{"proto": "udp", "port": 7946}], mark=MARK, seconds=20)
+    own = ask(one, "bind-port", ports=[{"proto": "udp", "port": 7946}], mark=MARK, seconds=20)
+    row = ask(one, "send-probe", **probe(target, 9, proto="udp", src=source, sport=7946, dport=7946, by_hand=True))
+    assert row["sport"] == 7946
+    (port,) = ask(two, "release-port", id=held["id"], settle_ms=50)["ports"]
+    assert [(each["number"], each["source"], each["sport"]) for each in port["got"]] == [(9, source, 7946)]
+    # What came back is an answer, to the port that it was sent from, and that one is not answered.
+    (port,) = ask(one, "release-port", id=own["id"], settle_ms=50)["ports"]
+    assert [each["number"] for each in port["got"]] == [9 | 1 << 31]
+
+
+def test_too_large_for_the_device_is_said(sides, target):
+    one, _ = sides
+    row = ask(one, "send-probe", **probe(target, 1, proto="udp", dport=9, length=1501, df=True, wait_ms=100))
+    assert (row["errno"], row["sent_us"]) == (90, [])
+
+
+def test_only_from_an_address_of_this_host(sides, target):
+    one, _ = sides
+    from netdiag.model.wire import Request
+
+    (answer,) = one.ask([Request("send-probe", {"dst": target, "src": "10.71.0.77", "proto": "udp", "dport": 9})])
+    assert "no address here" in answer.error.text

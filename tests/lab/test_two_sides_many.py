@@ -1,0 +1,103 @@
+"""200 peers at a bounded rate, in time, and what they have in common told once."""
+
+import time
+
+import pytest
+
+from tests.lab.participants import carrier_into, forge
+from tests.lab.two_sides import examined, target
+
+IN, OUT = "two-sides.inbound", "two-sides.outbound"
+COUNT = 200
+SUBNET = "10.72"
+
+
+class Peer:
+    """A network namespace inside a lab host, with an address of its own on a bridge there."""
+
+    def __init__(self, hub, number):
+        self.name, self.hub = f"n{number}", hub
+        self.address = f"{SUBNET}.{number // 250}.{number % 250 + 1}"
+
+    def run(self, *words):
+        self.hub.exec(["ip", "netns", "exec", self.name, *words])
+
+
+@pytest.fixture(scope="module")
+def hub(pair_lab):
+    """Host one with a bridge, to which all peers are plugged; it is in the same network itself."""
+    host = pair_lab.host("one")
+    lines = ["link add hub type bridge", "link set hub up", f"addr add {SUBNET}.9.9/16 dev hub"]
+    for number in range(COUNT):
+        lines += [f"netns add n{number}", f"link add v{number} master hub up type veth peer name eth0 netns n{number}"]
+    host.exec(["ip", "-batch", "-"], stdin="\n".join(lines) + "\n", timeout_s=60)
+    each = "ip -n n$i link set lo up; ip -n n$i link set eth0 up; ip -n n$i addr add $a/16 dev eth0"
+    loop = f"i=0; while [ $i -lt {COUNT} ]; do a={SUBNET}.$((i/250)).$((i%250+1)); {each}; i=$((i+1)); done"
+    host.exec(["sh", "-c", loop], timeout_s=90)
+    yield host
+    host.exec(["sh", "-c", "ip link del hub; for n in $(ip netns list | cut -d' ' -f1); do ip netns del $n; done"])
+
+
+@pytest.fixture(scope="module")
+def peers(hub):
+    with forge(hub) as carrier:
+        yield [(peer, carrier(peer.name)) for peer in (Peer(hub, number) for number in range(COUNT))]
+
+
+@pytest.fixture(scope="module")
+def here(hub):
+    with carrier_into(hub) as carrier:
+        yield carrier
+
+
+def look(here, peers, **sought):
+    return examined(here, [target(peer, carrier) for peer, carrier in peers], **sought)
+
+
+def test_healthy_in_time_and_in_few_lines(here, peers):
+    said, views, took_s = look(here, peers)
+    assert [view.why_not for view in views if view.why_not] == []
+    assert said.states(IN) == said.states(OUT) == {"ok"}
+    assert len(said.document["findings"]) < 15
+    assert took_s < 10.0
+
+
+def test_one_rule_here_is_one_cause(hub, here, peers):
+    hub.exec(["iptables", "-I", "INPUT", "-p", "udp", "--dport", "4789", "-j", "DROP"])
+    try:
+        said, _, took_s = look(here, peers)
+    finally:
+        hub.exec(["iptables", "-F", "INPUT"])
+    (cause,) = [one for one in said.document["causes"] if one["code"] == "firewall.rule"]
+    assert cause["confidence"] == "proven"
+    assert took_s < 10.0
+
+
+def test_the_same_rule_on_many_hosts_is_told_once(hub, here, peers):
+    broken = [peer for peer, _ in peers[::4]]
+    for peer in broken:
+        peer.run("iptables", "-A", "INPUT", "-p", "tcp", "--dport", "7946", "-j", "DROP")
+    try:
+        said, _, took_s = look(here, peers)
+    finally:
+        for peer in broken:
+            peer.run("iptables", "-F", "INPUT")
+    (cause,) = [one for one in said.document["causes"] if one["code"] == "firewall.rule"]
+    assert cause["confidence"] == "proven"
+    assert len(cause["object"]["hosts"]) == 6  # traced on so many; the rest is told as what it looks like
+    lost = [one["summary"] for one in said.findings(OUT) if one["state"] != "ok"]
+    assert len(lost) == 2
+    assert took_s < 10.0
+
+
+def test_peers_that_do_not_answer_cost_no_more(here, peers):
+    class Dead:
+        def ask(self, requests):
+            time.sleep(60)
+
+    dead = [(peer, Dead()) for peer, _ in peers[:20]]
+    said, views, took_s = look(here, [*dead, *peers[20:]])
+    assert took_s < 11.0
+    assert sum(bool(view.why_not) for view in views) == 20
+    (unknown,) = [one for one in said.findings("two-sides.examined") if one["state"] == "unknown"]
+    assert "and 17 more" in unknown["summary"]
