@@ -23,6 +23,8 @@ from netdiag.path.names import Typed
 from netdiag.path.sights import losses
 from netdiag.path.verdict import Attempt, attempt_found, healthy_found, unsent_found
 
+_ASKED = "--send-payload sends a marked datagram"
+
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """What came of it."""
@@ -107,13 +109,19 @@ class _Run:
 
     def explain(self, planned: Planned) -> Diagnosis:
         """Watch an attempt, and find out why it fails."""
-        who = self._not_to_be_sent_to(planned)
-        if who:
-            return self._untried(planned, who)
+        kept_back = self._kept_back(planned)
+        if kept_back:
+            attempt = Attempt(answered=False, refused=False, text="not tried", sent=False)
+            state = State.SKIP if Side.DESTINATION in planned.parties else State.UNKNOWN
+            return self._untried(planned, attempt, unsent_found(planned.way, state, kept_back))
         start_s = time.monotonic()
         self._progress("watching an attempt")
         watched = watch_attempt(planned)
         self._took("attempt", start_s)
+        if not watched.attempt.sent:
+            # Nothing is lost that was never sent.
+            reason = f"the attempt could not be made: {watched.attempt.text}"
+            return self._untried(planned, watched.attempt, unsent_found(planned.way, State.UNKNOWN, reason))
         reasons = Reasons(planned, watched, now_s=self._now_s, options=self._options)
         found, lost = self._judged(planned, watched, reasons)
         return Diagnosis(
@@ -154,20 +162,24 @@ class _Run:
         party = planned.parties.get(Side.DESTINATION)
         return who_listens(party.facts, planned.way) if party is not None else ""
 
-    def _not_to_be_sent_to(self, planned: Planned) -> str:
-        """Who listens for datagrams at the destination and is sent none; empty where one may be sent."""
-        return "" if planned.way.protocol != "udp" or self._send_payload else self._listening(planned)
+    def _kept_back(self, planned: Planned) -> str:
+        """Why the destination is sent no datagram unasked; empty where it is sent one."""
+        if planned.way.protocol != "udp" or self._send_payload:
+            return ""
+        if Side.DESTINATION not in planned.parties:
+            return f"who listens there is not known, and might not like what it does not expect: {_ASKED}"
+        who = self._listening(planned)
+        return f"{who} listens there and might not like what it does not expect: {_ASKED}" if who else ""
 
-    def _untried(self, planned: Planned, who: str) -> Diagnosis:
+    def _untried(self, planned: Planned, attempt: Attempt, first: Found) -> Diagnosis:
         """Nothing is sent: what the filters would do is asked."""
         start_s = time.monotonic()
         self._progress("asking the filters on the way")
         way = planned.way
-        attempt = Attempt(answered=False, refused=False, text="not tried", sent=False)
         sights = tuple(Sight(place=place, error="not tried") for place in way.places)
         watched = Watched(attempt=attempt, sights=sights)
         reasons = Reasons(planned, watched, now_s=self._now_s, options=self._options)
-        found = (unsent_found(way, who), *reasons.of_what_stands())
+        found = (first, *reasons.of_what_stands())
         self._took("cause", start_s)
         return Diagnosis(way=way, sights=sights, losses=(), attempt=attempt, found=found, timings_s={})
 

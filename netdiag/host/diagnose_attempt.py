@@ -206,7 +206,8 @@ def _tcp_attempt(data: dict[str, Any], wait_s: float) -> Attempt:
 def _udp_attempt(data: dict[str, Any]) -> Attempt:
     heard = data["heard"]
     if data["errno"]:
-        return Attempt(answered=False, refused=False, text=str(data["error"]).lower(), sent=False)
+        # So the kernel says of what a filter or a route of this host's takes.
+        return Attempt(answered=False, refused=False, text=str(data["error"]).lower())
     if heard["kind"] == "reply":
         return Attempt(answered=True, refused=False, text="answered", rtt_us=heard["rtt_us"])
     if heard["kind"] == "icmp":

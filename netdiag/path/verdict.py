@@ -55,10 +55,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 def attempt_found(way: Way, attempt: Attempt, *, state: State = State.FAIL) -> Found:
     """What the user's own attempt meets; ``state`` is that of one that was not answered."""
-    what = f"{way.protocol}/{way.port}" if way.port is not None else way.protocol
-    summary = (
-        f"{what} from {way.source.label()} to {way.destination.label()} ({way.destination.address}): {attempt.text}"
-    )
+    summary = f"{_flow(way)} from {way.source.label()} to {way.destination.label()} ({way.destination.address}): {attempt.text}"
     subject = Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None)
     return Found(
         check="path.attempt",
@@ -69,15 +66,19 @@ def attempt_found(way: Way, attempt: Attempt, *, state: State = State.FAIL) -> F
     )
 
 
-def unsent_found(way: Way, who: str) -> Found:
-    """Nothing is sent to a datagram port of somebody else's who does not expect it."""
+def unsent_found(way: Way, state: State, reason: str) -> Found:
+    """Nothing was sent, by choice (skip) or because it could not be (unknown)."""
     return Found(
         check="path.attempt",
-        state=State.SKIP,
+        state=state,
         subject=Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None),
-        summary=f"{way.protocol}/{way.port} from {way.source.label()} to {way.destination.label()} ({way.target})",
-        reason=f"{who} listens there and might not like what it does not expect: --send-payload sends a marked datagram",
+        summary=f"{_flow(way)} from {way.source.label()} to {way.destination.label()} ({way.target})",
+        reason=reason,
     )
+
+
+def _flow(way: Way) -> str:
+    return f"{way.protocol}/{way.port}" if way.port is not None else way.protocol
 
 
 def silent_found(way: Way, sights: Sequence[Sight], who: str) -> Found:
@@ -108,7 +109,7 @@ def passing_found(way: Way, traced: Sequence[Traced]) -> Found:
             check="path.filters",
             state=State.UNKNOWN,
             subject=subject,
-            summary=f"whether the filters on the way let {way.protocol}/{way.port} through",
+            summary=f"whether the filters on the way let {_flow(way)} through",
             evidence=evidence,
             reason="; ".join(dict.fromkeys(unknown)),
         )
@@ -116,7 +117,7 @@ def passing_found(way: Way, traced: Sequence[Traced]) -> Found:
         check="path.filters",
         state=State.OK,
         subject=subject,
-        summary=f"the filters at {asked} places of the way let {way.protocol}/{way.port} through",
+        summary=f"the filters at {asked} places of the way let {_flow(way)} through",
         evidence=evidence,
     )
 
