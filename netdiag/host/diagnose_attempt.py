@@ -12,6 +12,7 @@ import msgspec
 from netdiag.host.diagnose_parties import Party, Planned, netns_of
 from netdiag.model.engine import OverlayTask
 from netdiag.model.facts import HOST
+from netdiag.model.icmp import IcmpError
 from netdiag.model.path import Place, Side, Sight, Stage, Way
 from netdiag.model.wire import Answer, Request
 from netdiag.path.ends import address_of
@@ -187,7 +188,9 @@ def _echo_attempt(data: dict[str, Any] | None, error: str) -> Attempt:
         rtt_ms = (row["rtt_us"] or 0) / 1000
         return Attempt(answered=True, refused=False, text=f"answered after {rtt_ms:.2f} ms", rtt_us=row["rtt_us"])
     if row["icmp"]:
-        return Attempt(answered=False, refused=True, text=f"{row['icmp']['error']} from {row['icmp']['offender']}")
+        icmp = _icmp(row["icmp"])
+        text = f"{row['icmp']['error']} from {row['icmp']['offender']}"
+        return Attempt(answered=False, refused=True, text=text, icmp=icmp)
     return Attempt(answered=False, refused=False, text="no answer")
 
 
@@ -199,7 +202,8 @@ def _tcp_attempt(data: dict[str, Any], wait_s: float) -> Attempt:
         return Attempt(answered=False, refused=False, text=f"no answer within {wait_s:g} s")
     if data["icmp"]:
         first = data["icmp"][0]
-        return Attempt(answered=False, refused=True, text=f"{first['error']} ({first['offender'] or 'this host'})")
+        text = f"{first['error']} ({first['offender'] or 'this host'})"
+        return Attempt(answered=False, refused=True, text=text, icmp=_icmp(first))
     return Attempt(answered=False, refused=data["error"] == "Connection refused", text=str(data["error"]).lower())
 
 
@@ -213,8 +217,12 @@ def _udp_attempt(data: dict[str, Any]) -> Attempt:
     if heard["kind"] == "icmp":
         error = heard["icmp"]
         text = f"refused: ICMP {error['type']}/{error['code']} from {error['offender']}"
-        return Attempt(answered=False, refused=True, text=text)
+        return Attempt(answered=False, refused=True, text=text, icmp=_icmp(error))
     return Attempt(answered=False, refused=False, text="nothing came back")
+
+
+def _icmp(row: dict[str, Any]) -> IcmpError:
+    return IcmpError(type=row["type"], code=row["code"], sender=row["offender"])
 
 
 def _heard(attempt: Attempt, sights: Sequence[Sight]) -> Attempt:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from netdiag.facts.context import Options
+from netdiag.host.diagnose_alone import own_addresses, survey_silence
 from netdiag.host.diagnose_attempt import Watched, try_again
 from netdiag.host.diagnose_parties import Planned
 from netdiag.host.diagnose_traces import Tracer
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
 from netdiag.model.report import Cause, Confidence
+from netdiag.path.alone import alone_found, of_refusal, of_silence
 from netdiag.path.another import another_found, untranslated_cause
 from netdiag.path.docker_chains import missing_cause, missing_for
 from netdiag.path.entries import entry_causes, received_causes
@@ -35,6 +37,7 @@ class Reasons:
     """Finds what took a flow, on whichever host that is."""
 
     def __init__(self, planned: Planned, watched: Watched, *, now_s: float, options: Options) -> None:
+        self._planned = planned
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
         self._tracer = Tracer(
@@ -44,6 +47,9 @@ class Reasons:
     def of_loss(self, loss: Loss) -> list[Found]:
         """The findings of one loss, and of what stands behind it on the way."""
         way, sights = self._way, self._watched.sights
+        if self._leaves_for_good(loss):
+            said = of_silence(way, survey_silence(self._planned), own=own_addresses(self._planned))
+            return list(alone_found(way, loss, sights, said, self._unseen()))
         asked, ahead = questions(way, loss, sights), standing(way, loss, sights)
         traced = self._traces([*asked, *ahead])
         here = [each for each in traced if each.question in asked]
@@ -102,6 +108,10 @@ class Reasons:
     def _unseen(self) -> str:
         """Why nothing is known of the destination; empty where it takes part."""
         return "" if Side.DESTINATION in self._parties else unseen_reason(self._way)
+
+    def _leaves_for_good(self, loss: Loss) -> bool:
+        """Whether it was lost behind this host's last device, and nobody else takes part."""
+        return Side.DESTINATION not in self._parties and loss.direction is Direction.BACK and loss.last is None
 
     def _entries(self, loss: Loss) -> list[Cause]:
         way, sights, parties, networks = self._way, self._watched.sights, self._parties, self._networks
@@ -169,6 +179,10 @@ class Reasons:
         causes = self._of_filters(self._traces(refusal_questions(way, sights)))
         if not causes:
             causes = self._listener(refused=self._watched.attempt.refused)
+        if not causes and Side.DESTINATION not in self._parties:
+            said = of_refusal(way, self._watched.attempt, own=own_addresses(self._planned))
+            start = Loss(direction=Direction.BACK, last=None, next=way.places[-1] if way.places else None)
+            return list(alone_found(way, start, sights, said, self._unseen()))
         there = way.places[-1] if way.places else None
         loss = Loss(direction=Direction.BACK, last=None, next=there)
         party = self._parties.get(Side.DESTINATION)

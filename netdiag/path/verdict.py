@@ -10,6 +10,7 @@ from netdiag.causes import cause
 from netdiag.model.facts import RuleSet
 from netdiag.model.fix import Fix
 from netdiag.model.found import Found
+from netdiag.model.icmp import IcmpError
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
 from netdiag.model.report import Cause, Confidence, Evidence, Remedy, State, Step, Subject
 from netdiag.model.trace import Trace, TraceVerdict
@@ -44,6 +45,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         text: In a few words.
         rtt_us: How long the answer took.
         sent: Whether anything could be sent at all.
+        icmp: The ICMP error that came back.
     """
 
     answered: bool
@@ -51,6 +53,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     rtt_us: int | None = None
     sent: bool = True
+    icmp: IcmpError | None = None
 
 
 def attempt_found(way: Way, attempt: Attempt, *, state: State = State.FAIL) -> Found:
