@@ -14,6 +14,15 @@ import msgspec
 
 BUILT_IN = frozenset({"INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTING"})
 """Chains of iptables that the kernel has itself: no program owns them, and everybody writes there."""
+_BUILT_IN_OF = {
+    "raw": frozenset({"PREROUTING", "OUTPUT"}),
+    "nat": BUILT_IN - {"FORWARD"},
+    "filter": frozenset({"INPUT", "FORWARD", "OUTPUT"}),
+    "security": frozenset({"INPUT", "FORWARD", "OUTPUT"}),
+    "mangle": BUILT_IN,
+}
+_LONGEST = 1 << 16
+"""Characters of a line that is looked into: no rule that a kernel takes is written with as many."""
 _MOST_LINES = 256
 """A comment of iptables' has no more characters (xt_comment.h)."""
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
@@ -29,6 +38,8 @@ class SavedRule(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     words: tuple[str, ...]
     packets: int | None = None
+    bytes: int | None = None
+    line_number: int = 0
 
 
 class SavedChain(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,21 +48,31 @@ class SavedChain(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     policy: str | None
     packets: int | None = None
+    bytes: int | None = None
     rules: tuple[SavedRule, ...] = ()
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """A line that was not understood."""
+    """A line that was not understood, the table in which it stands, and why."""
 
     line_number: int
     text: str
+    table: str = ""
+    reason: str = "not understood"
 
 
 class SavedTables(msgspec.Struct, frozen=True, kw_only=True):
-    """Tables by name, each with its chains by name, in the order of the text."""
+    """Tables by name, each with its chains by name, in the order of the text.
+
+    Attributes:
+        begins: The line at which each table begins.
+        committed: Tables that the text ends with COMMIT.
+    """
 
     tables: dict[str, dict[str, SavedChain]]
     problems: tuple[Problem, ...] = ()
+    begins: dict[str, int] = msgspec.field(default_factory=dict)
+    committed: frozenset[str] = frozenset()
 
 
 def nft_family(ip_version: int) -> str:
@@ -61,6 +82,8 @@ def nft_family(ip_version: int) -> str:
 
 def split_words(line: str) -> tuple[str, ...]:
     """Split a rule into words as iptables-restore does: double quotes group, a backslash escapes inside them."""
+    if '"' not in line and "\\" not in line and line.isascii():
+        return tuple(line.split())
     words: list[str] = []
     current: list[str] = []
     quoted = started = escaped = False
@@ -94,42 +117,85 @@ def read_save(text: str) -> SavedTables:
     Args:
         text: Output of ``iptables-save``, with or without ``-c``; CRLF is accepted.
     """
-    chains: dict[str, dict[str, SavedChain]] = {}
-    rules: dict[tuple[str, str], list[SavedRule]] = {}
-    problems: list[Problem] = []
-    table = ""
+    return parse_save(text)
+
+
+def parse_save(text: str) -> SavedTables:
+    """As `read_save`, for a text that is read once: nothing of it is kept."""
+    reading = _Reading()
     # Only a line feed ends a line: a comment may hold what Unicode calls a line break.
     for line_number, raw in _lines(text):
-        line = raw.strip(" \t\r")
+        reading.line(line_number, raw.strip(" \t\r"))
+    return reading.tables()
+
+
+class _Reading:
+    """A save while its lines are read."""
+
+    def __init__(self) -> None:
+        self._chains: dict[str, dict[str, SavedChain]] = {}
+        self._rules: dict[tuple[str, str], list[SavedRule]] = {}
+        self._problems: list[Problem] = []
+        self._begins: dict[str, int] = {}
+        self._committed: set[str] = set()
+        self._table = ""
+
+    def line(self, line_number: int, line: str) -> None:
         if line.startswith("#") and "is incompatible" in line:
             # iptables-nft-save says so of a table that nft wrote, and shows none of its rules.
-            problems.append(Problem(line_number, line[:200]))
-        if not line or line.startswith("#") or line == "COMMIT":
-            continue
-        if line.startswith("*"):
-            table = line[1:].strip()
-            chains.setdefault(table, {})
-            continue
-        found = _CHAIN.match(line)
-        if found and table:
-            name, policy, packets = found[1], found[2], found[3]
-            chains[table][name] = SavedChain(
-                name=name, policy=None if policy == "-" else policy, packets=None if packets is None else int(packets)
+            self._problem(line_number, line, re.sub(r"^#\s*Table `?(\w+).*$", r"\1", line))
+        if not line or line.startswith("#"):
+            return
+        table = self._table
+        if line == "COMMIT":
+            self._committed.add(table)
+        elif line.startswith("*"):
+            self._table = line[1:].strip()
+            self._chains.setdefault(self._table, {})
+            self._begins.setdefault(self._table, line_number)
+            self._committed.discard(self._table)
+        elif table and line.startswith(":") and len(line) <= _LONGEST and (found := _CHAIN.match(line)):
+            name, policy, packets, size = found.groups()
+            self._chains[table][name] = SavedChain(
+                name=name,
+                policy=None if policy == "-" else policy,
+                packets=None if packets is None else int(packets),
+                bytes=None if size is None else int(size),
             )
-            continue
-        rule = _rule(line, rules, table) if table else None
-        if rule is None or rule.chain not in chains[table]:
-            problems.append(Problem(line_number, line[:200]))
-            continue
-        rules.setdefault((table, rule.chain), []).append(rule)
-    tables = {
-        name: {
-            chain: msgspec.structs.replace(kept, rules=tuple(rules.get((name, chain), ())))
-            for chain, kept in by_name.items()
-        }
-        for name, by_name in chains.items()
-    }
-    return SavedTables(tables=tables, problems=tuple(problems))
+        elif len(line) > _LONGEST:
+            self._problem(line_number, line, table, f"a line of {len(line)} characters")
+        else:
+            self._rule(line_number, line)
+
+    def _rule(self, line_number: int, line: str) -> None:
+        rule = _rule(line, self._rules, self._table, line_number) if self._table else None
+        if rule is None:
+            self._problem(line_number, line, self._table)
+            return
+        chains = self._chains[self._table]
+        if rule.chain not in chains:
+            if rule.chain not in _BUILT_IN_OF.get(self._table, ()):
+                self._problem(line_number, line, "", f"{self._table} has no chain {rule.chain[:60]}")
+                return
+            chains[rule.chain] = SavedChain(name=rule.chain, policy=None)  # it is there anyway
+        self._rules.setdefault((self._table, rule.chain), []).append(rule)
+
+    def _problem(self, line_number: int, line: str, table: str, reason: str = "not understood") -> None:
+        self._problems.append(Problem(line_number, line[:200], table, reason))
+
+    def tables(self) -> SavedTables:
+        return SavedTables(
+            tables={
+                name: {
+                    chain: msgspec.structs.replace(kept, rules=tuple(self._rules.get((name, chain), ())))
+                    for chain, kept in by_name.items()
+                }
+                for name, by_name in self._chains.items()
+            },
+            problems=tuple(self._problems),
+            begins=self._begins,
+            committed=frozenset(self._committed),
+        )
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
@@ -138,9 +204,11 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
     at = 0
     while at < len(lines):
         line, behind = lines[at], at + 1
-        if '"' in line and _opens_quote(line):
+        if '"' in line and len(line) <= _LONGEST and _opens_quote(line):
             for end in range(behind, min(len(lines), behind + _MOST_LINES)):
                 whole = "\n".join(lines[at : end + 1])
+                if len(whole) > _LONGEST:
+                    break
                 if not _opens_quote(whole):
                     line, behind = whole, end + 1
                     break
@@ -155,9 +223,11 @@ def _opens_quote(line: str) -> bool:
     return _ESCAPED.sub("", line).count('"') % 2 == 1
 
 
-def _rule(line: str, rules: dict[tuple[str, str], list[SavedRule]], table: str) -> SavedRule | None:
+def _rule(line: str, rules: dict[tuple[str, str], list[SavedRule]], table: str, line_number: int) -> SavedRule | None:
     counters = _COUNTERS.match(line)
     body = line[counters.end() :] if counters else line
+    if not body.startswith(("-A", "--append")):
+        return None
     words = split_words(body)
     if len(words) < 2 or words[0] not in ("-A", "--append"):
         return None
@@ -167,4 +237,6 @@ def _rule(line: str, rules: dict[tuple[str, str], list[SavedRule]], table: str) 
         text=body,
         words=words[2:],
         packets=int(counters[1]) if counters else None,
+        bytes=int(counters[2]) if counters else None,
+        line_number=line_number,
     )

@@ -1,0 +1,263 @@
+"""What a rule set does with a packet, computed: the verdict, the rule that decides, and what is not known and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from netdiag.firewall.netfilter.addresses import show_address
+from netdiag.firewall.netfilter.evaluate import Step
+from netdiag.firewall.netfilter.iptables import family_of, read_iptables
+from netdiag.firewall.netfilter.packet import asked_of
+from netdiag.firewall.netfilter.rules import TableSet, Verdict
+from netdiag.firewall.netfilter.sets import IpSet, read_sets
+from netdiag.firewall.netfilter.skb import Host, Skb
+from netdiag.firewall.netfilter.traverse import Asked, Passed, Traversal
+from netdiag.firewall.nft_text import native_tables
+from netdiag.firewall.owner import owner_of
+from netdiag.firewall.save_text import nft_family
+from netdiag.model.explain import Dependence, Explanation, PacketLine
+from netdiag.model.facts import Backend, RuleSet
+from netdiag.model.firewall import FirewallRule
+from netdiag.model.trace import Endpoints, TraceStep, TraceVerdict
+
+_MOST_REASONS = 12
+_HOOKS = {
+    "prerouting": "PREROUTING",
+    "input": "INPUT",
+    "forward": "FORWARD",
+    "output": "OUTPUT",
+    "postrouting": "POSTROUTING",
+}
+_BEFORE = {"ingress": "PREROUTING", "egress": "POSTROUTING"}
+
+
+class RuleSets(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that was read: the tables of every variant and family, sets, and what stands beside them.
+
+    Attributes:
+        sets: None where no text told of any.
+        foreign: By family and hook, what may drop a packet there and is not modelled.
+        problems: Lines that were not understood, each with its number and whose text it is.
+    """
+
+    tables: tuple[TableSet, ...] = ()
+    sets: dict[str, IpSet] | None = None
+    foreign: dict[tuple[int, str], str] = msgspec.field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def read_rule_sets(rule_sets: Iterable[RuleSet]) -> RuleSets:
+    """The rule sets of one namespace as they were listed there."""
+    rule_sets = tuple(rule_sets)
+    tables: list[TableSet] = []
+    sets: dict[str, IpSet] | None = None
+    foreign: dict[tuple[int, str], str] = {}
+    problems: list[str] = []
+    for rules in rule_sets:
+        if rules.backend in (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY):
+            read = read_iptables(rules.text, rules.family, rules.backend.value)
+            tables.append(read)
+            problems += [f"{rules.backend.value}, {problem.said()}" for problem in read.problems]
+        elif rules.backend is Backend.IPSET:
+            sets, bad = read_sets(rules.text)
+            problems += [f"ipset, {problem.said()}" for problem in bad]
+    written = [(nft_family(each.family), name) for each in tables for name in each.tables]
+    for rules in rule_sets:
+        if rules.backend is Backend.NFT_NATIVE:
+            for table in native_tables(rules.text, written):
+                families = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6)}.get(table.family, ())
+                for hook in table.hooks if table.stops() else ():
+                    place = _HOOKS.get(hook) or _BEFORE.get(hook)
+                    for family in families if place is not None else ():
+                        reason = f"nft's own table {table.family} {table.name} stands at {hook} and is not modelled"
+                        foreign[family, str(place)] = reason
+    return RuleSets(tables=tuple(tables), sets=sets, foreign=foreign, problems=tuple(problems))
+
+
+def read_rule_file(text: str) -> RuleSets:
+    """A saved file: ``iptables-save`` or ``ip6tables-save``, ``ipset save`` or ``list``, or several behind each other."""
+    saves, sets = _parts(text)
+    tables: list[TableSet] = []
+    problems: list[str] = []
+    for begin, part in saves:
+        backend = Backend.IPTABLES_NFT if "(nf_tables)" in part[:4000] else Backend.IPTABLES_LEGACY
+        read = read_iptables("\n" * begin + part, family_of(part), backend.value)
+        tables.append(read)
+        problems += [problem.said() for problem in read.problems]
+    found, bad = read_sets(sets) if sets.strip() else (None, ())
+    problems += [problem.said() for problem in bad]
+    if not tables and found is None:
+        problems.append(
+            "line 1: no table begins (*filter …) and no set: this is not what iptables-save or ipset prints"
+        )
+    return RuleSets(tables=tuple(tables), sets=found, problems=tuple(problems))
+
+
+def _parts(text: str) -> tuple[list[tuple[int, str]], str]:
+    """The saves of a text, each with the lines before it, and the lines of sets, with empty ones for all others."""
+    lines = text.split("\n")
+    first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
+    if first.startswith("Name:"):
+        return [], text
+    is_set = [line.startswith(("create ", "add ")) for line in lines]
+    if any(is_set):
+        sets = "\n".join(line if of_set else "" for line, of_set in zip(lines, is_set, strict=True))
+        lines = ["" if of_set else line for line, of_set in zip(lines, is_set, strict=True)]
+    else:
+        sets = ""
+    # A second save of the other family says so in its first line, or begins a table that was there before.
+    begins, seen, last_family = [0], set[str](), ""
+    for number, line in enumerate(lines):
+        if line.startswith("# Generated by ip"):
+            family = "6" if line.startswith("# Generated by ip6") else "4"
+            if last_family not in ("", family):
+                begins.append(number)
+                seen.clear()
+            last_family = family
+        elif line.startswith("*"):
+            if line.strip() in seen:
+                begins.append(number)
+                seen.clear()
+            seen.add(line.strip())
+    ends = [*begins[1:], len(lines)]
+    parts = [(begin, "\n".join(lines[begin:end])) for begin, end in zip(begins, ends, strict=True)]
+    return [(begin, part) for begin, part in parts if part.strip()], sets
+
+
+class Explainer:
+    """Rule sets ready for packet after packet."""
+
+    def __init__(self, rule_sets: RuleSets, host: Host | None = None) -> None:
+        """Index them.
+
+        Args:
+            rule_sets: The rules and sets.
+            host: What else is known of the host; its sets are taken from the rules.
+        """
+        known = host or Host()
+        self._host = msgspec.structs.replace(known, sets=rule_sets.sets if rule_sets.sets is not None else known.sets)
+        self._rule_sets = rule_sets
+        self._by: dict[tuple[int, str | None], Traversal] = {}
+        for family in (4, 6):
+            self._traversal(family, None)
+
+    def explain(self, packet: PacketLine) -> Explanation:
+        """What becomes of a packet. Raises ValueError for a packet that does not go together."""
+        asked = asked_of(packet)
+        if self._rule_sets.tables and all(each.family != asked.skb.family for each in self._rule_sets.tables):
+            reason = f"these rules are not for IPv{asked.skb.family}"
+            return _unknown(reason)
+        return self._told(self._traversal(asked.skb.family, packet.bucket).outcomes(asked), asked)
+
+    def _traversal(self, family: int, bucket: str | None) -> Traversal:
+        found = self._by.get((family, bucket))
+        if found is None:
+            host = msgspec.structs.replace(self._host, bucket=bucket)
+            tables = [each for each in self._rule_sets.tables if each.family == family]
+            foreign = {hook: reason for (of, hook), reason in self._rule_sets.foreign.items() if of == family}
+            found = self._by[family, bucket] = Traversal(tables, host, foreign)
+        return found
+
+    def _told(self, outcomes: Sequence[Passed], asked: Asked) -> Explanation:
+        possible = _possible(outcomes)
+        first = outcomes[0]
+        deciding = {_key(each.step) for each in outcomes}
+        ways = {each.verdict for each in outcomes}
+        known = len(ways) == 1 and len(deciding) == 1 and Verdict.UNKNOWN not in ways
+        path = tuple(self._step(step, asked) for step in first.way.path)
+        if known:
+            decided = self._rule(first.step, asked) if first.step is not None else None
+            is_policy = first.step is None or first.step.rule is None
+            return Explanation(
+                verdict=TraceVerdict(first.verdict.value),
+                rule=None if is_policy else decided,
+                policy=decided if is_policy else None,
+                possible=possible,
+                path=path,
+                after=_after(outcomes, asked),
+            )
+        depends = self._depends(outcomes, asked)
+        what = " or ".join(each.value for each in possible)
+        reason = depends[0].reason if depends else "which rule decides is not known"
+        return Explanation(
+            verdict=TraceVerdict.UNKNOWN,
+            rule=None,
+            possible=possible,
+            depends=depends,
+            path=path,
+            reason=f"{what}, but by which rule is not known: {reason}" if len(possible) == 1 else reason,
+        )
+
+    def _depends(self, outcomes: Sequence[Passed], asked: Asked) -> tuple[Dependence, ...]:
+        found: dict[tuple[str, object], Dependence] = {}
+        for outcome in outcomes:
+            for doubt in outcome.way.doubts:
+                key = (doubt.reason, _key(doubt.step))
+                if key not in found and len(found) < _MOST_REASONS:
+                    rule = (
+                        self._rule(doubt.step, asked)
+                        if doubt.step is not None and doubt.step.rule is not None
+                        else None
+                    )
+                    found[key] = Dependence(reason=doubt.reason, rule=rule)
+        return tuple(found.values())
+
+    def _step(self, step: Step, asked: Asked) -> TraceStep:
+        packets = step.rule.packets if step.rule is not None else None
+        verdict = "drop" if step.verdict == "reject" else step.verdict
+        return TraceStep(hook=step.hook.lower(), rule=self._rule(step, asked), verdict=verdict, packets=packets)
+
+    def _rule(self, step: Step, asked: Asked) -> FirewallRule:
+        backend = Backend(step.backend)
+        family = nft_family(asked.skb.family)
+        if step.rule is None:
+            policy = step.verdict.upper()
+            text = f":{step.chain} {policy}"
+            return FirewallRule(
+                backend=backend, family=family, table=step.table, chain=step.chain, text=text, policy=policy
+            )
+        return FirewallRule(
+            backend=backend,
+            family=family,
+            table=step.table,
+            chain=step.chain,
+            number=step.rule.number,
+            text=step.rule.text,
+            owner=owner_of(step.chain, step.rule.text),
+        )
+
+
+def _possible(outcomes: Sequence[Passed]) -> tuple[TraceVerdict, ...]:
+    told = {TraceVerdict(each.verdict.value) for each in outcomes}
+    if TraceVerdict.UNKNOWN in told:
+        return (TraceVerdict.ACCEPT, TraceVerdict.DROP, TraceVerdict.REJECT)
+    return tuple(verdict for verdict in TraceVerdict if verdict in told)
+
+
+def _key(step: Step | None) -> object:
+    if step is None:
+        return None
+    if step.rule is None:
+        return "policy", step.backend, step.table, step.chain
+    return step.backend, step.table, step.chain, step.rule.number
+
+
+def _unknown(reason: str) -> Explanation:
+    possible = (TraceVerdict.ACCEPT, TraceVerdict.DROP, TraceVerdict.REJECT)
+    return Explanation(verdict=TraceVerdict.UNKNOWN, rule=None, possible=possible, reason=reason)
+
+
+def _after(outcomes: Sequence[Passed], asked: Asked) -> Endpoints | None:
+    skb = outcomes[0].way.skb
+    now, before = _endpoints(skb), _endpoints(asked.skb)
+    return now if now != before and len(outcomes) == 1 else None
+
+
+def _endpoints(skb: Skb) -> Endpoints:
+    addresses = (None if each is None else show_address(each, skb.family) for each in (skb.source, skb.destination))
+    source, destination = (each or "" for each in addresses)
+    return Endpoints(
+        source=source, destination=destination, source_port=skb.source_port, destination_port=skb.destination_port
+    )

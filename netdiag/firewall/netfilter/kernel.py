@@ -1,0 +1,234 @@
+"""Matches about what the kernel knows of a packet: conntrack, marks, where addresses lead, buckets, IPsec.
+
+Sources: net/netfilter/xt_conntrack.c, xt_state.c, xt_mark.c, xt_connmark.c, xt_addrtype.c, xt_physdev.c, xt_policy.c,
+xt_owner.c, xt_limit.c, xt_recent.c, xt_helper.c; net/ipv4/fib_frontend.c (inet_addr_type).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from netdiag.firewall.netfilter.skb import Host, Skb, Truth, Unknown
+
+_TYPES = frozenset(
+    "UNSPEC UNICAST LOCAL BROADCAST ANYCAST MULTICAST BLACKHOLE UNREACHABLE PROHIBIT THROW NAT XRESOLVE".split()  # noqa: SIM905 - one name a word
+)
+_NO_FLOW = Unknown("what conntrack knows of its flow is not known")
+_MARK = Unknown("its mark is not known")
+_CONNMARK = Unknown("its connection's mark is not known")
+
+
+class State(msgspec.Struct, frozen=True, gc=False):
+    """``--ctstate``, and ``--state``, which does not know of SNAT and DNAT."""
+
+    wanted: frozenset[str]
+    negated: bool = False
+
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
+        """Whether it is in one of these states."""
+        if skb.state is None:
+            return Unknown("its state in conntrack is not known")
+        if skb.state in self.wanted:
+            return not self.negated
+        if skb.state not in ("INVALID", "UNTRACKED"):
+            for name, translated in (("DNAT", skb.dnat), ("SNAT", skb.snat)):
+                if name in self.wanted and translated is not False:
+                    return (
+                        not self.negated
+                        if translated
+                        else Unknown(f"whether it was given another address ({name}) is not known")
+                    )
+        return self.negated
+
+
+class Flow(msgspec.Struct, frozen=True, gc=False):
+    """``--ctorigsrc``, ``--ctorigdst`` and their ports: the flow before any rewriting."""
+
+    field: Literal["source", "destination", "source_port", "destination_port"]
+    first: int
+    last: int
+    mask: int = -1
+    negated: bool = False
+
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
+        """Whether the flow began so; without a flow there is nothing to compare."""
+        if skb.state in ("INVALID", "UNTRACKED"):
+            return False
+        known = skb.original is not None and skb.state == "NEW"
+        value: int | None = getattr(skb.original, self.field) if known else None
+        if value is None:
+            return _NO_FLOW
+        return (self.first <= value & self.mask <= self.last) != self.negated
+
+
+class OriginalDirection(msgspec.Struct, frozen=True, gc=False):
+    """``--ctdir``."""
+
+    original: bool
+    negated: bool = False
+
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
+        """Whether it goes the way that its flow began."""
+        if skb.state in ("INVALID", "UNTRACKED"):
+            return False
+        if skb.state != "NEW":
+            return _NO_FLOW
+        return self.original != self.negated
+
+
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """``-m mark``."""
+
+    value: int
+    mask: int
+    negated: bool = False
+
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
+        """Whether the bits of its mark are these."""
+        if skb.mark is None:
+            return _MARK
+        return (skb.mark & self.mask == self.value) != self.negated
+
+
+class ConnMark(msgspec.Struct, frozen=True, gc=False):
+    """``-m connmark``."""
+
+    value: int
+    mask: int
+    negated: bool = False
+
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
+        """Whether the bits of its connection's mark are these; what has no connection never matches."""
+        if skb.state in ("INVALID", "UNTRACKED"):
+            return False
+        if skb.connmark is None or skb.state is None:
+            return _CONNMARK
+        return (skb.connmark & self.mask == self.value) != self.negated
+
+
+class AddressType(msgspec.Struct, frozen=True, gc=False):
+    """``--src-type`` and ``--dst-type`` without a device: what the kernel's local table says of the address."""
+
+    side: Literal["source", "destination"]
+    wanted: frozenset[str]
+    negated: bool = False
+
+    def holds(self, skb: Skb, host: Host) -> Truth:
+        """Whether it is of one of these types."""
+        found = kind_of(skb, host, self.side)
+        if isinstance(found, Unknown):
+            return found
+        kinds = {kind in self.wanted for kind in found}
+        if len(kinds) > 1:
+            return Unknown(f"whether its {self.side} is {' or '.join(sorted(found)).lower()} is not known")
+        return kinds.pop() != self.negated
+
+
+def kind_of(skb: Skb, host: Host, side: Literal["source", "destination"]) -> frozenset[str] | Unknown:
+    """The types that an address may be of."""
+    address = skb.source if side == "source" else skb.destination
+    local = skb.local if side == "destination" else skb.from_here or None
+    if address is None:
+        return frozenset({"LOCAL"}) if local else Unknown(f"its {side} address is not said")
+    if skb.family == 4:
+        if address in (0, 0xFFFFFFFF):
+            return frozenset({"BROADCAST"})
+        if address >> 28 == 14:
+            return frozenset({"MULTICAST"})
+        if address >> 24 == 127:
+            return frozenset({"LOCAL"})
+        if address >> 24 == 0:
+            return Unknown("what 0.0.0.0/8 is differs between kernels")
+    else:
+        if address >> 120 == 255:
+            return frozenset({"MULTICAST"})
+        if address <= 1:
+            return frozenset({"LOCAL"}) if address else Unknown("what the address :: is depends on the kernel")
+    if host.addresses is not None:
+        if address in host.broadcasts and skb.family == 4:
+            return frozenset({"BROADCAST"})
+        if (address, skb.family) in host.addresses:
+            return frozenset({"LOCAL"})
+        return frozenset({"UNICAST"})
+    if local is not None:
+        return frozenset({"LOCAL" if local else "UNICAST"})
+    if side == "source" and skb.in_device not in (None, "lo"):
+        return frozenset({"UNICAST"})  # of its own address the kernel takes none in (ip_route_input_slow)
+    return frozenset({"LOCAL", "UNICAST", "BROADCAST"} if skb.family == 4 else {"LOCAL", "UNICAST"})
+
+
+class Bucket(msgspec.Struct, frozen=True, gc=False):
+    """``-m limit`` and ``hashlimit``: whether this packet is within the rate."""
+
+    name: str
+    above: bool = False
+    negated: bool = False
+
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
+        """Whether a bucket is as full as it asks for."""
+        if host.bucket is None:
+            return Unknown(f"whether the rate of {self.name} is used up is not known")
+        return ((host.bucket == "empty") == self.above) != self.negated
+
+
+class PhysicalDevice(msgspec.Struct, frozen=True, gc=False):
+    """``-m physdev``: the bridge's ports, which only bridge-nf tells."""
+
+    wanted: bool
+    """Whether any option is not negated: then a packet of no bridge does not match."""
+
+    def holds(self, skb: Skb, host: Host) -> Truth:
+        """Whether it came through such ports."""
+        bridged = skb.bridged
+        if skb.from_here or skb.in_device == "lo":
+            bridged = False
+        elif bridged is None and host.bridges is not None and skb.in_device:
+            bridged = False if skb.in_device not in host.bridges else None
+        if bridged is False:
+            return not self.wanted
+        return Unknown("through which ports of a bridge it comes is not known")
+
+
+class Ipsec(msgspec.Struct, frozen=True, gc=False):
+    """``-m policy``: whether IPsec protected it, or will."""
+
+    inward: bool
+    none: bool
+
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
+        """Whether it did; what is asked about arrives in the clear."""
+        if self.inward:
+            return self.none
+        return Unknown("whether a policy of IPsec holds for it is not known")
+
+
+class Owner(msgspec.Struct, frozen=True, gc=False):
+    """``-m owner``: whose socket sent it."""
+
+    negated: bool
+    """Whether all of its options are: then a packet without a socket matches."""
+
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
+        """Whether such a socket sent it."""
+        if not skb.from_here:
+            return self.negated
+        return Unknown("which process sends it is not said")
+
+
+class Helper(msgspec.Struct, frozen=True, gc=False):
+    """``-m helper``: whether a helper expected its connection."""
+
+    negated: bool
+
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
+        """Whether one did; a new flow that nobody expected has none."""
+        if skb.state in ("RELATED", "ESTABLISHED", None):
+            return _NO_FLOW
+        return self.negated
+
+
+def known_types(names: frozenset[str]) -> bool:
+    """Whether all of them are types of an address."""
+    return names <= _TYPES

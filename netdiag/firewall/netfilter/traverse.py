@@ -1,0 +1,251 @@
+"""A packet's way through a host: hooks in their order, at each the tables in theirs, with conntrack and routing between.
+
+Sources: include/uapi/linux/netfilter_ipv4.h (priorities), net/ipv4/ip_input.c, ip_forward.c, ip_output.c,
+net/netfilter/nf_nat_core.c (nf_nat_inet_fn), nf_conntrack_core.c (nf_conntrack_in).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from netdiag.firewall.netfilter.addresses import show_address
+from netdiag.firewall.netfilter.evaluate import Doubt, End, Step, Walk, Way
+from netdiag.firewall.netfilter.rules import HOOKS_OF, TableSet, Verdict
+from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, Host, Skb
+
+_ORDER = ("raw", "conntrack", "mangle", "destination nat", "filter", "security", "source nat")
+_DESTINATION_NAT = frozenset({"PREROUTING", "OUTPUT"})
+_MOST_WAYS = 64
+_replace = msgspec.structs.replace
+
+
+class Route(enum.Enum):
+    """Which way a packet meets the host."""
+
+    IN = "in"
+    FORWARD = "forward"
+    OUT = "out"
+
+
+_HOOKS = {
+    Route.IN: ("PREROUTING", "INPUT"),
+    Route.FORWARD: ("PREROUTING", "FORWARD", "POSTROUTING"),
+    Route.OUT: ("OUTPUT", "POSTROUTING"),
+}
+DECIDES = {Route.IN: "INPUT", Route.FORWARD: "FORWARD", Route.OUT: "OUTPUT"}
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The packet that is asked about, at the first place where it is met.
+
+    Attributes:
+        state: What conntrack calls it, once it has seen it.
+        hook: The only hook to ask; empty for the whole way.
+        out_device: The device that a packet leaves by that goes on to another; None where it is not said.
+    """
+
+    skb: Skb
+    route: Route
+    state: str
+    hook: str = ""
+    out_device: str | None = None
+
+
+class Passed(msgspec.Struct, frozen=True, kw_only=True):
+    """One possible outcome.
+
+    Attributes:
+        step: The rule or policy that decided; None where no table stands at the hook that decides.
+    """
+
+    verdict: Verdict
+    step: Step | None
+    way: Way
+
+
+class _Walking(msgspec.Struct, frozen=True, kw_only=True):
+    """A packet between two tables: where it is, and the last rule or policy that accepted it at this hook."""
+
+    way: Way
+    accepted: Step | None = None
+    policy: Step | None = None
+
+
+class Traversal:
+    """The rule sets of one host and family, ready for packet after packet."""
+
+    def __init__(self, sets: Sequence[TableSet], host: Host, foreign: Mapping[str, str] | None = None) -> None:
+        """Index them.
+
+        Args:
+            sets: The tables of each variant that runs.
+            host: What is known of it.
+            foreign: By hook, why something that is not modelled may drop a packet there.
+        """
+        self._host = host
+        self._foreign = dict(foreign or {})
+        self._deciding: set[str] = set()
+        self._walks = [(tables, Walk(host, tables.backend)) for tables in sets]
+        for tables, walk in self._walks:
+            for table in tables.tables.values():
+                walk.prepare(table)
+
+    def outcomes(self, asked: Asked) -> list[Passed]:
+        """Every outcome that remains possible."""
+        first = asked.hook or _HOOKS[asked.route][0]
+        # Behind the hook that decides a packet is only let pass.
+        self._deciding = {asked.hook} if asked.hook else {"PREROUTING", "INPUT", "FORWARD", "OUTPUT"}
+        skb = asked.skb
+        if asked.hook and asked.hook not in ("PREROUTING", "OUTPUT"):
+            skb = _tracked(skb, asked.state)  # raw stands at no other hook
+        walking = [_Walking(way=Way(skb=skb))]
+        done: list[Passed] = []
+        todo = [(first, walking)]
+        while todo:
+            hook, walking = todo.pop()
+            walking = self._at_hook(hook, walking, asked, done)
+            for each in walking:
+                after = () if asked.hook else self._after(hook, each, asked)
+                if not after:
+                    done.append(Passed(verdict=Verdict.ACCEPT, step=each.accepted or each.policy, way=each.way))
+                todo += [(onward, [one]) for onward, one in after]
+                if len(done) + len(todo) > _MOST_WAYS:
+                    reason = "there are too many ways"
+                    way = _replace(each.way, doubts=(*each.way.doubts, Doubt(reason)))
+                    return [*done, Passed(verdict=Verdict.UNKNOWN, step=None, way=way)]
+        return done
+
+    def _at_hook(self, hook: str, walking: list[_Walking], asked: Asked, done: list[Passed]) -> list[_Walking]:
+        """Those that pass all tables of a hook; what is lost there is added to ``done``."""
+        for place in _ORDER:
+            if place == "conntrack":
+                if hook in _DESTINATION_NAT:
+                    walking = [_with(each, _tracked(each.way.skb, asked.state)) for each in walking]
+                continue
+            table = place if "nat" not in place else "nat"
+            if place.endswith("nat") and (hook in _DESTINATION_NAT) != (place == "destination nat"):
+                continue
+            if hook in HOOKS_OF[table]:
+                walking = self._through(table, hook, walking, done)
+        if hook in self._foreign:
+            for each in walking:
+                doubt = Doubt(self._foreign[hook])
+                way = _replace(each.way, doubts=(*each.way.doubts, doubt))
+                done.append(Passed(verdict=Verdict.UNKNOWN, step=None, way=way))
+        return walking
+
+    def _through(self, table: str, hook: str, walking: list[_Walking], done: list[Passed]) -> list[_Walking]:
+        """Through one table of every variant; which of two variants comes first is not known, so both orders are gone."""
+        having = [(tables, walk) for tables, walk in self._walks if table in tables.tables]
+        orders = [having, having[::-1]] if len(having) > 1 else [having]
+        passed: list[_Walking] = []
+        for order in orders:
+            now = walking
+            for tables, walk in order:
+                on: list[_Walking] = []
+                for each in now:
+                    if table == "nat" and not _translates(each.way.skb):
+                        on.append(each)
+                        continue
+                    for end in walk.through(tables.tables[table], hook, each.way):
+                        if end.verdict is Verdict.ACCEPT:
+                            on.append(_accepted(each, end, decides=table != "nat" and hook in self._deciding))
+                        else:
+                            done.append(Passed(verdict=end.verdict, step=end.step, way=end.way))
+                now = _unique(on)
+            passed += now
+        return _unique(passed)
+
+    def _after(self, hook: str, walking: _Walking, asked: Asked) -> list[tuple[str, _Walking]]:
+        """The hooks that a packet comes to behind one, each with the packet as it comes there."""
+        skb = walking.way.skb
+        if hook in ("INPUT",) or (hook == "POSTROUTING" and not self._comes_back(skb)):
+            return []
+        if hook == "OUTPUT":
+            out = skb.out_device if not skb.dnat else None
+            return [("POSTROUTING", _with(walking, _replace(skb, out_device=out)))]
+        if hook == "FORWARD":
+            return [("POSTROUTING", _with(walking, _replace(skb, in_device=None)))]
+        fresh = _replace(walking, accepted=None, policy=None)
+        if hook == "POSTROUTING":
+            return [("PREROUTING", _with(fresh, _replace(skb, in_device="lo", out_device="", local=True)))]
+        to_input = ("INPUT", _with(fresh, _replace(skb, out_device="", local=True)))
+        to_forward = ("FORWARD", _with(fresh, _replace(skb, out_device=asked.out_device, local=False)))
+        if asked.route is Route.OUT:
+            return [to_input]
+        local = self._is_local(skb, asked)
+        if local is not None:
+            return [to_input if local else to_forward]
+        to = show_address(skb.destination, skb.family) if skb.destination is not None else "its new destination"
+        doubt = Doubt(f"whether {to} is an address of this host is not known")
+        return [
+            (name, _replace(each, way=_replace(each.way, doubts=(*each.way.doubts, doubt))))
+            for name, each in (to_input, to_forward)
+        ]
+
+    def _is_local(self, skb: Skb, asked: Asked) -> bool | None:
+        """Whether routing takes the packet in; None where that is not known."""
+        if skb.dnat is False:
+            return asked.route is Route.IN
+        if skb.local is not None:
+            return skb.local
+        if self._host.addresses is not None and skb.destination is not None:
+            return (skb.destination, skb.family) in self._host.addresses
+        if asked.route is Route.FORWARD or asked.out_device:
+            return False  # so it is said of it
+        return None
+
+    def _comes_back(self, skb: Skb) -> bool:
+        """Whether a packet that this host sends is for itself."""
+        if not skb.from_here or skb.destination is None:
+            return False
+        if skb.out_device == "lo":
+            return True
+        loopback = skb.destination >> 24 == 127 if skb.family == 4 else skb.destination == 1
+        known = self._host.addresses is not None and (skb.destination, skb.family) in self._host.addresses
+        return loopback or known
+
+
+def _tracked(skb: Skb, state: str) -> Skb:
+    """The packet behind conntrack, which passes what a rule told it to, and knows what comes back through lo."""
+    if skb.state == "UNTRACKED":
+        return skb
+    known = state in ("NEW", "INVALID", "UNTRACKED")
+    return _replace(
+        skb,
+        state=state,
+        connmark=skb.connmark if known else None,
+        dnat=skb.dnat if known else None if not skb.dnat else True,
+        snat=skb.snat if known else None if not skb.snat else True,
+    )
+
+
+def _translates(skb: Skb) -> bool:
+    """Whether the table nat is asked about it: only of a flow's first packet, and not when it comes back through lo."""
+    if skb.from_here and skb.in_device == "lo":
+        return False
+    return skb.state is None or skb.state == "NEW" or (skb.state == "RELATED" and skb.protocol not in (ICMP, ICMPV6))
+
+
+def _with(walking: _Walking, skb: Skb) -> _Walking:
+    return _replace(walking, way=_replace(walking.way, skb=skb))
+
+
+def _accepted(before: _Walking, end: End, *, decides: bool) -> _Walking:
+    """As `netdiag.firewall.trace` names it: the last rule that accepted at a hook, else the last policy."""
+    if not decides:
+        return _replace(before, way=end.way)
+    if end.step.rule is not None:
+        return _replace(before, way=end.way, accepted=end.step)
+    return _replace(before, way=end.way, policy=end.step)
+
+
+def _unique(walking: list[_Walking]) -> list[_Walking]:
+    found: dict[tuple[Skb, int, str], _Walking] = {}
+    for each in walking:
+        step = each.accepted
+        found.setdefault((each.way.skb, id(step.rule) if step else 0, step.backend if step else ""), each)
+    return list(found.values())
