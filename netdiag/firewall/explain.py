@@ -8,10 +8,11 @@ import msgspec
 
 from netdiag.firewall.netfilter.addresses import show_address
 from netdiag.firewall.netfilter.evaluate import Step
+from netdiag.firewall.netfilter.ipset_text import read_sets
 from netdiag.firewall.netfilter.iptables import family_of, read_iptables
 from netdiag.firewall.netfilter.packet import asked_of
-from netdiag.firewall.netfilter.rules import TableSet, Verdict
-from netdiag.firewall.netfilter.sets import IpSet, read_sets
+from netdiag.firewall.netfilter.rules import HOOKS, TableSet, Verdict
+from netdiag.firewall.netfilter.sets import IpSet
 from netdiag.firewall.netfilter.skb import Host, Skb
 from netdiag.firewall.netfilter.traverse import Asked, Passed, Traversal
 from netdiag.firewall.nft_text import native_tables
@@ -48,8 +49,26 @@ class RuleSets(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
 
 
-def read_rule_sets(rule_sets: Iterable[RuleSet]) -> RuleSets:
-    """The rule sets of one namespace as they were listed there."""
+def merged(several: Sequence[RuleSets]) -> RuleSets:
+    """What several files hold together."""
+    sets = [each.sets for each in several if each.sets is not None]
+    return RuleSets(
+        tables=tuple(tables for each in several for tables in each.tables),
+        sets={name: found for each in sets for name, found in each.items()} if sets else None,
+        foreign={place: reason for each in several for place, reason in each.foreign.items()}
+        if not any(each.tables for each in several)
+        else {},
+        problems=tuple(problem for each in several for problem in each.problems),
+    )
+
+
+def read_rule_sets(rule_sets: Iterable[RuleSet], hidden: str = "") -> RuleSets:
+    """The rule sets of one namespace as they were listed there.
+
+    Args:
+        rule_sets: As each tool shows them.
+        hidden: Why some may be missing; empty where none is.
+    """
     rule_sets = tuple(rule_sets)
     tables: list[TableSet] = []
     sets: dict[str, IpSet] | None = None
@@ -73,6 +92,8 @@ def read_rule_sets(rule_sets: Iterable[RuleSet]) -> RuleSets:
                     for family in families if place is not None else ():
                         reason = f"nft's own table {table.family} {table.name} stands at {hook} and is not modelled"
                         foreign[family, str(place)] = reason
+    if hidden:
+        foreign |= {(family, hook): f"not all rules could be read: {hidden}" for family in (4, 6) for hook in HOOKS}
     return RuleSets(tables=tuple(tables), sets=sets, foreign=foreign, problems=tuple(problems))
 
 
@@ -92,7 +113,11 @@ def read_rule_file(text: str) -> RuleSets:
         problems.append(
             "line 1: no table begins (*filter …) and no set: this is not what iptables-save or ipset prints"
         )
-    return RuleSets(tables=tuple(tables), sets=found, problems=tuple(problems))
+    # Of a host whose rules were not given nothing is known; one that has none is another matter.
+    foreign = (
+        {} if tables else {(family, hook): "the text holds no table of rules" for family in (4, 6) for hook in HOOKS}
+    )
+    return RuleSets(tables=tuple(tables), sets=found, foreign=foreign, problems=tuple(problems))
 
 
 def _parts(text: str) -> tuple[list[tuple[int, str]], str]:
@@ -166,7 +191,7 @@ class Explainer:
         deciding = {_key(each.step) for each in outcomes}
         ways = {each.verdict for each in outcomes}
         known = len(ways) == 1 and len(deciding) == 1 and Verdict.UNKNOWN not in ways
-        path = tuple(self._step(step, asked) for step in first.way.path)
+        path = tuple(self._step(step, asked) for step in first.way.steps())
         if known:
             decided = self._rule(first.step, asked) if first.step is not None else None
             is_policy = first.step is None or first.step.rule is None

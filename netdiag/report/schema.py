@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from netdiag.model import clean, facts, firewall_diff, fix, plan, report, trace, wire
+from netdiag.model import clean, explain, facts, firewall_diff, fix, plan, report, trace, wire
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -29,6 +29,9 @@ DOCUMENTS: Mapping[str, Document] = MappingProxyType(
         "allow": Document(fix.Allow, fix.SCHEMA, "netdiag allow: the least rule that lets one packet through"),
         "firewall-diff": Document(
             firewall_diff.FirewallDiff, firewall_diff.SCHEMA, "netdiag firewall diff: what a reload or a boot changes"
+        ),
+        "explain": Document(
+            explain.Explanation, explain.SCHEMA, "netdiag explain: what a rule set does with a packet, computed"
         ),
         "clean": Document(clean.Clean, clean.SCHEMA, "netdiag clean: what a killed netdiag had left"),
         "plan": Document(plan.Plan, plan.SCHEMA, "netdiag plan: what a command would do, and does not"),

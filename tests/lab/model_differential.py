@@ -5,11 +5,13 @@ of a save counts, so that one packet's increments are the rules that it met; the
 """
 
 import argparse
+import contextlib
 import fcntl
 import ipaddress
 import json
 import os
 import random
+import re
 import socket
 import struct
 import subprocess
@@ -26,6 +28,8 @@ from netdiag.firewall.save_text import parse_save
 from netdiag.model.explain import PacketLine
 from netdiag.model.trace import TracePath
 
+SHRINK_S = 20.0
+"""How long a failure is made smaller."""
 MAC = "02:00:00:00:99:02"
 DEVICES = ("d0", "d1")
 POOL = {
@@ -38,7 +42,20 @@ FROM = {4: ["10.99.0.2", "10.99.0.3", "192.0.2.7"], 6: ["2001:db8:99::2", "2001:
 IN_TO = {4: ["10.99.0.1", "10.98.0.1", "10.99.0.255", "224.0.0.1"], 6: ["2001:db8:99::1", "2001:db8:98::1"]}
 ON_TO = {4: ["10.98.0.2", "10.98.0.9"], 6: ["2001:db8:98::2", "2001:db8:98::9"]}
 PORTS = [1, 21, 22, 23, 79, 80, 81, 443, 1023, 1024, 2377, 4789, 65534, 65535]
-FLAGS = ["syn", "ack", "syn,ack", "fin,ack", "rst", "rst,ack", "psh,ack", "none", "fin", "syn,fin", "syn,ece,cwr", "fin,psh,urg"]
+FLAGS = [
+    "syn",
+    "ack",
+    "syn,ack",
+    "fin,ack",
+    "rst",
+    "rst,ack",
+    "psh,ack",
+    "none",
+    "fin",
+    "syn,fin",
+    "syn,ece,cwr",
+    "fin,psh,urg",
+]
 MARKS = [0, 1, 2, 3, 0x10, 0xFF, 0x80000000]
 PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "gre": 47, "esp": 50}
 BASES = {
@@ -260,7 +277,10 @@ def save(draw, family, missing, most):
         if draw(st.integers(0, 1)) and table != "filter":
             continue
         users = {f"U{number}": {draw(pick(bases))} for number in range(draw(st.integers(0, 3)))}
-        chains = [f":{base} {draw(pick(['ACCEPT', 'ACCEPT', 'DROP'])) if table != 'nat' else 'ACCEPT'} [0:0]" for base in bases]
+        chains = [
+            f":{base} {draw(pick(['ACCEPT', 'ACCEPT', 'DROP'])) if table != 'nat' else 'ACCEPT'} [0:0]"
+            for base in bases
+        ]
         chains += [f":{name} - [0:0]" for name in users]
         rules = []
         for chain, hooks in [*((base, {base}) for base in bases), *users.items()]:
@@ -308,7 +328,12 @@ def packet(draw, family):
         said["out_device"] = "d0" if said["destination"] in FROM[family] else "d1"
     else:
         to = IN_TO if path is TracePath.IN else ON_TO
-        said |= {"in_device": "d0", "source": draw(pick(FROM[family])), "destination": draw(pick(to[family])), "mac": MAC}
+        said |= {
+            "in_device": "d0",
+            "source": draw(pick(FROM[family])),
+            "destination": draw(pick(to[family])),
+            "mac": MAC,
+        }
         if path is TracePath.FORWARD:
             said["out_device"] = "d1"
     if proto in ("tcp", "udp"):
@@ -444,21 +469,44 @@ class Differ:
         self.tool, self.family, self.fds = tool, family, fds
         self.counts = Counter()
         self.reasons = Counter()
+        self.failure, self.failed_s = "", 0.0
         addresses = {(int(ipaddress.ip_address(each)), family) for each in OURS[family]}
         broadcasts = frozenset(int(ipaddress.ip_address(each)) for each in BROADCASTS) if family == 4 else frozenset()
         self.host = Host(addresses=frozenset(addresses), broadcasts=broadcasts, bridges=frozenset())
 
     def load(self, text, lines):
+        # A restore leaves tables alone that it does not name.
+        policies = "".join(
+            f"*{table}\n{''.join(f':{base} ACCEPT [0:0]{chr(10)}' for base in bases)}COMMIT\n"
+            for table, bases in BASES.items()
+            if f"*{table}\n" not in text
+        )
+        restore(self.tool, self.family, policies)
         if self.family == 4:
             run("ipset", "restore", "-!", text="\n".join([*(f"flush {name}" for name in SETS), *lines, ""]))
         said = restore(self.tool, self.family, text)
+        for _ in range(8):
+            # What the kernel takes is left; which rules it refuses its answer says by line.
+            refused = {int(number) for number in re.findall(r"\bline (\d+)", said)}
+            if not refused:
+                break
+            self.counts["refused rules"] += len(refused)
+            rows = text.split("\n")
+            self.reasons.update("refused: " + rows[each - 1] for each in refused if "-A" in rows[each - 1])
+            text = "\n".join(row for at, row in enumerate(rows, 1) if at not in refused or not row.startswith("-A"))
+            said = restore(self.tool, self.family, text)
         if said:
             self.counts["refused"] += 1
             self.reasons["refused: " + " ".join(said.split())[-160:]] += 1
         return not said
 
     def compare(self, text, lines, packets):
-        if not self.load(text, lines):
+        start = time.monotonic()
+        if self.failure and start - self.failed_s > SHRINK_S:
+            raise KeyboardInterrupt
+        loaded = self.load(text, lines)
+        self.counts["ms loading"] += round((time.monotonic() - start) * 1000)
+        if not loaded:
             return
         before, listed = counters(self.tool, self.family)
         sets = run("ipset", "save").stdout if self.family == 4 else ""
@@ -471,7 +519,7 @@ class Differ:
             after, _ = counters(self.tool, self.family)
             met = {place: rule for place, rule in after.items() if rule.packets != before[place].packets}
             before = after
-            self.judge(explainer.explain(packet), met, packet, text, lines)
+            self.judge(explainer.explain(packet), met, packet, listed, lines)
         for fd in self.fds:
             drain(fd)
 
@@ -486,10 +534,15 @@ class Differ:
         mine = {(step.rule.table, step.rule.chain, step.rule.number) for step in found.path if step.rule.policy is None}
         if mine != set(met):
             self.counts["wrong"] += 1
-            raise AssertionError(
+            failure = (
                 f"\n{text}\n{chr(10).join(lines)}\n{packet}\nmodel: {found.verdict.value} {sorted(mine)}\n"
                 f"kernel: {sorted(met)}\nonly model: {sorted(mine - set(met))} only kernel: {sorted(set(met) - mine)}"
             )
+            if not self.failure:
+                self.failed_s = time.monotonic()
+                print(failure, file=sys.stderr, flush=True)
+            self.failure = min(filter(None, (self.failure, failure)), key=len)
+            raise AssertionError(failure)
         self.counts[found.verdict.value] += 1
 
 
@@ -508,23 +561,26 @@ def main():
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rules", type=int, default=5, help="most rules of a chain")
-    parser.add_argument("--packets", type=int, default=12)
+    parser.add_argument("--packets", type=int, default=40)
     options = parser.parse_args()
     family = options.family
     fds = prepare()
     if family == 4:
-        inet = "".join(f"create {name} {kind}\n" for name, kind in SETS.items())
-        said = run("ipset", "restore", "-!", text=f"{inet}create s_list list:set\nadd s_list s_ip\nadd s_list s_netport\n")
-        print(said.stderr, file=sys.stderr)
+        for name, kind in {**SETS, "s_list": "list:set"}.items():
+            run("ipset", "create", "-!", name, *kind.split())
+        for name in ("s_ip", "s_netport"):
+            run("ipset", "add", "-!", "s_list", name)
+        there = {line.split()[1] for line in run("ipset", "save").stdout.splitlines() if line.startswith("create")}
+        for name in set(SETS) - there:
+            del SETS[name]
     differ = Differ(options.tool, family, fds)
     missing = unavailable(family, options.tool)
     begun, number = time.monotonic(), options.seed
-    failure = ""
-    while time.monotonic() - begun < options.seconds and not failure:
+    while time.monotonic() - begun < options.seconds and not differ.failure:
 
         @seed(number)
         @settings(
-            max_examples=25,
+            max_examples=6,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
@@ -538,11 +594,12 @@ def main():
         def check(text, lines, packets):
             differ.compare(text, lines, packets)
 
-        try:
+        with contextlib.suppress(AssertionError, KeyboardInterrupt):
             check()
-        except AssertionError as error:
-            failure = str(error)
         number += 1
+        print(number, dict(differ.counts), round(time.monotonic() - begun), "s", file=sys.stderr, flush=True)
+        if differ.failure:
+            print(differ.failure, file=sys.stderr, flush=True)
     print(
         json.dumps(
             {
@@ -550,12 +607,12 @@ def main():
                 "reasons": dict(differ.reasons.most_common(12)),
                 "not loadable here": missing,
                 "seeds": number - options.seed,
-                "failure": failure,
+                "failure": differ.failure,
             },
             indent=2,
         )
     )
-    return 1 if failure else 0
+    return 1 if differ.failure else 0
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from netdiag.firewall.netfilter.rules import (
 )
 from netdiag.firewall.netfilter.skb import Host, Skb, Truth, Unknown
 
-_MOST_STEPS = 500_000
+_MOST_STEPS = 250_000
 _DEEPEST = 100
 
 
@@ -47,12 +47,28 @@ class Doubt(msgspec.Struct, frozen=True, gc=False):
     step: Step | None = None
 
 
+Trail = tuple[Step, "Trail | None"]
+"""The last rule that was met, and those before it: ways that part share what they have in common.
+
+A tuple, which Python takes apart without recursion however long it is.
+"""
+
+
 class Way(msgspec.Struct, frozen=True, kw_only=True):
     """A packet on its way: as it is now, what it met, and on what it depends that it came here."""
 
     skb: Skb
-    path: tuple[Step, ...] = ()
+    trail: Trail | None = None
     doubts: tuple[Doubt, ...] = ()
+
+    def steps(self) -> tuple[Step, ...]:
+        """All that it met, in its order."""
+        found: list[Step] = []
+        trail = self.trail
+        while trail is not None:
+            step, trail = trail
+            found.append(step)
+        return tuple(reversed(found))
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +124,7 @@ class Walk:
             return [self._unknown(table, hook, way, table.cut_off)]
         if chain.policy in ("ACCEPT", "DROP"):
             step = Step(hook, table.name, chain.name, chain.policy.lower(), backend=self._backend)
-            way = _replace(way, path=(*way.path, step))
+            way = _replace(way, trail=(step, way.trail))
             return [End(verdict=Verdict[chain.policy], step=step, way=way)]
         return [self._unknown(table, hook, way, f"the policy of {table.name} {chain.name} is not said")]
 
@@ -189,16 +205,15 @@ class _Call:
             return [way if truth is not True else self._met(chain, rule, way, "continue")]
         missed: list[Way] = []
         if isinstance(truth, Unknown):
-            doubt = Doubt(
-                truth.reason, Step(self._hook, self._table.name, chain.name, "may match", rule, self._walk.backend)
-            )
+            doubt = Doubt(truth.reason, self._step(chain, rule, "may match"))
             way = _replace(way, doubts=(*way.doubts, doubt))
             missed = [way]
         if isinstance(target, Decide):
-            met = self._met(chain, rule, way, target.verdict.value)
+            step = self._step(chain, rule, target.verdict.value)
+            met = _replace(way, trail=(step, way.trail))
             if target.verdict is Verdict.UNKNOWN:
-                met = _replace(met, doubts=(*met.doubts, Doubt(target.reason, met.path[-1])))
-            ends.append(End(verdict=target.verdict, step=met.path[-1], way=met))
+                met = _replace(met, doubts=(*met.doubts, Doubt(target.reason, step)))
+            ends.append(End(verdict=target.verdict, step=step, way=met))
             return missed
         if isinstance(target, Return):
             left.append(self._met(chain, rule, way, "return"))
@@ -210,10 +225,11 @@ class _Call:
             return unique([_replace(met, skb=target.change(way.skb)), *missed])
         if not isinstance(target, Translating):
             raise TypeError(type(target).__name__)
-        met = self._met(chain, rule, way, "accept")
+        step = self._step(chain, rule, "accept")
+        met = _replace(way, trail=(step, way.trail))
         source_side = self._hook in ("POSTROUTING", "INPUT")
         skb = _replace(met.skb, source=None, source_port=None, snat=None) if source_side else target.translate(met.skb)
-        ends.append(End(verdict=Verdict.ACCEPT, step=met.path[-1], way=_replace(met, skb=skb)))
+        ends.append(End(verdict=Verdict.ACCEPT, step=step, way=_replace(met, skb=skb)))
         return missed
 
     def _jump(
@@ -242,11 +258,13 @@ class _Call:
             return missed
         return unique([*back, *missed])
 
+    def _step(self, chain: Chain, rule: Rule, verdict: str) -> Step:
+        return Step(self._hook, self._table.name, chain.name, verdict, rule, self._walk.backend)
+
     def _met(self, chain: Chain, rule: Rule, way: Way, verdict: str) -> Way:
-        step = Step(self._hook, self._table.name, chain.name, verdict, rule, self._walk.backend)
-        return _replace(way, path=(*way.path, step))
+        return _replace(way, trail=(self._step(chain, rule, verdict), way.trail))
 
     def _given_up(self, chain: Chain, rule: Rule, way: Way, reason: str) -> End:
-        step = Step(self._hook, self._table.name, chain.name, "unknown", rule, self._walk.backend)
+        step = self._step(chain, rule, "unknown")
         way = _replace(way, doubts=(*way.doubts, Doubt(reason, step)))
         return End(verdict=Verdict.UNKNOWN, step=step, way=way)

@@ -1,6 +1,6 @@
-"""Options of iptables' matches: from the words of a rule to what is asked of the packet.
+"""From the options of iptables' matches to what is asked of the packet, one function a match extension.
 
-One entry a match extension, with the options that it takes. Sources: iptables/extensions/lib{xt,ipt,ip6t}_*.c.
+`netdiag.firewall.netfilter.extensions` says which options each has. Sources: iptables/extensions/lib{xt,ipt,ip6t}_*.c.
 """
 
 from __future__ import annotations
@@ -29,13 +29,6 @@ class Option(NamedTuple):
 
 Build = Callable[[Sequence[Option], int], Sequence[Match]]
 """From the options of one match and the family to its conditions. Raises ValueError for what is not understood."""
-
-
-class Extension(NamedTuple):
-    """A match extension: its options, each with the number of its values, and what becomes of them."""
-
-    options: Mapping[str, int]
-    build: Build
 
 
 def read_port(text: str) -> int:
@@ -67,7 +60,8 @@ def _flags(text: str) -> int:
     return found
 
 
-def _transport(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001 - as every Build
+def build_transport(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001 - as every Build
+    """``-m tcp``, ``udp``, ``sctp`` and ``dccp``."""
     found: list[Match] = []
     for name, values, negated in options:
         if name in ("--sport", "--source-port"):
@@ -83,9 +77,6 @@ def _transport(options: Sequence[Option], family: int) -> list[Match]:  # noqa: 
     return found
 
 
-_PORTS = {"--sport": 1, "--source-port": 1, "--dport": 1, "--destination-port": 1}
-
-
 def _icmp_type(text: str, names: Mapping[str, tuple[int, int, int]]) -> tuple[int, int, int]:
     if text in names:
         return names[text]
@@ -94,13 +85,15 @@ def _icmp_type(text: str, names: Mapping[str, tuple[int, int, int]]) -> tuple[in
     return (number, read_number(code, 255), read_number(code, 255)) if slash else (number, 0, 255)
 
 
-def _icmp(options: Sequence[Option], family: int) -> list[Match]:
+def build_icmp(options: Sequence[Option], family: int) -> list[Match]:
+    """``-m icmp`` and ``icmp6``."""
     six = family == 6
     names = ICMPV6_TYPES if six else ICMP_TYPES
     return [header.Icmp(*_icmp_type(values[0], names), negated, six) for _, values, negated in options]
 
 
-def _multiport(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_multiport(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m multiport``."""
     found: list[Match] = []
     for name, values, negated in options:
         sides: tuple[header.Side, ...] = ("source",) if name in ("--sports", "--source-ports") else ("destination",)
@@ -109,7 +102,8 @@ def _multiport(options: Sequence[Option], family: int) -> list[Match]:  # noqa: 
     return found
 
 
-def _state(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_state(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m state``."""
     found: list[Match] = []
     for _, values, negated in options:
         wanted = frozenset(values[0].upper().split(","))
@@ -129,7 +123,8 @@ _FLOW_PORTS: Mapping[str, Literal["source_port", "destination_port"]] = {
 }
 
 
-def _conntrack(options: Sequence[Option], family: int) -> list[Match]:
+def build_conntrack(options: Sequence[Option], family: int) -> list[Match]:
+    """``-m conntrack``."""
     found: list[Match] = []
     for name, values, negated in options:
         if name == "--ctstate":
@@ -172,7 +167,8 @@ class _StateFirst(NamedTuple):
         return unknown
 
 
-def _addrtype(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_addrtype(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m addrtype``."""
     found: list[Match] = []
     for name, values, negated in options:
         if name.startswith("--limit-iface"):
@@ -184,26 +180,31 @@ def _addrtype(options: Sequence[Option], family: int) -> list[Match]:  # noqa: A
     return found
 
 
-def _iprange(options: Sequence[Option], family: int) -> list[Match]:
+def build_iprange(options: Sequence[Option], family: int) -> list[Match]:
+    """``-m iprange``."""
     return [
         header.Range("source" if name == "--src-range" else "destination", *read_range(values[0], family), negated)
         for name, values, negated in options
     ]
 
 
-def _mark(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_mark(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m mark``."""
     return [kernel.Mark(*read_masked(values[0], _U32), negated) for _, values, negated in options]
 
 
-def _connmark(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_connmark(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m connmark``."""
     return [kernel.ConnMark(*read_masked(values[0], _U32), negated) for _, values, negated in options]
 
 
-def _length(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_length(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m length``."""
     return [header.Between("length", *read_ports(values[0]), negated) for _, values, negated in options]
 
 
-def _ttl(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_ttl(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m ttl`` and ``hl``."""
     found: list[Match] = []
     for name, values, negated in options:
         number = read_number(values[0], 255)
@@ -212,7 +213,8 @@ def _ttl(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
     return found
 
 
-def _dscp(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_dscp(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m dscp``."""
     found: list[Match] = []
     for name, values, negated in options:
         if name == "--dscp-class" and values[0].upper() not in DSCP_CLASSES:
@@ -222,7 +224,8 @@ def _dscp(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG00
     return found
 
 
-def _tos(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_tos(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m tos``."""
     found: list[Match] = []
     for _, values, negated in options:
         # A name stands for the bits of RFC 1349 alone (libxt_tos.c, tos_mt_parse).
@@ -231,7 +234,8 @@ def _tos(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
     return found
 
 
-def _mac(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_mac(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m mac``."""
     found: list[Match] = []
     for _, values, negated in options:
         digits = values[0].lower().split(":")
@@ -243,7 +247,8 @@ def _mac(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
     return found
 
 
-def _pkttype(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_pkttype(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m pkttype``."""
     kinds: Mapping[str, Literal["unicast", "broadcast", "multicast"]] = {
         "unicast": "unicast",
         "host": "unicast",
@@ -257,7 +262,8 @@ def _pkttype(options: Sequence[Option], family: int) -> list[Match]:  # noqa: AR
     return found
 
 
-def _set(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_set(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m set``."""
     found: list[Match] = []
     for name, values, negated in options:
         if name not in ("--match-set", "--set"):
@@ -270,13 +276,15 @@ def _set(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
     return found
 
 
-def _limit(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_limit(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m limit``."""
     if any(option.negated for option in options):
         raise ValueError("limit has no negation")
     return [kernel.Bucket("limit")]
 
 
-def _hashlimit(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_hashlimit(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m hashlimit``."""
     rate = next(
         (option for option in options if option.name in ("--hashlimit", "--hashlimit-upto", "--hashlimit-above")), None
     )
@@ -285,26 +293,31 @@ def _hashlimit(options: Sequence[Option], family: int) -> list[Match]:  # noqa: 
     return [kernel.Bucket("hashlimit", rate.name == "--hashlimit-above", rate.negated)]
 
 
-def _physdev(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_physdev(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m physdev``."""
     return [kernel.PhysicalDevice(any(not option.negated for option in options))]
 
 
-def _policy(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_policy(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m policy``."""
     said = {option.name: option.values[0] for option in options if option.values}
     if said.get("--dir") not in ("in", "out") or said.get("--pol") not in ("none", "ipsec"):
         raise ValueError("--dir and --pol are wanted")
     return [kernel.Ipsec(said["--dir"] == "in", said["--pol"] == "none")]
 
 
-def _owner(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_owner(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m owner``."""
     return [kernel.Owner(all(option.negated for option in options))]
 
 
-def _helper(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_helper(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m helper``."""
     return [kernel.Helper(any(option.negated for option in options))]
 
 
-def _ecn(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_ecn(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m ecn``."""
     found: list[Match] = []
     for name, values, negated in options:
         if name == "--ecn-ip-ect":
@@ -314,126 +327,24 @@ def _ecn(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
     return found
 
 
-def _recent(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_recent(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m recent``: ``--set`` always holds, what else it asks depends on what came before."""
     for option in options:
         if option.name == "--set":
             return [header.Always(not option.negated)]
     return [NotUnderstood("whether its address was seen recently is not known")]
 
 
-def _statistic(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_statistic(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m statistic``."""
     return [NotUnderstood("a rule that chooses by chance or by turns (statistic)")]
 
 
-def _nothing(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_nothing(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """A match that every packet meets."""
     return []
 
 
-def _absent(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+def build_absent(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """A match for an extension header, which no packet of the model has."""
     return [header.Always(False)]
-
-
-_TRANSPORT = Extension(_PORTS, _transport)
-EXTENSIONS: Mapping[str, Extension] = {
-    "tcp": Extension({**_PORTS, "--tcp-flags": 2, "--syn": 0, "--tcp-option": 1}, _transport),
-    "udp": _TRANSPORT,
-    "udplite": _TRANSPORT,
-    "sctp": Extension({**_PORTS, "--chunk-types": 2}, _transport),
-    "dccp": Extension({**_PORTS, "--dccp-types": 1, "--dccp-option": 1}, _transport),
-    "icmp": Extension({"--icmp-type": 1}, _icmp),
-    "icmp6": Extension({"--icmpv6-type": 1, "--icmp-type": 1}, _icmp),
-    "multiport": Extension(
-        dict.fromkeys(("--sports", "--source-ports", "--dports", "--destination-ports", "--ports"), 1), _multiport
-    ),
-    "state": Extension({"--state": 1}, _state),
-    "conntrack": Extension(
-        dict.fromkeys(
-            "--ctstate --ctproto --ctorigsrc --ctorigdst --ctreplsrc --ctrepldst --ctorigsrcport --ctorigdstport"
-            " --ctreplsrcport --ctrepldstport --ctstatus --ctexpire --ctdir".split(),
-            1,
-        ),
-        _conntrack,
-    ),
-    "comment": Extension({"--comment": 1}, _nothing),
-    "addrtype": Extension(
-        {"--src-type": 1, "--dst-type": 1, "--limit-iface-in": 0, "--limit-iface-out": 0}, _addrtype
-    ),
-    "iprange": Extension({"--src-range": 1, "--dst-range": 1}, _iprange),
-    "mark": Extension({"--mark": 1}, _mark),
-    "connmark": Extension({"--mark": 1}, _connmark),
-    "length": Extension({"--length": 1}, _length),
-    "ttl": Extension({"--ttl-eq": 1, "--ttl-lt": 1, "--ttl-gt": 1, "--ttl": 1}, _ttl),
-    "hl": Extension({"--hl-eq": 1, "--hl-lt": 1, "--hl-gt": 1, "--hl": 1}, _ttl),
-    "dscp": Extension({"--dscp": 1, "--dscp-class": 1}, _dscp),
-    "tos": Extension({"--tos": 1}, _tos),
-    "mac": Extension({"--mac-source": 1}, _mac),
-    "pkttype": Extension({"--pkt-type": 1}, _pkttype),
-    "set": Extension(
-        {
-            "--match-set": 2,
-            "--set": 2,
-            "--return-nomatch": 0,
-            **dict.fromkeys(("--update-counters", "--update-subcounters"), 0),
-            **{f"--{what}-{how}": 1 for what in ("packets", "bytes") for how in ("eq", "lt", "gt")},
-        },
-        _set,
-    ),
-    "limit": Extension({"--limit": 1, "--limit-burst": 1}, _limit),
-    "hashlimit": Extension(
-        {
-            **dict.fromkeys(
-                "--hashlimit --hashlimit-upto --hashlimit-above --hashlimit-burst --hashlimit-mode --hashlimit-srcmask"
-                " --hashlimit-dstmask --hashlimit-name --hashlimit-htable-size --hashlimit-htable-max"
-                " --hashlimit-htable-expire --hashlimit-htable-gcinterval --hashlimit-rate-interval".split(),
-                1,
-            ),
-            "--hashlimit-rate-match": 0,
-        },
-        _hashlimit,
-    ),
-    "physdev": Extension(
-        {
-            "--physdev-in": 1,
-            "--physdev-out": 1,
-            "--physdev-is-in": 0,
-            "--physdev-is-out": 0,
-            "--physdev-is-bridged": 0,
-        },
-        _physdev,
-    ),
-    "policy": Extension(
-        {
-            **dict.fromkeys("--dir --pol --reqid --spi --proto --mode --tunnel-src --tunnel-dst".split(), 1),
-            "--strict": 0,
-            "--next": 0,
-        },
-        _policy,
-    ),
-    "owner": Extension(
-        {
-            **dict.fromkeys("--uid-owner --gid-owner --pid-owner --sid-owner --cmd-owner".split(), 1),
-            "--socket-exists": 0,
-            "--suppl-groups": 0,
-        },
-        _owner,
-    ),
-    "helper": Extension({"--helper": 1}, _helper),
-    "ecn": Extension({"--ecn-tcp-cwr": 0, "--ecn-tcp-ece": 0, "--ecn-ip-ect": 1}, _ecn),
-    "recent": Extension(
-        {
-            **dict.fromkeys("--set --rcheck --update --remove --reap --rttl --rsource --rdest".split(), 0),
-            **dict.fromkeys("--seconds --hitcount --name --mask".split(), 1),
-        },
-        _recent,
-    ),
-    "statistic": Extension(dict.fromkeys("--mode --probability --every --packet".split(), 1), _statistic),
-    "nfacct": Extension({"--nfacct-name": 1}, _nothing),
-    "frag": Extension({"--fragid": 1, **dict.fromkeys("--fragres --fragfirst --fragmore --fraglast".split(), 0), "--fraglen": 1}, _absent),
-    "rt": Extension(
-        {**dict.fromkeys("--rt-type --rt-segsleft --rt-len --rt-0-addrs".split(), 1), **dict.fromkeys("--rt-0-res --rt-0-not-strict".split(), 0)},
-        _absent,
-    ),
-    "hbh": Extension({"--hbh-len": 1, "--hbh-opts": 1}, _absent),
-    "dst": Extension({"--dst-len": 1, "--dst-opts": 1}, _absent),
-}  # fmt: skip
-"""Extensions that are modelled; ``icmp`` of IPv6 is found as ``icmp6``."""

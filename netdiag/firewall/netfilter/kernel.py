@@ -132,31 +132,31 @@ def kind_of(skb: Skb, host: Host, side: Literal["source", "destination"]) -> fro
     local = skb.local if side == "destination" else skb.from_here or None
     if address is None:
         return frozenset({"LOCAL"}) if local else Unknown(f"its {side} address is not said")
-    if skb.family == 4:
-        if address in (0, 0xFFFFFFFF):
-            return frozenset({"BROADCAST"})
-        if address >> 28 == 14:
-            return frozenset({"MULTICAST"})
-        if address >> 24 == 127:
-            return frozenset({"LOCAL"})
-        if address >> 24 == 0:
-            return Unknown("what 0.0.0.0/8 is differs between kernels")
-    else:
-        if address >> 120 == 255:
-            return frozenset({"MULTICAST"})
-        if address <= 1:
-            return frozenset({"LOCAL"}) if address else Unknown("what the address :: is depends on the kernel")
+    fixed = _fixed_kind(address, skb.family)
+    if fixed is not None:
+        return fixed if isinstance(fixed, Unknown) else frozenset({fixed})
     if host.addresses is not None:
-        if address in host.broadcasts and skb.family == 4:
-            return frozenset({"BROADCAST"})
         if (address, skb.family) in host.addresses:
             return frozenset({"LOCAL"})
-        return frozenset({"UNICAST"})
+        return frozenset({"BROADCAST" if skb.family == 4 and address in host.broadcasts else "UNICAST"})
     if local is not None:
         return frozenset({"LOCAL" if local else "UNICAST"})
     if side == "source" and skb.in_device not in (None, "lo"):
         return frozenset({"UNICAST"})  # of its own address the kernel takes none in (ip_route_input_slow)
     return frozenset({"LOCAL", "UNICAST", "BROADCAST"} if skb.family == 4 else {"LOCAL", "UNICAST"})
+
+
+def _fixed_kind(address: int, family: int) -> str | Unknown | None:
+    """What an address is on every host; None where that depends on the host."""
+    if family == 6:
+        if address == 0:
+            return Unknown("what the address :: is depends on the kernel")
+        return "MULTICAST" if address >> 120 == 255 else "LOCAL" if address == 1 else None
+    if address in (0, 0xFFFFFFFF):
+        return "BROADCAST"
+    if address >> 24 == 0:
+        return Unknown("what 0.0.0.0/8 is differs between kernels")
+    return "MULTICAST" if address >> 28 == 14 else "LOCAL" if address >> 24 == 127 else None
 
 
 class Bucket(msgspec.Struct, frozen=True, gc=False):

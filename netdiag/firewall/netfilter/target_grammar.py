@@ -28,6 +28,8 @@ _PASSING = frozenset(
 )
 """Targets that change nothing which a rule asks for."""
 KNOWN = frozenset(STANDARD) | _PASSING
+NO_TARGET = "no target that is modelled"
+"""How the reason of a target that is not known ends."""
 Build = Callable[[Sequence[Option], int], Target]
 
 
@@ -216,4 +218,4 @@ def read_target(name: str, options: Sequence[Option], family: int, *, goto: bool
     build = _BUILDS.get(name)
     if build is not None:
         return build(options, family)
-    return Decide(Verdict.UNKNOWN, f"{name} is no chain of this table and no target that is modelled")
+    return Decide(Verdict.UNKNOWN, f"{name} is no chain of this table and {NO_TARGET}")

@@ -123,7 +123,7 @@ class ToDestination(Translating, frozen=True):
         ported = skb.protocol in WITH_PORTS and not self.keeps_port
         destination = skb.destination if self.keeps_address else self.address
         port = self.port if ported else skb.destination_port
-        same = (destination, port) == (skb.destination, skb.destination_port) and None not in (destination,)
+        same = (destination, port) == (skb.destination, skb.destination_port)
         return _replace(
             skb,
             destination=destination,

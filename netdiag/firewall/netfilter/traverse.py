@@ -162,7 +162,7 @@ class Traversal:
     def _after(self, hook: str, walking: _Walking, asked: Asked) -> list[tuple[str, _Walking]]:
         """The hooks that a packet comes to behind one, each with the packet as it comes there."""
         skb = walking.way.skb
-        if hook in ("INPUT",) or (hook == "POSTROUTING" and not self._comes_back(skb)):
+        if hook == "INPUT" or (hook == "POSTROUTING" and not self._comes_back(skb)):
             return []
         if hook == "OUTPUT":
             out = skb.out_device if not skb.dnat else None

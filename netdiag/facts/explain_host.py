@@ -1,0 +1,43 @@
+"""What of a host's facts a packet's way through its rules depends on: its rules, sets, addresses and bridges."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from netdiag.facts.trace_here import namespace_of
+from netdiag.firewall.explain import Explainer, read_rule_sets
+from netdiag.firewall.netfilter.skb import Host
+from netdiag.model.facts import Facts
+
+SECTIONS = ("identity", "kernel", "namespaces", "links", "addresses", "firewall")
+"""The facts that it needs."""
+
+
+def explainer_of(facts: Facts, namespace: str) -> tuple[Explainer, tuple[str, ...]]:
+    """The rules of one namespace, ready to be asked; and what of them could not be read or understood, a line each."""
+    namespace_of(facts, namespace)
+    absent = facts.firewall.partial.get(namespace) or facts.firewall.absent
+    problems = [absent.text] if absent is not None else []
+    read = read_rule_sets((facts.firewall.value or {}).get(namespace, ()), hidden=absent.text if absent else "")
+    host = _host(facts, namespace)
+    return Explainer(read, host), (*problems, *read.problems)
+
+
+def _host(facts: Facts, namespace: str) -> Host:
+    known = (facts.addresses.value or {}).get(namespace)
+    links = (facts.links.value or {}).get(namespace)
+    bridges = frozenset(link.name for link in links if link.kind == "bridge") if links is not None else None
+    if known is None:
+        return Host(bridges=bridges)
+    interfaces = [ipaddress.ip_interface(each.cidr) for each in known]
+    broadcasts = {
+        int(edge)
+        for each in interfaces
+        if each.version == 4 and each.network.prefixlen < 31
+        for edge in (each.network.broadcast_address, each.network.network_address)
+    }
+    return Host(
+        addresses=frozenset((int(each.ip), each.version) for each in interfaces),
+        broadcasts=frozenset(broadcasts),
+        bridges=bridges,
+    )
