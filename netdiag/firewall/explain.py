@@ -105,7 +105,8 @@ def read_rule_file(text: str) -> RuleSets:
     for begin, part in saves:
         backend = Backend.IPTABLES_NFT if "(nf_tables)" in part[:4000] else Backend.IPTABLES_LEGACY
         read = read_iptables("\n" * begin + part, family_of(part), backend.value)
-        tables.append(read)
+        if read.tables:
+            tables.append(read)
         problems += [problem.said() for problem in read.problems]
     found, bad = read_sets(sets) if sets.strip() else (None, ())
     problems += [problem.said() for problem in bad]

@@ -13,7 +13,7 @@ from netdiag.firewall.netfilter.addresses import read_masked, read_network, read
 from netdiag.firewall.netfilter.names import DSCP_CLASSES, ICMP_TYPES, ICMPV6_TYPES, SERVICES, TOS_NAMES
 from netdiag.firewall.netfilter.rules import Match, NotUnderstood
 from netdiag.firewall.netfilter.sets import SetMatch
-from netdiag.firewall.netfilter.skb import ACK, CWR, ECE, FIN, RST, STATES, SYN, TCP_FLAGS, Host, Skb, Truth
+from netdiag.firewall.netfilter.skb import ACK, CWR, ECE, FIN, RST, STATES, SYN, TCP_FLAGS
 
 _U32 = 0xFFFFFFFF
 _ALL_FLAGS = 0x3F
@@ -125,7 +125,7 @@ _FLOW_PORTS: Mapping[str, Literal["source_port", "destination_port"]] = {
 
 def build_conntrack(options: Sequence[Option], family: int) -> list[Match]:
     """``-m conntrack``."""
-    found: list[Match] = []
+    found: list[kernel.State | kernel.FlowEnd | kernel.OriginalDirection | NotUnderstood] = []
     for name, values, negated in options:
         if name == "--ctstate":
             wanted = frozenset(values[0].upper().split(","))
@@ -134,37 +134,17 @@ def build_conntrack(options: Sequence[Option], family: int) -> list[Match]:
             found.append(kernel.State(wanted, negated))
         elif name in _FLOW_ADDRESSES:
             network, mask = read_network(values[0], family)
-            found.append(kernel.Flow(_FLOW_ADDRESSES[name], network, network, mask, negated))
+            found.append(kernel.FlowEnd(_FLOW_ADDRESSES[name], network, network, mask, negated))
         elif name in _FLOW_PORTS:
-            found.append(kernel.Flow(_FLOW_PORTS[name], *read_ports(values[0]), -1, negated))
+            found.append(kernel.FlowEnd(_FLOW_PORTS[name], *read_ports(values[0]), -1, negated))
         elif name == "--ctdir" and values[0].upper() in ("ORIGINAL", "REPLY"):
             found.append(kernel.OriginalDirection(values[0].upper() == "ORIGINAL", negated))
         else:
             found.append(NotUnderstood(f"{name} is not modelled"))
     if len(found) > 1 and any(isinstance(each, kernel.State) for each in found):
         # Where there is no flow, the state alone decides (xt_conntrack.c, conntrack_mt).
-        return [_StateFirst(tuple(found))]
-    return found
-
-
-class _StateFirst(NamedTuple):
-    """The options of one conntrack match of which one is the state."""
-
-    options: tuple[Match, ...]
-
-    def holds(self, skb: Skb, host: Host) -> Truth:
-        """Whether all of them hold; of a packet without a flow only the state is asked."""
-        flowless = skb.state in ("INVALID", "UNTRACKED")
-        unknown: Truth = True
-        for option in self.options:
-            if flowless and not isinstance(option, kernel.State):
-                continue
-            truth = option.holds(skb, host)
-            if truth is False:
-                return False
-            if truth is not True:
-                unknown = truth
-        return unknown
+        return [kernel.StateFirst(tuple(found))]
+    return list(found)
 
 
 def build_addrtype(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001

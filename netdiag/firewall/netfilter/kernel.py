@@ -10,11 +10,13 @@ from typing import Literal
 
 import msgspec
 
+from netdiag.firewall.netfilter.rules import NotUnderstood
 from netdiag.firewall.netfilter.skb import Host, Skb, Truth, Unknown
 
 _TYPES = frozenset(
     "UNSPEC UNICAST LOCAL BROADCAST ANYCAST MULTICAST BLACKHOLE UNREACHABLE PROHIBIT THROW NAT XRESOLVE".split()  # noqa: SIM905 - one name a word
 )
+_SIX_TYPES = frozenset({"LOCAL", "UNICAST", "MULTICAST"})
 _NO_FLOW = Unknown("what conntrack knows of its flow is not known")
 _MARK = Unknown("its mark is not known")
 _CONNMARK = Unknown("its connection's mark is not known")
@@ -43,7 +45,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
         return self.negated
 
 
-class Flow(msgspec.Struct, frozen=True, gc=False):
+class FlowEnd(msgspec.Struct, frozen=True, gc=False):
     """``--ctorigsrc``, ``--ctorigdst`` and their ports: the flow before any rewriting."""
 
     field: Literal["source", "destination", "source_port", "destination_port"]
@@ -76,6 +78,26 @@ class OriginalDirection(msgspec.Struct, frozen=True, gc=False):
         if skb.state != "NEW":
             return _NO_FLOW
         return self.original != self.negated
+
+
+class StateFirst(msgspec.Struct, frozen=True, gc=False):
+    """The options of one conntrack match of which one is the state: of a packet without a flow only that is asked."""
+
+    options: tuple[State | FlowEnd | OriginalDirection | NotUnderstood, ...]
+
+    def holds(self, skb: Skb, host: Host) -> Truth:
+        """Whether all of them hold."""
+        flowless = skb.state in ("INVALID", "UNTRACKED")
+        found: Truth = True
+        for option in self.options:
+            if flowless and not isinstance(option, State):
+                continue
+            truth = option.holds(skb, host)
+            if truth is False:
+                return False
+            if truth is not True:
+                found = truth
+        return found
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
@@ -120,10 +142,24 @@ class AddressType(msgspec.Struct, frozen=True, gc=False):
         found = kind_of(skb, host, self.side)
         if isinstance(found, Unknown):
             return found
-        kinds = {kind in self.wanted for kind in found}
+        if skb.family == 6 and not self.wanted <= _SIX_TYPES:
+            return Unknown(f"whether its {self.side} is of the type {','.join(sorted(self.wanted))} is not known")
+        kinds = {self._is(kind, skb.family) for kind in found}
         if len(kinds) > 1:
             return Unknown(f"whether its {self.side} is {' or '.join(sorted(found)).lower()} is not known")
         return kinds.pop() != self.negated
+
+    def _is(self, kind: str, family: int) -> bool:
+        return _is_six(kind, self.wanted) if family == 6 else kind in self.wanted
+
+
+def _is_six(kind: str, wanted: frozenset[str]) -> bool:
+    """As xt_addrtype.c has it for IPv6 (match_type6): every type that is named must hold, and LOCAL is UNICAST too."""
+    if "MULTICAST" in wanted and kind != "MULTICAST":
+        return False
+    if "UNICAST" in wanted and kind == "MULTICAST":
+        return False
+    return "LOCAL" not in wanted or kind == "LOCAL"
 
 
 def kind_of(skb: Skb, host: Host, side: Literal["source", "destination"]) -> frozenset[str] | Unknown:

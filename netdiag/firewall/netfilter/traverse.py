@@ -13,12 +13,16 @@ import msgspec
 
 from netdiag.firewall.netfilter.addresses import show_address
 from netdiag.firewall.netfilter.evaluate import Doubt, End, Step, Walk, Way
-from netdiag.firewall.netfilter.rules import HOOKS_OF, TableSet, Verdict
+from netdiag.firewall.netfilter.kernel import ConnMark, FlowEnd, Helper, OriginalDirection, State, StateFirst
+from netdiag.firewall.netfilter.rules import HOOKS_OF, NotUnderstood, TableSet, Translating, Verdict
 from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, Host, Skb
+from netdiag.firewall.netfilter.targets import ConnMarkTarget, Template
 
 _ORDER = ("raw", "conntrack", "mangle", "destination nat", "filter", "security", "source nat")
 _DESTINATION_NAT = frozenset({"PREROUTING", "OUTPUT"})
 _MOST_WAYS = 64
+_TRACKING = (State, StateFirst, FlowEnd, OriginalDirection, ConnMark, Helper, NotUnderstood)
+_TRACKING_TARGETS = (Translating, ConnMarkTarget, Template)
 _replace = msgspec.structs.replace
 
 
@@ -92,6 +96,7 @@ class Traversal:
         for tables, walk in self._walks:
             for table in tables.tables.values():
                 walk.prepare(table)
+        self._tracks = any(_needs_conntrack(tables) for tables in sets) or bool(self._foreign)
 
     def outcomes(self, asked: Asked) -> list[Passed]:
         """Every outcome that remains possible."""
@@ -147,7 +152,7 @@ class Traversal:
             for tables, walk in order:
                 on: list[_Walking] = []
                 for each in now:
-                    if table == "nat" and not _translates(each.way.skb):
+                    if table == "nat" and not (self._tracks and _translates(each.way.skb)):
                         on.append(each)
                         continue
                     for end in walk.through(tables.tables[table], hook, each.way):
@@ -165,8 +170,7 @@ class Traversal:
         if hook == "INPUT" or (hook == "POSTROUTING" and not self._comes_back(skb)):
             return []
         if hook == "OUTPUT":
-            out = skb.out_device if not skb.dnat else None
-            return [("POSTROUTING", _with(walking, _replace(skb, out_device=out)))]
+            return [("POSTROUTING", _with(walking, _replace(skb, out_device=self._leaves_by(skb, asked))))]
         if hook == "FORWARD":
             return [("POSTROUTING", _with(walking, _replace(skb, in_device=None)))]
         fresh = _replace(walking, accepted=None, policy=None)
@@ -198,6 +202,14 @@ class Traversal:
             return False  # so it is said of it
         return None
 
+    def _leaves_by(self, skb: Skb, asked: Asked) -> str | None:
+        """The device by which a packet of this host's leaves, which a new destination decides anew."""
+        if skb.destination is not None and skb.destination == asked.skb.destination:
+            return skb.out_device
+        if skb.destination is None and skb.dnat is False:
+            return skb.out_device
+        return "lo" if self._comes_back(skb) else None
+
     def _comes_back(self, skb: Skb) -> bool:
         """Whether a packet that this host sends is for itself."""
         if not skb.from_here or skb.destination is None:
@@ -220,6 +232,18 @@ def _tracked(skb: Skb, state: str) -> Skb:
         connmark=skb.connmark if known else None,
         dnat=skb.dnat if known else None if not skb.dnat else True,
         snat=skb.snat if known else None if not skb.snat else True,
+    )
+
+
+def _needs_conntrack(tables: TableSet) -> bool:
+    """Whether a rule makes the namespace track connections; without that the table nat is asked about no packet.
+
+    Source: the calls of nf_ct_netns_get in net/netfilter/xt_*.c and nft_*.c. What is not understood may be such a rule.
+    """
+    rules = (rule for table in tables.tables.values() for chain in table.chains.values() for rule in chain.rules)
+    return any(
+        isinstance(rule.target, _TRACKING_TARGETS) or any(isinstance(match, _TRACKING) for match in rule.matches)
+        for rule in rules
     )
 
 

@@ -1,0 +1,130 @@
+"""The model of the packet filter against the kernel: random rule sets and packets, and rules of a live host."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 10
+MOST_UNKNOWN = 0.01
+
+
+@pytest.mark.parametrize(("tool", "family"), [("nft", 4), ("legacy", 4), ("nft", 6), ("legacy", 6)])
+def test_random_rules_do_what_the_model_says(pair_lab, tool, family):
+    words = ["--tool", tool, "--family", str(family), "--seconds", str(SECONDS)]
+    result = pair_lab.host("one").exec(
+        [sys.executable, "-W", "ignore", "-m", "tests.lab.model_differential", *words],
+        env={"PYTHONPATH": str(ROOT)},
+        timeout_s=150,
+        check=False,
+    )
+    assert result.stdout, result.stderr
+    found = json.loads(result.stdout)
+    counts = found["counts"]
+    assert not found["failure"], found["failure"]
+    assert counts["packets"] >= 60
+    assert counts.get("unknown", 0) <= MOST_UNKNOWN * counts["packets"] + 1, found["reasons"]
+    # A comparison in which nothing is dropped, or nothing passes, compares little.
+    assert counts["accept"]
+    assert counts["drop"]
+
+
+RULES = """\
+*raw
+-A PREROUTING -p udp --dport 53 -j CT --notrack
+COMMIT
+*mangle
+-A PREROUTING -p tcp --dport 8080 -j MARK --set-mark 0x1
+COMMIT
+*nat
+-A PREROUTING -p tcp --dport 2222 -j REDIRECT --to-ports 22
+COMMIT
+*filter
+:GUARD - [0:0]
+-A INPUT -i lo -j ACCEPT
+-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A INPUT -m conntrack --ctstate INVALID -j DROP
+-A INPUT -m mark --mark 0x1 -j REJECT --reject-with tcp-reset
+-A INPUT -m conntrack --ctstate UNTRACKED -j DROP
+-A INPUT -p tcp -m multiport --dports 22,80 -g GUARD
+-A INPUT -p udp -m addrtype --dst-type LOCAL -m udp --dport 4000:4789 -j DROP
+-A GUARD -m set --match-set friends src -j RETURN
+-A GUARD -p tcp --dport 80 -j DROP
+-A OUTPUT -p udp --dport 7946 -j DROP
+COMMIT
+"""
+PACKETS = [
+    ["--dport", "22"],
+    ["--dport", "80"],
+    ["--dport", "2222"],
+    ["--dport", "8080"],
+    ["--dport", "443", "--tcp-flags", "rst"],
+    ["--dport", "443", "--tcp-flags", "ack"],
+    ["--proto", "udp", "--dport", "53"],
+    ["--proto", "udp", "--dport", "4789"],
+    ["--proto", "icmp"],
+    ["--proto", "icmp", "--icmp-type", "3"],
+    ["--path", "out", "--proto", "udp", "--dport", "7946"],
+    ["--path", "out", "--dport", "7946"],
+]
+
+
+@pytest.fixture(scope="module")
+def ruled(pair_lab):
+    host = pair_lab.host("one")
+    host.exec(["ipset", "create", "friends", "hash:net"])
+    host.exec(["ipset", "add", "friends", "192.0.2.0/24"])
+    host.exec(["iptables-nft-restore"], stdin=RULES)
+    yield host
+    host.exec(["nft", "flush", "ruleset"])
+    host.exec(["ipset", "destroy", "friends"])
+
+
+@pytest.mark.parametrize("words", PACKETS, ids=" ".join)
+def test_the_live_host_s_rules_are_explained_as_the_kernel_traces_them(ruled, pair_lab, words):
+    peer = pair_lab.host("two").address
+    out = "out" in words
+    ends = ["--dst", peer, "--src", ruled.address] if out else ["--src", peer, "--dst", ruled.address]
+    packet = [*words, *ends, "--out" if out else "--in", "eth0"]
+
+    def ask(verb, *more):
+        said = ruled.exec(["netdiag", "firewall", verb, *packet, *more, "--output", "json"], check=False)
+        return json.loads(said.stdout)
+
+    traced, computed = ask("trace"), ask("explain")
+    assert computed["verdict"] == traced["verdict"], computed["reason"]
+    names = ("table", "chain", "number", "text", "policy")
+    for which in ("rule", "policy"):
+        mine, kernel = ({name: (each[which] or {}).get(name) for name in names} for each in (computed, traced))
+        assert mine == kernel
+
+
+def test_a_table_of_nft_s_own_leaves_the_answer_unknown(ruled):
+    ruled.exec(["nft", "add table inet own { chain in { type filter hook input priority 10; udp dport 9 drop; }; }"])
+    try:
+        said = ruled.exec(
+            [
+                "netdiag",
+                "firewall",
+                "explain",
+                "--in",
+                "eth0",
+                "--src",
+                "192.0.2.1",
+                "--proto",
+                "udp",
+                "--dport",
+                "9",
+                "-o",
+                "json",
+            ],
+            check=False,
+        )
+        found = json.loads(said.stdout)
+        assert found["verdict"] == "unknown"
+        assert "inet own" in found["reason"]
+        assert said.returncode == 3
+    finally:
+        ruled.exec(["nft", "delete", "table", "inet", "own"])
