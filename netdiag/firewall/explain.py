@@ -167,7 +167,7 @@ class Explainer:
         self._rule_sets = rule_sets
         self._by: dict[tuple[int, str | None], Traversal] = {}
         for family in (4, 6):
-            self._traversal(family, None)
+            self.traversal(family, None)
 
     def explain(self, packet: PacketLine) -> Explanation:
         """What becomes of a packet. Raises ValueError for a packet that does not go together."""
@@ -175,9 +175,10 @@ class Explainer:
         if self._rule_sets.tables and all(each.family != asked.skb.family for each in self._rule_sets.tables):
             reason = f"these rules are not for IPv{asked.skb.family}"
             return _unknown(reason)
-        return self._told(self._traversal(asked.skb.family, packet.bucket).outcomes(asked), asked)
+        return self._told(self.traversal(asked.skb.family, packet.bucket).outcomes(asked), asked)
 
-    def _traversal(self, family: int, bucket: str | None) -> Traversal:
+    def traversal(self, family: int, bucket: str | None) -> Traversal:
+        """The rules of one family, with full or empty buckets."""
         found = self._by.get((family, bucket))
         if found is None:
             host = msgspec.structs.replace(self._host, bucket=bucket)
@@ -192,7 +193,7 @@ class Explainer:
         deciding = {_key(each.step) for each in outcomes}
         ways = {each.verdict for each in outcomes}
         known = len(ways) == 1 and len(deciding) == 1 and Verdict.UNKNOWN not in ways
-        path = tuple(self._step(step, asked) for step in first.way.steps())
+        path = tuple(self._step(step, asked) for step in _common(outcomes))
         if known:
             decided = self._rule(first.step, asked) if first.step is not None else None
             is_policy = first.step is None or first.step.rule is None
@@ -253,6 +254,12 @@ class Explainer:
             text=step.rule.text,
             owner=owner_of(step.chain, step.rule.text),
         )
+
+
+def _common(outcomes: Sequence[Passed]) -> list[Step]:
+    """What the packet meets whichever way it goes."""
+    others = [{_key(step) for step in each.way.steps()} for each in outcomes[1:]]
+    return [step for step in outcomes[0].way.steps() if all(_key(step) in other for other in others)]
 
 
 def _possible(outcomes: Sequence[Passed]) -> tuple[TraceVerdict, ...]:

@@ -82,8 +82,10 @@ def nft_family(ip_version: int) -> str:
 
 def split_words(line: str) -> tuple[str, ...]:
     """Split a rule into words as iptables-restore does: double quotes group, a backslash escapes inside them."""
-    if '"' not in line and "\\" not in line and line.isascii():
-        return tuple(line.split())
+    if "\\" not in line and line.isascii():
+        quick = _split_quickly(line)
+        if quick is not None:
+            return quick
     words: list[str] = []
     current: list[str] = []
     quoted = started = escaped = False
@@ -105,6 +107,26 @@ def split_words(line: str) -> tuple[str, ...]:
             started = True
     if started:
         words.append("".join(current))
+    return tuple(words)
+
+
+def _split_quickly(line: str) -> tuple[str, ...] | None:
+    """The words of a line in which quotes stand around whole words only; None for another."""
+    if '"' not in line:
+        return tuple(line.split())
+    parts = line.split('"')
+    last = len(parts) - 1
+    if last % 2:
+        return None
+    words: list[str] = []
+    for at, part in enumerate(parts):
+        if at % 2:
+            words.append(part)
+            continue
+        begins, ends = part[:1] in (" ", "\t"), part[-1:] in (" ", "\t")
+        if (at and not begins and (part or at < last)) or (at < last and not ends):
+            return None
+        words += part.split()
     return tuple(words)
 
 

@@ -69,7 +69,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         policy: The policy that decides; None where a rule does, no table stands at the hook, or it is not known.
         possible: The verdicts that remain possible.
         depends: The rules on which that depends, and why; empty where the verdict is known.
-        path: The rules that match on the way, and policies; of several ways that remain, the first.
+        path: The rules that match on the way, and policies; of several ways that remain, what all of them meet.
         after: Its addresses behind all rules, where these differ from what was asked about.
         reason: Why it is not known, in a line; empty otherwise.
     """

@@ -46,7 +46,7 @@ COMMIT
 -A INPUT -i lo -j ACCEPT
 -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A INPUT -m conntrack --ctstate INVALID -j DROP
--A INPUT -m mark --mark 0x1 -j REJECT --reject-with tcp-reset
+-A INPUT -p tcp -m mark --mark 0x1 -j REJECT --reject-with tcp-reset
 -A INPUT -m conntrack --ctstate UNTRACKED -j DROP
 -A INPUT -p tcp -m multiport --dports 22,80 -g GUARD
 -A INPUT -p udp -m addrtype --dst-type LOCAL -m udp --dport 4000:4789 -j DROP

@@ -83,10 +83,12 @@ _replace = msgspec.structs.replace
 
 
 def unique(ways: Iterable[Way]) -> list[Way]:
-    """One of all ways that leave the packet alike."""
+    """One of all ways that leave the packet alike: what came before and may have been does not matter any more."""
     found: dict[Skb, Way] = {}
     for way in ways:
-        found.setdefault(way.skb, way)
+        known = found.get(way.skb)
+        if known is None or len(way.doubts) < len(known.doubts):
+            found[way.skb] = way
     return list(found.values())
 
 
@@ -206,8 +208,9 @@ class _Call:
         missed: list[Way] = []
         if isinstance(truth, Unknown):
             doubt = Doubt(truth.reason, self._step(chain, rule, "may match"))
-            way = _replace(way, doubts=(*way.doubts, doubt))
+            # The way that it may take has the doubt; if both come to the same, it has not mattered.
             missed = [way]
+            way = _replace(way, doubts=(*way.doubts, doubt))
         if isinstance(target, Decide):
             step = self._step(chain, rule, target.verdict.value)
             met = _replace(way, trail=(step, way.trail))

@@ -271,5 +271,8 @@ def _unique(walking: list[_Walking]) -> list[_Walking]:
     found: dict[tuple[Skb, int, str], _Walking] = {}
     for each in walking:
         step = each.accepted
-        found.setdefault((each.way.skb, id(step.rule) if step else 0, step.backend if step else ""), each)
+        key = each.way.skb, id(step.rule) if step else 0, step.backend if step else ""
+        known = found.get(key)
+        if known is None or len(each.way.doubts) < len(known.way.doubts):
+            found[key] = each
     return list(found.values())
