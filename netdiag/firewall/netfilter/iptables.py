@@ -29,7 +29,7 @@ from netdiag.firewall.netfilter.rules import (
     Verdict,
 )
 from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, WITH_PORTS
-from netdiag.firewall.netfilter.target_grammar import NO_TARGET, read_target
+from netdiag.firewall.netfilter.target_grammar import NO_TARGET, TARGET_OPTIONS, VALUED, read_target
 from netdiag.firewall.save_text import SavedChain, SavedRule, SavedTables, parse_save
 from netdiag.model.protocols import number_of
 
@@ -51,6 +51,8 @@ _NEEDS = {"tcp": {6}, "udp": {17}, "udplite": {136}, "sctp": {132}, "dccp": {33}
 """Protocols that a match wants its rule to name; multiport wants one of those with ports."""
 _EXTENSION_NAMES = {"icmpv6": "icmp6"}
 _BARE = Pass()
+_SHORTEST = 5
+_Loaded = tuple[str, Extension | None, list[Option]]
 
 
 class _Reader:
@@ -115,7 +117,8 @@ class _Line:
         self._words = saved.words
         self._chains = chains
         self._matches: list[Match] = []
-        self._loaded: list[tuple[str, Extension | None, list[Option]]] = []
+        self._loaded: list[_Loaded] = []
+        self._before_target = 0
         self._protocol = 0
         self._target: tuple[str, bool] | None = None
         self._target_options: list[Option] = []
@@ -176,7 +179,7 @@ class _Line:
         elif self._target is not None:
             raise ValueError("two targets")
         else:
-            self._target = value, option == "-g"
+            self._target, self._before_target = (value, option == "-g"), len(self._loaded)
         return at
 
     def _header(self, option: str, value: str, negated: bool) -> None:
@@ -192,20 +195,49 @@ class _Line:
             self._matches.append(_device(option, value, negated))
 
     def _option(self, word: str, at: int, negated: bool) -> int:
+        """An option of a match or target; the place behind it. Whose it is, getopt decides by what is loaded so far."""
         if self._target is not None and word.startswith("-"):
-            return self._of_target(word, at, negated)
-        for _, extension, options in reversed(self._loaded):
-            if extension is not None and word in extension.options:
-                return self._of_match(word, extension.options[word], options, at, negated)
-        implied = _BY_PROTOCOL.get(self._protocol)
-        if implied is not None and word in EXTENSIONS[implied].options:
-            self._loaded.append((implied, EXTENSIONS[implied], []))
-            return self._of_match(word, EXTENSIONS[implied].options[word], self._loaded[-1][2], at, negated)
+            behind = self._of_loaded(word, at, negated, self._loaded[self._before_target :])
+            if behind is None and word not in TARGET_OPTIONS:
+                behind = self._of_loaded(word, at, negated, self._loaded) or self._of_implied(word, at, negated)
+            return self._of_target(word, at, negated) if behind is None else behind
+        behind = self._of_loaded(word, at, negated, self._loaded)
+        if behind is None:
+            behind = self._of_implied(word, at, negated)
+        if behind is not None:
+            return behind
         if self._loaded and self._loaded[-1][1] is None and (word.startswith("-") or self._loaded[-1][2]):
             # A match that is not modelled takes its words, whatever they are.
             self._loaded[-1][2].append(Option(word, (), negated))
             return at
         raise ValueError(f"{word[:60]!r} is no option here")
+
+    def _of_loaded(self, word: str, at: int, negated: bool, loaded: Sequence[_Loaded]) -> int | None:
+        for _, extension, options in reversed(loaded):
+            if extension is not None and word in extension.options:
+                return self._of_match(word, extension.options[word], options, at, negated)
+        if not word.startswith("--") or len(word) < _SHORTEST:
+            return None
+        # As getopt_long has it, an option may be cut short while it means one only.
+        meant = [
+            (name, extension, options)
+            for _, extension, options in loaded
+            if extension is not None
+            for name in extension.options
+            if name.startswith(word)
+        ]
+        if len({name for name, _, _ in meant}) != 1:
+            return None
+        name, extension, options = meant[-1]
+        return self._of_match(name, extension.options[name], options, at, negated)
+
+    def _of_implied(self, word: str, at: int, negated: bool) -> int | None:
+        """An option of the protocol's own match, which need not be named."""
+        implied = _BY_PROTOCOL.get(self._protocol)
+        if implied is None or word not in EXTENSIONS[implied].options:
+            return None
+        self._loaded.append((implied, EXTENSIONS[implied], []))
+        return self._of_match(word, EXTENSIONS[implied].options[word], self._loaded[-1][2], at, negated)
 
     def _of_match(self, word: str, count: int, options: list[Option], at: int, negated: bool) -> int:
         values: tuple[str, ...] = ()
@@ -243,41 +275,9 @@ class _Line:
             return _BARE
         name, goto = self._target
         for option in self._target_options:
-            if not option.values and option.name in _VALUED:
+            if not option.values and option.name in VALUED:
                 raise ValueError(f"{option.name} without a value")
         return read_target(name, self._target_options, self._reader.family, goto=goto, is_chain=name in self._chains)
-
-
-_VALUED = frozenset(
-    [
-        "--set-mark",
-        "--set-xmark",
-        "--and-mark",
-        "--or-mark",
-        "--xor-mark",
-        "--mask",
-        "--nfmask",
-        "--ctmask",
-        "--ttl-set",
-        "--ttl-inc",
-        "--ttl-dec",
-        "--hl-set",
-        "--hl-inc",
-        "--hl-dec",
-        "--set-tos",
-        "--and-tos",
-        "--or-tos",
-        "--xor-tos",
-        "--set-dscp",
-        "--set-dscp-class",
-        "--to-destination",
-        "--to-source",
-        "--to-ports",
-        "--to-port",
-        "--to",
-        "--reject-with",
-    ]
-)
 
 
 def _device(option: str, name: str, negated: bool) -> Match:

@@ -111,6 +111,11 @@ class Traversal:
         todo = [(first, walking)]
         while todo:
             hook, walking = todo.pop()
+            if hook == "FORWARD" and not asked.hook and walking[0].way.skb.ttl == 0:
+                way = walking[0].way
+                doubt = Doubt("its TTL is used up: the kernel drops it before its rules are asked")
+                done.append(Passed(verdict=Verdict.UNKNOWN, step=None, way=_replace(way, doubts=(*way.doubts, doubt))))
+                continue
             walking = self._at_hook(hook, walking, asked, done)
             for each in walking:
                 after = () if asked.hook else self._after(hook, each, asked)
@@ -177,6 +182,8 @@ class Traversal:
         if hook == "POSTROUTING":
             return [("PREROUTING", _with(fresh, _replace(skb, in_device="lo", out_device="", local=True)))]
         to_input = ("INPUT", _with(fresh, _replace(skb, out_device="", local=True)))
+        # The kernel counts the hop before it asks FORWARD (ip_forward, ip6_forward).
+        skb = _replace(skb, ttl=None if skb.ttl is None else skb.ttl - 1)
         to_forward = ("FORWARD", _with(fresh, _replace(skb, out_device=asked.out_device, local=False)))
         if asked.route is Route.OUT:
             return [to_input]

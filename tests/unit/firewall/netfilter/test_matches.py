@@ -77,6 +77,8 @@ YES = [
     ("-p tcp -m multiport ! --sports 80,443", {}),
     ("-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN", {}),
     ("-p tcp --syn", {}),
+    ("-p tcp -m multiport --dport 80,2377", {}),  # cut short: -m multiport has one option that begins so
+    ("-p tcp -m tcp --destination-po 2377", {}),
     ("-p tcp -m tcp ! --syn", {"tcp_flags": "syn,ack", "state": "ESTABLISHED"}),
     ("-p tcp -m tcp --tcp-flags ALL NONE", {"tcp_flags": "none"}),
     ("-p tcp -m tcp --tcp-flags FIN,SYN,RST,PSH,ACK,URG SYN", {"tcp_flags": "syn,ece,cwr"}),
@@ -207,6 +209,24 @@ def test_it_cannot_be_told(match, packet, why):
 )
 def test_ipv6(match, packet, expect):
     assert holds(match, v6=True, **packet) is expect
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-p tcp -j DROP --dport 2377",
+        "-p tcp -j DROP -m comment --comment x",
+        "-p tcp -j DROP -m multiport --dports 2377",
+        "-j REJECT --reject-with tcp-reset -p tcp",
+        "-j MARK --set-mark 1 -p tcp -m state --state NEW",
+    ],
+)
+def test_options_of_matches_may_stand_behind_the_target(rule):
+    text = f"*mangle\n:INPUT ACCEPT [0:0]\n-A INPUT {rule}\n-A INPUT -m mark --mark 1 -j DROP\nCOMMIT\n"
+    explainer = Explainer(read_rule_file(text))
+    assert explainer.explain(PacketLine(**PACKET)).verdict.value in ("drop", "reject")
+    other = explainer.explain(PacketLine(**{**PACKET, "proto": "udp"}))
+    assert other.verdict is TraceVerdict.ACCEPT
 
 
 def test_addresses_of_the_host_decide_what_is_local():

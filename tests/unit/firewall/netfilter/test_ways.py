@@ -207,3 +207,12 @@ def test_a_long_chain_answers_as_a_short_one():
     assert said(explain(table("filter", *rules), source="10.0.9.1", dport=8)) == ("accept", "filter INPUT policy")
     unknown = explain(table("filter", *rules), source=None)
     assert unknown.verdict is TraceVerdict.UNKNOWN
+
+
+def test_a_hop_is_counted_before_forward():
+    text = table("mangle", "-A PREROUTING -m ttl --ttl-eq 64 -j MARK --set-mark 1")
+    text += table("filter", "-A FORWARD -m mark --mark 1 -m ttl --ttl-eq 63 -j DROP")
+    forward = {"path": TracePath.FORWARD, "out_device": "eth1"}
+    assert said(explain(text, **forward)) == ("drop", "filter FORWARD rule 1")
+    assert said(explain(text, hook="FORWARD", mark=1, ttl=63, out_device="eth1")) == ("drop", "filter FORWARD rule 1")
+    assert "TTL" in explain(text, **forward, ttl=1).reason
