@@ -30,14 +30,10 @@ def _host(facts: Facts, namespace: str) -> Host:
     if known is None:
         return Host(bridges=bridges)
     interfaces = [ipaddress.ip_interface(each.cidr) for each in known]
-    broadcasts = {
-        int(edge)
-        for each in interfaces
-        if each.version == 4 and each.network.prefixlen < 31
-        for edge in (each.network.broadcast_address, each.network.network_address)
-    }
+    wide = [each.network for each in interfaces if each.version == 4 and each.network.prefixlen < 31]
     return Host(
         addresses=frozenset((int(each.ip), each.version) for each in interfaces),
-        broadcasts=frozenset(broadcasts),
+        broadcasts=frozenset(int(network.broadcast_address) for network in wide),
+        networks=frozenset(int(network.network_address) for network in wide),
         bridges=bridges,
     )

@@ -87,9 +87,11 @@ def read_rule_sets(rule_sets: Iterable[RuleSet], hidden: str = "") -> RuleSets:
         if rules.backend is Backend.NFT_NATIVE:
             for table in native_tables(rules.text, written):
                 families = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6)}.get(table.family, ())
-                for hook in table.hooks if table.stops() else ():
+                for hook in table.hooks:
                     place = _HOOKS.get(hook) or _BEFORE.get(hook)
-                    for family in families if place is not None else ():
+                    # Behind POSTROUTING no rule sees what became of the packet.
+                    matters = table.stops() or (table.alters() and place != "POSTROUTING")
+                    for family in families if place is not None and matters else ():
                         reason = f"nft's own table {table.family} {table.name} stands at {hook} and is not modelled"
                         foreign[family, str(place)] = reason
     if hidden:

@@ -186,6 +186,7 @@ class Differ:
         self.counts = Counter()
         self.reasons = Counter()
         self.failure, self.failed_s = "", 0.0
+        self.until_s = float("inf")
         addresses = {(int(ipaddress.ip_address(each)), family) for each in OURS[family]}
         broadcasts = frozenset(int(ipaddress.ip_address(each)) for each in BROADCASTS) if family == 4 else frozenset()
         self.host = Host(addresses=frozenset(addresses), broadcasts=broadcasts, bridges=frozenset())
@@ -218,6 +219,8 @@ class Differ:
 
     def compare(self, text, lines, packets):
         start = time.monotonic()
+        if not self.failure and start > self.until_s:
+            return
         if self.failure and start - self.failed_s > SHRINK_S:
             raise KeyboardInterrupt
         loaded = self.load(text, lines)
@@ -227,7 +230,8 @@ class Differ:
         before, listed = counters(self.tool, self.family)
         sets = run("ipset", "save").stdout if self.family == 4 else ""
         read = read_rule_file(listed + sets)
-        assert not read.problems, read.problems
+        if read.problems:
+            self.fail(f"{text}\n{read.problems}")
         explainer = Explainer(read, self.host)
         self.sent = []
         for packet in packets:
@@ -246,13 +250,21 @@ class Differ:
         for fd in self.fds:
             drain(fd)
 
+    def fail(self, what):
+        if not self.failure:
+            self.failed_s = time.monotonic()
+            say(what)
+        self.failure = min(filter(None, (self.failure, what)), key=len)
+        raise AssertionError(what)
+
     def judge(self, found, met, whole, packet, text, lines):
         self.counts["packets"] += 1
         mine = {(step.rule.table, step.rule.chain, step.rule.number) for step in found.path if step.rule.policy is None}
         if found.verdict.value == "unknown":
             self.counts["unknown"] += 1
             self.reasons["unknown: " + found.reason[:90]] += 1
-            assert mine <= set(met), (found, met)
+            if not mine <= set(met):
+                self.fail(f"{text}\n{packet}\n{found}\n{met}")
             return
         if not found.policy and not found.rule:
             self.counts["neither"] += 1
@@ -262,11 +274,7 @@ class Differ:
                 f"\n{text}\n{chr(10).join(lines)}\n{packet}\nmodel: {found.verdict.value} {sorted(mine)}\n"
                 f"kernel: {sorted(met)}\nonly model: {sorted(mine - set(met))} only kernel: {sorted(set(met) - mine)}"
             )
-            if not self.failure:
-                self.failed_s = time.monotonic()
-                say(failure)
-            self.failure = min(filter(None, (self.failure, failure)), key=len)
-            raise AssertionError(failure)
+            self.fail(failure)
         self.counts[found.verdict.value] += 1
 
 
@@ -301,6 +309,7 @@ def main():
     differ = Differ(options.tool, family, fds)
     missing = unavailable(family, options.tool)
     begun, number = time.monotonic(), options.seed
+    differ.until_s = begun + options.seconds
     while time.monotonic() - begun < options.seconds and not differ.failure:
 
         @seed(number)
@@ -320,7 +329,7 @@ def main():
             chosen = random.Random(chance)
             differ.compare(text, lines, [random_packet(chosen, family) for _ in range(options.packets)])
 
-        with contextlib.suppress(AssertionError, KeyboardInterrupt):
+        with contextlib.suppress(AssertionError, KeyboardInterrupt, ExceptionGroup):
             check()
         number += 1
         say(number, dict(differ.counts), round(time.monotonic() - begun), "s")

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from netdiag.firewall.netfilter.addresses import read_address, read_network, read_number
+from netdiag.firewall.netfilter.names import ICMP_TYPES, ICMPV6_TYPES
 from netdiag.firewall.netfilter.rules import Problem
 from netdiag.firewall.netfilter.sets import DIMENSIONS, IpSet
 from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, TCP
@@ -82,9 +83,8 @@ class _Building:
             number = 0 if what == "bare-port" else number_of(protocol.lower()) if colon else TCP
             if number is None:
                 raise ValueError(f"protocol {protocol}")
-            if number in (ICMP, ICMPV6) and "/" in ports:
-                kind, _, code = ports.partition("/")
-                yield number << 16 | read_number(kind, 255) << 8 | read_number(code, 255), -1
+            if number in (ICMP, ICMPV6) and (not ports.isdigit() or ports == "0"):
+                yield number << 16 | _icmp(ports, number), -1
                 return
             low, dash, high = ports.partition("-")
             first, last = read_number(low, 65535), read_number(high if dash else low, 65535)
@@ -107,6 +107,15 @@ class _Building:
             nested=tuple(self.nested),
             reason=reason,
         )
+
+
+def _icmp(text: str, protocol: int) -> int:
+    """Type and code as one number, of ``8/0`` or a name, which stands for one code. Raises ValueError."""
+    named = (ICMP_TYPES if protocol == ICMP else ICMPV6_TYPES).get(text)
+    if named is not None:
+        return named[0] << 8 | named[1]
+    kind, _, code = text.partition("/")
+    return read_number(kind, 255) << 8 | read_number(code or "0", 255)
 
 
 def _width(mask: int) -> int:

@@ -310,6 +310,9 @@ def read_iptables(text: str, family: int | None = None, backend: str = "iptables
     reader = _Reader(family)
     reader.problems += [Problem(each.line_number, each.text, each.reason) for each in saved.problems]
     tables = {name: _table(name, chains, saved, reader) for name, chains in saved.tables.items()}
+    for each in saved.problems:
+        if each.table in HOOKS_OF and each.table not in tables:  # one that iptables-nft cannot show
+            tables[each.table] = Table(name=each.table, chains={}, missing=f"{each.text} (line {each.line_number})")
     for table in tables.values():
         reader.problems += _unloadable(table)
     problems = sorted(set(reader.problems), key=lambda problem: problem.line_number)

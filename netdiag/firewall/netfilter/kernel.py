@@ -174,6 +174,8 @@ def kind_of(skb: Skb, host: Host, side: Literal["source", "destination"]) -> fro
     if host.addresses is not None:
         if (address, skb.family) in host.addresses:
             return frozenset({"LOCAL"})
+        if skb.family == 4 and address in host.networks:
+            return Unknown("what the first address of a network is differs between kernels")
         return frozenset({"BROADCAST" if skb.family == 4 and address in host.broadcasts else "UNICAST"})
     if local is not None:
         return frozenset({"LOCAL" if local else "UNICAST"})

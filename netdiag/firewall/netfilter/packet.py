@@ -21,6 +21,7 @@ from netdiag.firewall.netfilter.traverse import Asked, Route
 from netdiag.model.explain import Hook, PacketLine
 from netdiag.model.protocols import number_of
 
+_GRE = 47
 _ROUTES_OF = {
     Hook.PREROUTING: (Route.IN, Route.FORWARD),
     Hook.INPUT: (Route.IN,),
@@ -44,7 +45,8 @@ def asked_of(packet: PacketLine) -> Asked:
     said = packet.path is not None or hook is not Hook.PREROUTING
     # An echo request unless another type is said; whatever is crafted has code 0.
     kind = packet.icmp_type if packet.icmp_type is not None else 128 if family == 6 else 8
-    ends = Tuple(source=source, destination=destination, source_port=packet.sport, destination_port=packet.dport)
+    ports = _flow_ports(packet, protocol, kind)
+    ends = Tuple(source=source, destination=destination, source_port=ports[0], destination_port=ports[1])
     skb = Skb(
         family=family,
         protocol=protocol,
@@ -95,6 +97,15 @@ def _protocol(packet: PacketLine, family: int) -> int:
     if number == ICMPV6 and family == 4:
         raise ValueError("icmpv6 between IPv4 addresses")
     return number
+
+
+def _flow_ports(packet: PacketLine, protocol: int, kind: int) -> tuple[int | None, int | None]:
+    """What conntrack has in the place of ports: of ICMP an id, and type and code; of GRE a key; of others nothing."""
+    if protocol in WITH_PORTS:
+        return packet.sport, packet.dport
+    if protocol in (ICMP, ICMPV6):
+        return None, kind << 8
+    return (None, None) if protocol == _GRE else (0, 0)
 
 
 def _place(packet: PacketLine) -> tuple[Hook | None, Route]:

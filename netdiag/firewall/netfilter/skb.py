@@ -103,12 +103,16 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         addresses: All of its own addresses, by number and family; None where they are not known.
+        broadcasts: The broadcast addresses of its IPv4 networks.
+        networks: The first addresses of its IPv4 networks, which are broadcasts too for kernels before 5.14.
         sets: Its ipsets by name; None where they are not known.
         bucket: Whether the buckets of limit and hashlimit are full or empty; None is "not known".
+        bridges: Its bridges' names; None where they are not known.
     """
 
     addresses: frozenset[tuple[int, int]] | None = None
     broadcasts: frozenset[int] = frozenset()
+    networks: frozenset[int] = frozenset()
     sets: Mapping[str, IpSet] | None = None
     bucket: Literal["full", "empty"] | None = None
     bridges: frozenset[str] | None = None

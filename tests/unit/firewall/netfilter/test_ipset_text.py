@@ -46,8 +46,9 @@ def test_members(kind, members, flags, expect):
     assert inside(text, flags) is expect
 
 
-def test_icmp_has_its_type_where_others_have_a_port():
-    text = "create s hash:ip,port family inet\nadd s 192.0.2.21,icmp:8/0\n"
+@pytest.mark.parametrize("written", ["8/0", "echo-request"])
+def test_icmp_has_its_type_where_others_have_a_port(written):
+    text = f"create s hash:ip,port family inet\nadd s 192.0.2.21,icmp:{written}\n"
     ping = Skb(family=4, protocol=1, source=0xC0000215, destination=1, icmp_type=8, icmp_code=0)
     assert inside(text, "src,src", ping) is True
 

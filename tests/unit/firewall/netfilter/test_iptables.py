@@ -137,3 +137,10 @@ def test_two_families_in_one_file():
     assert ask(text)[0].verdict is TraceVerdict.DROP
     six = PacketLine(hook="INPUT", source="2001:db8::1", proto="tcp", dport=22)
     assert ask(text, six)[0].policy.family == "ip6"
+
+
+def test_a_table_that_iptables_cannot_show_is_unknown():
+    found, problems = ask("# Table `filter' is incompatible, use 'nft' tool.\n*mangle\n:INPUT ACCEPT [0:0]\nCOMMIT\n")
+    assert len(problems) == 1
+    assert found.verdict is TraceVerdict.UNKNOWN
+    assert "incompatible" in found.reason

@@ -92,6 +92,8 @@ YES = [
     ("-m conntrack --ctstate NEW", {"tcp_flags": "ack"}),  # picked up in the middle: nf_conntrack_tcp_loose
     ("-m conntrack --ctorigdstport 2377 --ctstate INVALID", {"state": "INVALID"}),  # no flow: the state alone
     ("-m conntrack --ctorigdst 192.0.2.0/24", {}),
+    ("-m conntrack ! --ctorigdstport 22", {}),
+    ("-m conntrack --ctorigdstport 2048", {"proto": "icmp", "sport": None, "dport": None}),  # type 8, code 0
     ("-m mark --mark 0x10/0xf0", {"mark": "0x1f"}),
     ("-m mark --mark 0", {}),
     ("-m connmark --mark 0x0/0xff", {}),
