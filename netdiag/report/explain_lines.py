@@ -41,7 +41,8 @@ def problem_lines(problems: tuple[str, ...]) -> list[str]:
 
 def packet_words(packet: PacketLine) -> str:
     """The packet in one line, as far as it was said."""
-    words = [str(packet.proto) if packet.proto is not None else "a packet"]
+    ported = packet.sport is not None or packet.dport is not None or packet.tcp_flags is not None
+    words = [str(packet.proto) if packet.proto is not None else "tcp" if ported else "an echo request"]
     for name, address, port in (("from", packet.source, packet.sport), ("to", packet.destination, packet.dport)):
         if address or port is not None:
             words += [name, address or "any address", *([f"port {port}"] if port is not None else [])]

@@ -125,8 +125,6 @@ def built(packet, family):
         head = struct.pack("!HHHH", packet.sport, packet.dport, size, 0)
     elif packet.proto in ("icmp", "icmpv6"):
         head = struct.pack("!BBHHH", packet.icmp_type, 0, 0, random.randrange(65536), 1)
-    elif packet.proto == "gre":
-        head = struct.pack("!HH", 0, 0x6558)
     else:
         head = struct.pack("!II", 0x100, 1)
     body = bytearray(head.ljust(size, b"\0"))

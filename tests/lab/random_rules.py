@@ -34,7 +34,7 @@ FLAGS = [
     "fin,psh,urg",
 ]
 MARKS = [0, 1, 2, 3, 0x10, 0xFF, 0x80000000]
-PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "gre": 47, "esp": 50}
+PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "ipip": 4, "esp": 50}
 BASES = {
     "raw": ("PREROUTING", "OUTPUT"),
     "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
@@ -87,10 +87,10 @@ ICMP_TYPES = {4: ["8", "0", "3", "3/4", "11", "13", "any", "255"], 6: ["128", "1
 @st.composite
 def protocol_match(draw, family):
     icmp = "icmp" if family == 4 else "ipv6-icmp"
-    name = draw(pick(["tcp", "tcp", "udp", "udp", icmp, "gre", "all"]))
+    name = draw(pick(["tcp", "tcp", "udp", "udp", icmp, "esp", "all"]))
     if name == "all":
         return "", name
-    if name == "gre" or draw(st.integers(0, 5)) == 0:
+    if name == "esp" or draw(st.integers(0, 5)) == 0:
         return f"{negated(draw)}-p {name}", "other"
     said = f"-p {name}"
     if name == icmp:
@@ -287,7 +287,7 @@ def packet(chosen, family):
     """A packet at the edges of what rules name, by a seeded generator: as many draws of hypothesis' would be too much."""
     path = chosen.choice(list(TracePath))
     icmp = "icmp" if family == 4 else "icmpv6"
-    proto = chosen.choice(["tcp", "tcp", "udp", "udp", icmp, "gre", "esp"])
+    proto = chosen.choice(["tcp", "tcp", "udp", "udp", icmp, "esp", "ipip"])
     said = {"path": path, "proto": proto, "ttl": chosen.choice([64, 64, 64, 2, 63, 65, 255])}
     if path is TracePath.OUT:
         said |= {"source": OURS[family][0], "destination": chosen.choice([*FROM[family][:2], *ON_TO[family]])}

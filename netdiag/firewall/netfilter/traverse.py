@@ -13,6 +13,7 @@ import msgspec
 
 from netdiag.firewall.netfilter.addresses import show_address
 from netdiag.firewall.netfilter.evaluate import Doubt, End, Step, Walk, Way
+from netdiag.firewall.netfilter.header import PacketType
 from netdiag.firewall.netfilter.kernel import ConnMark, FlowEnd, Helper, OriginalDirection, State, StateFirst
 from netdiag.firewall.netfilter.rules import HOOKS_OF, NotUnderstood, TableSet, Translating, Verdict
 from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, Host, Skb
@@ -111,10 +112,11 @@ class Traversal:
         todo = [(first, walking)]
         while todo:
             hook, walking = todo.pop()
-            if hook == "FORWARD" and not asked.hook and walking[0].way.skb.ttl == 0:
+            lost = self._lost(walking[0].way.skb, asked) if hook == "FORWARD" and not asked.hook else ""
+            if lost:
                 way = walking[0].way
-                doubt = Doubt("its TTL is used up: the kernel drops it before its rules are asked")
-                done.append(Passed(verdict=Verdict.UNKNOWN, step=None, way=_replace(way, doubts=(*way.doubts, doubt))))
+                way = _replace(way, doubts=(*way.doubts, Doubt(lost)))
+                done.append(Passed(verdict=Verdict.UNKNOWN, step=None, way=way))
                 continue
             walking = self._at_hook(hook, walking, asked, done)
             for each in walking:
@@ -208,6 +210,16 @@ class Traversal:
         if asked.route is Route.FORWARD or asked.out_device:
             return False  # so it is said of it
         return None
+
+    def _lost(self, skb: Skb, asked: Asked) -> str:
+        """Why the kernel itself drops what is to be forwarded, before its rules are asked; empty where it does not."""
+        if skb.ttl == 0:
+            return "its TTL is used up: the kernel forwards it not"
+        truth = PacketType("unicast").holds(asked.skb, self._host)
+        if truth is False:
+            return "its frame is for a group or for all: the kernel forwards it not"
+        known = truth is True or asked.skb.destination is None
+        return "" if known else "whether its frame is for all, and not forwarded, is not known"
 
     def _leaves_by(self, skb: Skb, asked: Asked) -> str | None:
         """The device by which a packet of this host's leaves, which a new destination decides anew."""

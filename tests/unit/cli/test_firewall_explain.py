@@ -57,7 +57,7 @@ def test_the_verdict_is_the_exit_code(ask, words, code, verdict, number):
 
 def test_people_see_the_rule_and_what_is_unknown(ask):
     shown = ask(*PACKET, "--dport", "2377").stdout
-    assert "REJECT: a packet from 192.0.2.21 to 192.0.2.10 port 2377 arriving on eth0" in shown
+    assert "REJECT: tcp from 192.0.2.21 to 192.0.2.10 port 2377 arriving on eth0" in shown
     assert "filter INPUT rule 3" in shown
     unknown = ask("--in", "eth0", "--dport", "22")
     assert unknown.exit_code == 3

@@ -216,3 +216,13 @@ def test_a_hop_is_counted_before_forward():
     assert said(explain(text, **forward)) == ("drop", "filter FORWARD rule 1")
     assert said(explain(text, hook="FORWARD", mark=1, ttl=63, out_device="eth1")) == ("drop", "filter FORWARD rule 1")
     assert "TTL" in explain(text, **forward, ttl=1).reason
+
+
+def test_what_was_for_a_group_is_not_forwarded():
+    text = table("nat", "-A PREROUTING -p tcp -j DNAT --to-destination 172.17.0.2") + table(
+        "filter", "-A FORWARD -j ACCEPT"
+    )
+    host = Host(addresses=frozenset({(0xC000020A, 4)}), broadcasts=frozenset({0xC00002FF}))
+    assert said(explain(text, host)) == ("accept", "filter FORWARD rule 1")
+    for destination in ("224.0.0.1", "192.0.2.255"):
+        assert "forwards it not" in explain(text, host, destination=destination).reason
