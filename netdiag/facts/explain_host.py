@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 
-from netdiag.facts.trace_here import namespace_of
 from netdiag.firewall.explain import Explainer, read_rule_sets
 from netdiag.firewall.netfilter.skb import Host
 from netdiag.model.facts import Facts
@@ -15,7 +14,6 @@ SECTIONS = ("identity", "kernel", "namespaces", "links", "addresses", "firewall"
 
 def explainer_of(facts: Facts, namespace: str) -> tuple[Explainer, tuple[str, ...]]:
     """The rules of one namespace, ready to be asked; and what of them could not be read or understood, a line each."""
-    namespace_of(facts, namespace)
     absent = facts.firewall.partial.get(namespace) or facts.firewall.absent
     problems = [absent.text] if absent is not None else []
     read = read_rule_sets((facts.firewall.value or {}).get(namespace, ()), hidden=absent.text if absent else "")
@@ -30,10 +28,15 @@ def _host(facts: Facts, namespace: str) -> Host:
     if known is None:
         return Host(bridges=bridges)
     interfaces = [ipaddress.ip_interface(each.cidr) for each in known]
+    first: dict[str, int] = {}
+    for address, each in zip(known, interfaces, strict=True):
+        if each.version == 4 and not address.secondary:
+            first.setdefault(address.device, int(each.ip))
     wide = [each.network for each in interfaces if each.version == 4 and each.network.prefixlen < 31]
     return Host(
         addresses=frozenset((int(each.ip), each.version) for each in interfaces),
         broadcasts=frozenset(int(network.broadcast_address) for network in wide),
         networks=frozenset(int(network.network_address) for network in wide),
+        first_addresses=first,
         bridges=bridges,
     )

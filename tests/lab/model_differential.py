@@ -187,7 +187,14 @@ class Differ:
         self.until_s = float("inf")
         addresses = {(int(ipaddress.ip_address(each)), family) for each in OURS[family]}
         broadcasts = frozenset(int(ipaddress.ip_address(each)) for each in BROADCASTS) if family == 4 else frozenset()
-        self.host = Host(addresses=frozenset(addresses), broadcasts=broadcasts, bridges=frozenset())
+        self.host = Host(
+            addresses=frozenset(addresses),
+            broadcasts=broadcasts,
+            bridges=frozenset(),
+            first_addresses={
+                name: int(ipaddress.ip_address(each)) for name, each in zip(DEVICES, OURS[4], strict=False)
+            },
+        )
 
     def load(self, text, lines):
         # A restore leaves tables alone that it does not name.

@@ -161,6 +161,11 @@ class Walk:
         return self._left > 0
 
     @property
+    def host(self) -> Host:
+        """What is known of the host."""
+        return self._host
+
+    @property
     def backend(self) -> str:
         """Which variant it is."""
         return self._backend
@@ -231,7 +236,11 @@ class _Call:
         step = self._step(chain, rule, "accept")
         met = _replace(way, trail=(step, way.trail))
         source_side = self._hook in ("POSTROUTING", "INPUT")
-        skb = _replace(met.skb, source=None, source_port=None, snat=None) if source_side else target.translate(met.skb)
+        skb = (
+            _replace(met.skb, source=None, source_port=None, snat=None)
+            if source_side
+            else target.translate(met.skb, self._walk.host)
+        )
         ends.append(End(verdict=Verdict.ACCEPT, step=step, way=_replace(met, skb=skb)))
         return missed
 

@@ -217,14 +217,9 @@ class PhysicalDevice(msgspec.Struct, frozen=True, gc=False):
     wanted: bool
     """Whether any option is not negated: then a packet of no bridge does not match."""
 
-    def holds(self, skb: Skb, host: Host) -> Truth:
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
         """Whether it came through such ports."""
-        bridged = skb.bridged
-        if skb.from_here or skb.in_device == "lo":
-            bridged = False
-        elif bridged is None and host.bridges is not None and skb.in_device:
-            bridged = False if skb.in_device not in host.bridges else None
-        if bridged is False:
+        if skb.bridged is False:
             return not self.wanted
         return Unknown("through which ports of a bridge it comes is not known")
 

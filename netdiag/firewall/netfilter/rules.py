@@ -83,7 +83,7 @@ class Changing(msgspec.Struct, frozen=True):
 class Translating(msgspec.Struct, frozen=True):
     """A target of the table nat that rewrites addresses and ends the packet's way through that table."""
 
-    def translate(self, skb: Skb) -> Skb:
+    def translate(self, skb: Skb, host: Host) -> Skb:
         """The packet behind it."""
         raise NotImplementedError
 

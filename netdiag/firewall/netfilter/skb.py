@@ -105,6 +105,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         addresses: All of its own addresses, by number and family; None where they are not known.
         broadcasts: The broadcast addresses of its IPv4 networks.
         networks: The first addresses of its IPv4 networks, which are broadcasts too for kernels before 5.14.
+        first_addresses: The first IPv4 address of each device, by the device's name.
         sets: Its ipsets by name; None where they are not known.
         bucket: Whether the buckets of limit and hashlimit are full or empty; None is "not known".
         bridges: Its bridges' names; None where they are not known.
@@ -113,6 +114,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     addresses: frozenset[tuple[int, int]] | None = None
     broadcasts: frozenset[int] = frozenset()
     networks: frozenset[int] = frozenset()
+    first_addresses: Mapping[str, int] = msgspec.field(default_factory=dict)
     sets: Mapping[str, IpSet] | None = None
     bucket: Literal["full", "empty"] | None = None
     bridges: frozenset[str] | None = None

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from netdiag.firewall.netfilter.rules import Changing, Translating
-from netdiag.firewall.netfilter.skb import WITH_PORTS, Skb
+from netdiag.firewall.netfilter.skb import WITH_PORTS, Host, Skb
 
 _replace = msgspec.structs.replace
 _FULL = 0xFFFFFFFF
@@ -118,7 +118,7 @@ class ToDestination(Translating, frozen=True):
     port: int | None = None
     keeps_port: bool = True
 
-    def translate(self, skb: Skb) -> Skb:
+    def translate(self, skb: Skb, host: Host) -> Skb:  # noqa: ARG002
         """The packet to its new destination."""
         ported = skb.protocol in WITH_PORTS and not self.keeps_port
         destination = skb.destination if self.keeps_address else self.address
@@ -134,21 +134,23 @@ class ToDestination(Translating, frozen=True):
 
 
 class Redirect(Translating, frozen=True):
-    """``-j REDIRECT``: to this host itself, at the device's first address."""
+    """``-j REDIRECT``: to this host itself, at the first address of the device that the packet came in by."""
 
     port: int | None = None
     keeps_port: bool = True
 
-    def translate(self, skb: Skb) -> Skb:
-        """The packet to this host; its address is one of the host's that is not known here, or loopback's."""
+    def translate(self, skb: Skb, host: Host) -> Skb:
+        """The packet to this host (nf_nat_redirect.c); which address is first is known of IPv4 on a host that is."""
         ported = skb.protocol in WITH_PORTS and not self.keeps_port
-        loopback = 0x7F000001 if skb.family == 4 else 1
+        port = self.port if ported else skb.destination_port
+        if skb.from_here:
+            destination: int | None = 0x7F000001 if skb.family == 4 else 1
+        else:
+            destination = host.first_addresses.get(skb.in_device or "") if skb.family == 4 else None
+        known = destination is not None and not (ported and port is None)
+        changed = (destination, port) != (skb.destination, skb.destination_port) or bool(skb.dnat)
         return _replace(
-            skb,
-            destination=loopback if skb.from_here else None,
-            destination_port=self.port if ported else skb.destination_port,
-            dnat=None,
-            local=True,
+            skb, destination=destination, destination_port=port, dnat=changed if known else None, local=True
         )
 
 
@@ -158,7 +160,7 @@ class MapNetwork(Translating, frozen=True):
     network: int
     mask: int
 
-    def translate(self, skb: Skb) -> Skb:
+    def translate(self, skb: Skb, host: Host) -> Skb:  # noqa: ARG002
         """The packet with its address in the other network, whichever hook it is at: see `translate_source`."""
         if skb.destination is None:
             return _replace(skb, dnat=None, local=None)
@@ -177,6 +179,6 @@ class ToSource(Translating, frozen=True):
     address: int | None = None
     kept: bool = False
 
-    def translate(self, skb: Skb) -> Skb:
+    def translate(self, skb: Skb, host: Host) -> Skb:  # noqa: ARG002
         """The packet from its new source; its port is the kernel's choice."""
         return _replace(skb, source=skb.source if self.kept else self.address, source_port=None, snat=None)

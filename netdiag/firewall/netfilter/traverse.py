@@ -104,7 +104,7 @@ class Traversal:
         first = asked.hook or _HOOKS[asked.route][0]
         # Behind the hook that decides a packet is only let pass.
         self._deciding = {asked.hook} if asked.hook else {"PREROUTING", "INPUT", "FORWARD", "OUTPUT"}
-        skb = asked.skb
+        skb = _replace(asked.skb, bridged=self._bridged(asked.skb))
         if asked.hook and asked.hook not in ("PREROUTING", "OUTPUT"):
             skb = _tracked(skb, asked.state)  # raw stands at no other hook
         walking = [_Walking(way=Way(skb=skb))]
@@ -210,6 +210,13 @@ class Traversal:
         if asked.route is Route.FORWARD or asked.out_device:
             return False  # so it is said of it
         return None
+
+    def _bridged(self, skb: Skb) -> bool | None:
+        """Whether a bridge's port takes it in; None where that is not known."""
+        if skb.from_here or skb.in_device == "lo":
+            return False
+        unbridged = self._host.bridges is not None and skb.in_device and skb.in_device not in self._host.bridges
+        return False if unbridged else skb.bridged
 
     def _lost(self, skb: Skb, asked: Asked) -> str:
         """Why the kernel itself drops what is to be forwarded, before its rules are asked; empty where it does not."""
