@@ -99,11 +99,31 @@ def prepare():
         said = run(*command.split())
         if said.returncode:
             say(command, said.stderr)
-    # Answers of this host would count as well.
-    guard = "table inet guard { chain out { type filter hook output priority -450; meta priority != 0:7 drop; }; }"
+    # Answers of this host would count as well, what the kernel itself sends (at the priority 7, TC_PRIO_CONTROL), and
+    # what others send to this host.
+    guard = """table inet guard {
+        chain out { type filter hook output priority -450; meta priority != 0:5 drop; }
+        chain in { type filter hook prerouting priority -450; iifname != "d0" iifname != "lo" drop; }
+    }"""
     said = run("nft", guard)
     assert not said.returncode, said.stderr
     return fds
+
+
+def clean(tool, family):
+    """Leave the namespace as it was: the devices go with their descriptors."""
+    run("nft", "delete", "table", "inet", "guard")
+    empty = "".join(
+        f"*{table}\n{''.join(f':{base} ACCEPT [0:0]{chr(10)}' for base in bases)}COMMIT\n"
+        for table, bases in BASES.items()
+    )
+    restore(tool, family, empty)
+    if tool == "nft":
+        for table in BASES:
+            run("nft", "delete", "table", "ip6" if family == 6 else "ip", table)
+    if family == 4:
+        for name in ("s_list", *SETS):
+            run("ipset", "destroy", name)
 
 
 def checksum(data):
@@ -143,7 +163,7 @@ def send(packet, family, fds):
     if packet.path is TracePath.OUT:
         kind = socket.AF_INET if family == 4 else socket.AF_INET6
         with socket.socket(kind, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 7)
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 5)
             try:
                 raw.sendto(data, (packet.destination, 0))
             except PermissionError:
@@ -340,6 +360,7 @@ def main():
         say(number, dict(differ.counts), round(time.monotonic() - begun), "s")
         if differ.failure:
             say(differ.failure)
+    clean(options.tool, family)
     sys.stdout.write(
         json.dumps(
             {

@@ -74,7 +74,8 @@ def ports(draw):
     if draw(st.booleans()):
         return str(low)
     high = draw(pick([each for each in PORTS if each >= low]))
-    return draw(pick([f"{low}:{high}", f":{high}", f"{low}:"]))
+    # iptables-save says nothing of "! --dport 0:65535", which no packet meets.
+    return draw(pick([f"{low}:{high}", f":{min(high, 65534)}", f"{low}:"]))
 
 
 def negated(draw):
