@@ -76,7 +76,7 @@ def explain(
     \b
     Examples:
       netdiag firewall explain --src 192.0.2.21 --dport 2377
-      netdiag firewall explain --rules iptables.save --hook INPUT --in eth0 --src 192.0.2.21 --proto tcp --dport 22
+      netdiag firewall explain --rules iptables.save --hook INPUT --dport 22
       netdiag firewall explain --rules iptables.save --packets packets.jsonl
     """
     from netdiag.report.explain_lines import lines, problem_lines

@@ -26,12 +26,12 @@ DOCUMENTS: Mapping[str, Document] = MappingProxyType(
         "facts": Document(facts.Facts, facts.SCHEMA, "netdiag facts: one host's state at one moment"),
         "report": Document(report.Report, report.SCHEMA, "netdiag report: the answer of one command"),
         "trace": Document(trace.Trace, trace.SCHEMA, "netdiag trace: one packet's way through the filters"),
+        "explain": Document(
+            explain.Explanation, explain.SCHEMA, "netdiag explain: what a rule set does with a packet, computed"
+        ),
         "allow": Document(fix.Allow, fix.SCHEMA, "netdiag allow: the least rule that lets one packet through"),
         "firewall-diff": Document(
             firewall_diff.FirewallDiff, firewall_diff.SCHEMA, "netdiag firewall diff: what a reload or a boot changes"
-        ),
-        "explain": Document(
-            explain.Explanation, explain.SCHEMA, "netdiag explain: what a rule set does with a packet, computed"
         ),
         "clean": Document(clean.Clean, clean.SCHEMA, "netdiag clean: what a killed netdiag had left"),
         "plan": Document(plan.Plan, plan.SCHEMA, "netdiag plan: what a command would do, and does not"),
