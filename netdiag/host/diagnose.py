@@ -155,7 +155,8 @@ class _Run:
         self._took("cause", start_s)
         silent = bool(who) and all(one.state is State.OK for one in found)
         first = attempt_found(way, attempt, state=State.OK if silent else State.FAIL)
-        return [first, *found], () if silent else lost
+        refused_elsewhere = attempt.refused and Side.DESTINATION not in planned.parties
+        return [first, *found], () if silent or refused_elsewhere else lost
 
     @staticmethod
     def _listening(planned: Planned) -> str:

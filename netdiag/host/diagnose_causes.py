@@ -12,7 +12,7 @@ from netdiag.host.diagnose_traces import Tracer
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
 from netdiag.model.report import Cause, Confidence
-from netdiag.path.alone import alone_found, of_refusal, of_silence
+from netdiag.path.alone import alone_found, of_refusal, of_silence, refusal_text
 from netdiag.path.another import another_found, untranslated_cause
 from netdiag.path.docker_chains import missing_cause, missing_for
 from netdiag.path.entries import entry_causes, received_causes
@@ -24,6 +24,7 @@ from netdiag.path.verdict import (
     ahead_found,
     filtered_cause,
     loss_found,
+    loss_text,
     passing_found,
     rule_cause,
     silent_found,
@@ -49,7 +50,7 @@ class Reasons:
         way, sights = self._way, self._watched.sights
         if self._leaves_for_good(loss):
             said = of_silence(way, survey_silence(self._planned), own=own_addresses(self._planned))
-            return list(alone_found(way, loss, sights, said, self._unseen()))
+            return [alone_found(way, sights, loss_text(loss), said, self._unseen())]
         asked, ahead = questions(way, loss, sights), standing(way, loss, sights)
         traced = self._traces([*asked, *ahead])
         here = [each for each in traced if each.question in asked]
@@ -180,9 +181,9 @@ class Reasons:
         if not causes:
             causes = self._listener(refused=self._watched.attempt.refused)
         if not causes and Side.DESTINATION not in self._parties:
-            said = of_refusal(way, self._watched.attempt, own=own_addresses(self._planned))
-            start = Loss(direction=Direction.BACK, last=None, next=way.places[-1] if way.places else None)
-            return list(alone_found(way, start, sights, said, self._unseen()))
+            attempt = self._watched.attempt
+            said = of_refusal(way, attempt, own=own_addresses(self._planned))
+            return [alone_found(way, sights, refusal_text(way, attempt), said, self._unseen())]
         there = way.places[-1] if way.places else None
         loss = Loss(direction=Direction.BACK, last=None, next=there)
         party = self._parties.get(Side.DESTINATION)

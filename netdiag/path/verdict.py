@@ -12,7 +12,7 @@ from netdiag.model.fix import Fix
 from netdiag.model.found import Found
 from netdiag.model.icmp import IcmpError
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
-from netdiag.model.report import Cause, Confidence, Evidence, Remedy, State, Step, Subject
+from netdiag.model.report import Cause, Confidence, Evidence, Remedy, State, Step, Subject, clause
 from netdiag.model.trace import Trace, TraceVerdict
 from netdiag.path.questions import Question
 
@@ -168,7 +168,7 @@ def loss_found(way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[C
             check="path.loss",
             state=State.FAIL,
             subject=subject,
-            summary=f"{loss_text(loss)}: {one.title.lower() if not one.title[:2].isupper() else one.title}",
+            summary=f"{loss_text(loss)}: {clause(one.title)}",
             evidence=evidence,
             cause=one,
         )
