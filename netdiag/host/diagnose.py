@@ -10,7 +10,7 @@ import msgspec
 from netdiag.facts.context import Options
 from netdiag.host.diagnose_attempt import Watched, watch_attempt
 from netdiag.host.diagnose_causes import Reasons
-from netdiag.host.diagnose_layers import further_layers
+from netdiag.host.diagnose_layers import further_layers, layer_between
 from netdiag.host.diagnose_parties import Open, Planned
 from netdiag.host.diagnose_plan import Planner
 from netdiag.host.diagnose_service import survey
@@ -83,6 +83,11 @@ def diagnose(
         timings_s["layers"] = time.monotonic() - start_s
         found += [*done.found, *told]
         done = run.explain(broken) if broken is not None else msgspec.structs.replace(done, found=())
+        if not any(one.cause is not None for one in done.found):
+            start_s = time.monotonic()
+            progress("counting packets between the hosts")
+            found += layer_between(broken or planned)
+            timings_s["between"] = time.monotonic() - start_s
     return msgspec.structs.replace(
         done,
         found=(*found, *done.found),
@@ -129,7 +134,8 @@ class _Run:
         """What is to be said of an attempt, and where it was lost."""
         way, attempt = planned.way, watched.attempt
         if attempt.answered and not _by_another(watched):
-            passed = [healthy_found(way, watched.sights), *reasons.unnoticed()]
+            late = reasons.of_second_try() if attempt.tries > 1 else []
+            passed = [healthy_found(way, watched.sights), *reasons.unnoticed(), *late]
             return [attempt_found(way, attempt), *passed], ()
         start_s = time.monotonic()
         self._progress("finding what took it")
@@ -145,9 +151,9 @@ class _Run:
         else:
             found = [one for loss in lost for one in reasons.of_loss(loss)]
         self._took("cause", start_s)
-        silent = bool(who) and all(one.state is State.OK for one in found)
-        first = attempt_found(way, attempt, state=State.OK if silent else State.FAIL)
-        return [first, *found], () if silent else lost
+        passes = bool(found) and all(one.state in (State.OK, State.WARN) for one in found)
+        first = attempt_found(way, attempt, state=(State.OK if who else State.WARN) if passes else State.FAIL)
+        return [first, *found], () if passes else lost
 
     @staticmethod
     def _listening(planned: Planned) -> str:

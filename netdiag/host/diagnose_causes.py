@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from netdiag.facts.context import Options
 from netdiag.host.diagnose_attempt import Watched, try_again
+from netdiag.host.diagnose_middle import Middle
 from netdiag.host.diagnose_parties import Planned
 from netdiag.host.diagnose_traces import Tracer
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
 from netdiag.model.report import Cause, Confidence
 from netdiag.path.another import another_found, untranslated_cause
+from netdiag.path.bursts import between_nics
 from netdiag.path.docker_chains import missing_cause, missing_for
 from netdiag.path.entries import entry_causes, received_causes
 from netdiag.path.ingress import SANDBOX
@@ -20,7 +22,6 @@ from netdiag.path.questions import Question, into_the_host, questions, refusal_q
 from netdiag.path.verdict import (
     Traced,
     ahead_found,
-    filtered_cause,
     loss_found,
     passing_found,
     rule_cause,
@@ -37,6 +38,7 @@ class Reasons:
     def __init__(self, planned: Planned, watched: Watched, *, now_s: float, options: Options) -> None:
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
+        self._between = Middle(planned, watched)
         self._tracer = Tracer(
             planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s, options=options
         )
@@ -44,7 +46,7 @@ class Reasons:
     def of_loss(self, loss: Loss) -> list[Found]:
         """The findings of one loss, and of what stands behind it on the way."""
         way, sights = self._way, self._watched.sights
-        asked, ahead = questions(way, loss, sights), standing(way, loss, sights)
+        asked, ahead, unblamed = questions(way, loss, sights), standing(way, loss, sights), ""
         traced = self._traces([*asked, *ahead])
         here = [each for each in traced if each.question in asked]
         causes = self._of_filters(here)
@@ -53,10 +55,12 @@ class Reasons:
             causes = self._untranslated(here) or self._entries(loss)
         if not causes and loss.direction is Direction.BACK and loss.last is None:
             causes = self._listener(refused=False)
-        if not causes:
-            one = filtered_cause(way, loss, control_arrived=self._watched.control_arrived)
-            causes = [one] if one is not None else []
-        reason = self._unseen() or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
+        if not causes and between_nics(loss.last, loss.next):
+            seen = self._between.of_loss(loss)
+            if seen.chance is not None:
+                return [seen.chance]
+            causes, unblamed = list(seen.causes), seen.reason
+        reason = self._unseen() or unblamed or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
         reason = (
             reason or "no filter on either host takes such a packet, and the entries that lead on are as they should be"
         )
@@ -138,6 +142,10 @@ class Reasons:
                 found += [unnoticed_found(way, one) for one in causes]
         return found
 
+    def of_second_try(self) -> list[Found]:
+        """It was answered, and not at once: whether the network between loses packets."""
+        return self._between.of_second_try()
+
     def of_silence(self, loss: Loss, who: str) -> list[Found]:
         """A datagram came to its end, where somebody listens, and nothing came back."""
         traced = self._traces(refusal_questions(self._way, self._watched.sights))
@@ -149,7 +157,8 @@ class Reasons:
     def of_another(self) -> list[Found]:
         """Somebody answered, and what was sent did not come to the destination."""
         causes = self._untranslated(self._traces(into_the_host(self._way)))
-        return list(another_found(self._way, self._watched.sights, causes))
+        changed = [] if causes else self._between.of_another()
+        return changed or list(another_found(self._way, self._watched.sights, causes))
 
     def _untranslated(self, traced: Sequence[Traced]) -> list[Cause]:
         """Why a call to a published port is not led on into the container."""

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import msgspec
 
 from netdiag.host.diagnose_attempt import MOST_TASKS, try_ports
+from netdiag.host.diagnose_bursts import look_between
 from netdiag.host.diagnose_parties import Planned, netns_of
 from netdiag.model.found import Found
 from netdiag.model.path import PathKind, Side, Way
 from netdiag.model.wire import Request
+from netdiag.path.between import between_founds
 from netdiag.path.layers import Row, open_ports, port_found, sizes_asked, sizes_found
 
 _SIZES_S = 0.8
@@ -38,6 +40,14 @@ def further_layers(planned: Planned) -> tuple[Planned | None, list[Found]]:
     if broken is None:
         return None, found
     return msgspec.structs.replace(planned, way=with_port(planned.way, broken)), found
+
+
+def layer_between(planned: Planned) -> list[Found]:
+    """What the network between the hosts does to packets of the way, of which an echo or two says little."""
+    way, party = planned.way, planned.parties.get(Side.DESTINATION)
+    ports = open_ports(party.facts, way) if party is not None and way.port is None else []
+    seen = look_between(planned, port=next(iter(ports), None))
+    return list(between_founds(way, seen, needed=True)) if seen is not None else []
 
 
 def with_port(way: Way, port: int) -> Way:

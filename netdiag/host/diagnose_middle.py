@@ -1,0 +1,76 @@
+"""What lies between the two hosts of a flow: looked at once nothing on either host explains what became of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from netdiag.host.diagnose_attempt import Watched, watch_attempt
+from netdiag.host.diagnose_bursts import look_between
+from netdiag.host.diagnose_parties import Planned
+from netdiag.model.found import Found
+from netdiag.model.path import Loss
+from netdiag.model.report import Cause
+from netdiag.path.between import Between, between_founds, chance_found, flow_filtered_cause
+from netdiag.path.sights import losses
+
+
+class Blamed(msgspec.Struct, frozen=True, kw_only=True):
+    """What took a flow between the hosts; ``chance``: nothing does, it was lost once and passes now."""
+
+    causes: tuple[Cause, ...] = ()
+    reason: str = ""
+    chance: Found | None = None
+
+
+class Middle:
+    """The network between the hosts of one flow; it is looked at once, when it is first asked about."""
+
+    def __init__(self, planned: Planned, watched: Watched) -> None:
+        self._planned, self._watched = planned, watched
+        self._seen: Between | None = None
+        self._looked = False
+
+    def of_loss(self, loss: Loss) -> Blamed:
+        """Why a flow that left the one host's card did not come to the other's."""
+        seen = self._look()
+        if seen is None:
+            return Blamed()
+        if seen.causes:
+            return Blamed(causes=seen.causes, reason=seen.reason)
+        if not seen.whole:
+            return Blamed(
+                reason=seen.reason or "some packets between the hosts are lost, too few to say more than chance"
+            )
+        # Packets like it arrive. Either this flow alone is taken, or what was lost was lost by chance.
+        again = watch_attempt(self._planned)
+        if again.attempt.answered:
+            text = f"lost between the hosts once; tried again, it is answered ({again.attempt.text})"
+            return Blamed(chance=chance_found(self._planned.way, seen, text))
+        if loss not in losses(again.sights):
+            return Blamed(reason="tried again, it is lost elsewhere: diagnose it once more")
+        arrived = self._watched.control_arrived or again.control_arrived
+        one = flow_filtered_cause(self._planned.way, loss, seen, control_arrived=arrived)
+        return Blamed(causes=(one,) if one is not None else (), reason=seen.reason)
+
+    def of_second_try(self) -> list[Found]:
+        """The findings about a flow that was answered, and not at once."""
+        seen = self._look()
+        if seen is None:
+            return []
+        if seen.causes or not seen.whole:
+            return list(between_founds(self._planned.way, seen, needed=True))
+        return [chance_found(self._planned.way, seen, "it was answered at a later try only")]
+
+    def of_another(self) -> list[Found]:
+        """The findings about a flow that was answered though it was not seen to arrive: perhaps with other addresses."""
+        seen = self._look()
+        causes = tuple(one for one in seen.causes if one.code == "underlay.nat") if seen is not None else ()
+        if seen is None or not causes:
+            return []
+        return list(between_founds(self._planned.way, msgspec.structs.replace(seen, causes=causes), needed=False))
+
+    def _look(self) -> Between | None:
+        if not self._looked:
+            self._looked = True
+            self._seen = look_between(self._planned)
+        return self._seen
