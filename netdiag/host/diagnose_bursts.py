@@ -25,7 +25,7 @@ from netdiag.path.bursts import Wire, wire_of
 
 TUPLES, TIMES, GAP_MS = 48, 4, 60.0
 """Flows of the way's own kind, how often each is repeated, and after which time."""
-_PLAIN, _ECHOES, _ECHO_TIMES = 8, 12, 4
+_PLAIN, _ECHOES, _ECHO_TIMES, _MORE_ECHOES = 8, 12, 4, 24
 _PACE_MS = 1.0
 _ARMED_S, _FRAMES = 20.0, 4096
 _PORTS = range(32768, 60999)
@@ -126,14 +126,17 @@ class Bursts:
         return [*flows, *([plain] * _PLAIN if plain is not None else []), *echoes]
 
     def _repeated(self, probes: Sequence[SidedProbe], sender: Sender) -> list[Wanted]:
-        """The same tuples once more; echoes, which have none, as they were."""
+        """The same tuples once more, and enough echoes to tell whether those are lost as well."""
         wire = self._wire
         mine = [
             each
             for each in probes
             if each.way is sender and (each.protocol, each.payload) == (wire.protocol, wire.payload) and each.sent
         ]
-        return [
+        echoes = [Wanted(way=sender, protocol="icmp", count=_ECHO_TIMES, gap_ms=GAP_MS)] * _MORE_ECHOES
+        if wire.protocol == "icmp":
+            return echoes
+        flows = [
             _from_port(
                 Wanted(
                     way=sender,
@@ -147,6 +150,7 @@ class Bursts:
             )
             for each in mine
         ]
+        return [*flows, *(echoes if flows else [])]
 
     def _sent(self, wanted: dict[Sender, list[Wanted]]) -> list[SidedProbe]:
         """Both ways at once: neither waits for the other, and neither opens the way for the other's tuples."""
