@@ -29,6 +29,7 @@ from netdiag.path.verdict import (
     unnoticed_found,
     unseen_reason,
 )
+from netdiag.path.vni import vni_cause
 from netdiag.path.ways import Host
 
 
@@ -117,11 +118,16 @@ class Reasons:
         at = loss.last
         early = at is None or (at.side is sender and at.stage in (Stage.END, Stage.PORT, Stage.TUNNEL))
         astray = at is not None and at.side is sender and at.stage is Stage.NIC and _is_astray(way, sender, sights)
-        hosts = {side: Host(name=party.name, facts=party.facts) for side, party in parties.items()}
+        hosts = {side: Host(name=party.name, facts=party.facts, nic=way.nic(side)) for side, party in parties.items()}
         theirs = networks[other]
+        lost_at = other if at is not None and at.side is other else sender
+        conflict = vni_cause(way, hosts[lost_at], way.end(lost_at), networks[lost_at])
+        if conflict is not None:
+            return [conflict]
         if at is not None and at.side is other and at.stage is Stage.NIC and theirs is not None:
             # A VXLAN device takes nothing from a host that its own entry puts elsewhere, and counts it nowhere.
-            return list(received_causes(way, loss, hosts[other], hosts[sender], theirs, sights))
+            found = list(received_causes(way, loss, hosts[other], hosts[sender], theirs, sights))
+            return self._between.with_source(found, sender)
         if network is None or not (early or astray):
             return []
         proven = Confidence.PROVEN

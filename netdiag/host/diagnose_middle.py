@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
+from netdiag.facts.route_lookup import gather_lookup
 from netdiag.host.diagnose_attempt import Watched, watch_attempt
 from netdiag.host.diagnose_bursts import look_between
 from netdiag.host.diagnose_parties import Planned
+from netdiag.host.drive import drive
 from netdiag.model.found import Found
-from netdiag.model.path import Loss
+from netdiag.model.path import Loss, Side
 from netdiag.model.report import Cause
 from netdiag.path.between import Between, between_founds, chance_found, flow_filtered_cause
+from netdiag.path.entries import source_remedy
 from netdiag.path.sights import losses
 
 
@@ -68,6 +71,16 @@ class Middle:
         if seen is None or not causes:
             return []
         return list(between_founds(self._planned.way, msgspec.structs.replace(seen, causes=causes), needed=False))
+
+    def with_source(self, causes: list[Cause], sender: Side) -> list[Cause]:
+        """Causes of the kind overlay.vtep-source with what heals them: a route of its own to the peer, with the source."""
+        return [self._sourced(one, sender) if one.code == "overlay.vtep-source" else one for one in causes]
+
+    def _sourced(self, one: Cause, sender: Side) -> Cause:
+        way, party = self._planned.way, self._planned.parties[sender]
+        peer = way.end(Side.DESTINATION if sender is Side.SOURCE else Side.SOURCE).host_address
+        route = drive(gather_lookup(peer), party.carrier).route
+        return msgspec.structs.replace(one, remedy=source_remedy(one, peer, route, host=party.name))
 
     def _look(self) -> Between | None:
         if not self._looked:

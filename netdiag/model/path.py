@@ -130,6 +130,15 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
         """The address that the source calls."""
         return self.called or self.destination.address
 
+    def end(self, side: Side) -> End:
+        """The end on a side."""
+        return self.source if side is Side.SOURCE else self.destination
+
+    def nic(self, side: Side) -> str:
+        """The network card that is watched on a side; empty where none is."""
+        cards = (place.device for place in self.places if (place.side, place.stage) == (side, Stage.NIC))
+        return next(cards, "")
+
     @property
     def end_port(self) -> int | None:
         """The port at the destination."""
@@ -145,6 +154,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
         refused: Resets among the answers, and ICMP errors about the requests.
         outer_sources: Where encapsulated requests came from (their outer addresses).
         outer_targets: Where encapsulated requests went.
+        back_outer_sources: Where encapsulated answers came from.
         vnis: Their VNIs.
         there_length: Bytes of the IP packet (the outer one inside VXLAN) of the first request; 0 where there was none.
         back_length: The same of the first answer.
@@ -158,6 +168,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     refused: int = 0
     outer_sources: tuple[str, ...] = ()
     outer_targets: tuple[str, ...] = ()
+    back_outer_sources: tuple[str, ...] = ()
     vnis: tuple[int, ...] = ()
     there_length: int = 0
     back_length: int = 0
@@ -170,6 +181,10 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     def watched(self) -> bool:
         """Whether the place could be watched."""
         return not self.error
+
+    def outer(self, direction: Direction) -> tuple[str, ...]:
+        """Where encapsulated packets of a direction came from."""
+        return self.outer_sources if direction is Direction.THERE else self.back_outer_sources
 
 
 class Direction(enum.Enum):

@@ -34,6 +34,14 @@ def codes(report):
     return [cause["code"] for cause in report["causes"]]
 
 
+def healed(lab, cause):
+    """Run the proposed commands, and give what undoes them."""
+    (remedy,) = cause["remedy"]
+    for command in remedy["commands"]:
+        lab.host(remedy["host"]).exec(["sh", "-c", command])
+    return lambda: [lab.host(remedy["host"]).exec(["sh", "-c", command]) for command in remedy["undo"]]
+
+
 @pytest.fixture
 def broken(cluster):
     """Breaks something for one test."""
@@ -124,5 +132,52 @@ def test_an_address_that_is_translated(cluster, broken):
     (cause,) = diagnose(cluster, destination="worker1/back:80")["causes"]
     assert (cause["code"], cause["host"], cause["confidence"]) == ("underlay.nat", None, "proven")
     assert (cause["object"]["before"], cause["object"]["after"]) == (manager, "10.71.0.77")
+    cluster.heal(fault)
+    assert codes(diagnose(cluster, destination="worker1/back:80", code=0)) == []
+
+
+@pytest.mark.parametrize("side", ["manager", "worker1"])
+def test_overlay_packets_from_another_address_of_their_own_host(cluster, broken, side):
+    """Either way: what the source's host sends, and what the destination's host answers with."""
+    host = cluster.host(side)
+    broken("route-source", host=side, address="10.71.0.77/32")
+    (cause,) = diagnose(cluster, destination="worker1/back:80")["causes"]
+    assert (cause["code"], cause["host"], cause["confidence"]) == ("overlay.vtep-source", side, "proven")
+    assert (cause["object"]["address"], cause["object"]["expected"]) == ("10.71.0.77", host.address)
+    undo = healed(cluster, cause)
+    try:
+        assert codes(diagnose(cluster, destination="worker1/back:80", code=0)) == []
+    finally:
+        undo()
+
+
+def test_a_second_address_that_nothing_is_sent_from_is_no_cause(cluster, broken):
+    broken("address", host="manager", address="10.71.0.77/24")
+    assert codes(diagnose(cluster, destination="worker1/back:80", code=0)) == []
+
+
+def vni_of(lab):
+    form = '{{index .Options "com.docker.network.driver.overlay.vxlanid_list"}}'
+    return int(lab.host("manager").exec(["docker", "network", "inspect", "-f", form, "app"]).stdout)
+
+
+def test_a_foreign_device_that_has_taken_the_network_s_number(cluster, broken):
+    worker = cluster.host("worker1")
+    network = worker.exec(["docker", "network", "inspect", "-f", "{{.Id}}", "app"]).stdout.strip()
+    worker.exec(["nsenter", f"--net=/run/docker/netns/1-{network[:10]}", "--", "ip", "link", "del", "vxlan0"])
+    broken("vxlan", host="worker1", vni=vni_of(cluster), netns="other")
+    (cause,) = diagnose(cluster, destination="worker1/back:80")["causes"]
+    assert (cause["code"], cause["host"], cause["confidence"]) == ("overlay.vni-conflict", "worker1", "proven")
+    assert (cause["object"]["name"], cause["object"]["vni"]) == ("foreign0", vni_of(cluster))
+    assert cause["object"]["namespace"] == "netns:other"
+    healed(cluster, cause)
+    assert codes(diagnose(cluster, destination="worker1/back:80", code=0)) == []
+
+
+def test_the_same_number_on_another_port_is_no_conflict(cluster, broken):
+    broken("vxlan", host="worker1", vni=vni_of(cluster), port=4790)
+    fault = broken("drop", host="worker1", chain="INPUT", **VXLAN)
+    (cause,) = diagnose(cluster, destination="worker1/back:80")["causes"]
+    assert cause["code"] == "firewall.rule"
     cluster.heal(fault)
     assert codes(diagnose(cluster, destination="worker1/back:80", code=0)) == []
