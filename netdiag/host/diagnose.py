@@ -10,7 +10,7 @@ import msgspec
 from netdiag.facts.context import Options
 from netdiag.host.diagnose_attempt import Watched, watch_attempt
 from netdiag.host.diagnose_causes import Reasons
-from netdiag.host.diagnose_layers import further_layers, layer_between
+from netdiag.host.diagnose_layers import end_sizes, further_layers, layer_between
 from netdiag.host.diagnose_parties import Open, Planned
 from netdiag.host.diagnose_plan import Planner
 from netdiag.host.diagnose_service import survey
@@ -18,6 +18,7 @@ from netdiag.host.drive import Carrier
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, Side, Sight, Way
 from netdiag.model.report import State
+from netdiag.path.layers import sizes_found
 from netdiag.path.listening import who_listens
 from netdiag.path.names import Typed
 from netdiag.path.sights import losses
@@ -80,13 +81,15 @@ def diagnose(
         start_s = time.monotonic()
         progress("trying ports and sizes")
         broken, told = further_layers(planned)
+        swept = end_sizes(planned)
+        told.append(sizes_found(planned.way, *swept))
         timings_s["layers"] = time.monotonic() - start_s
         found += [*done.found, *told]
         done = run.explain(broken) if broken is not None else msgspec.structs.replace(done, found=())
         if not any(one.cause is not None for one in done.found):
             start_s = time.monotonic()
             progress("counting packets between the hosts")
-            found += layer_between(broken or planned)
+            found += layer_between(broken or planned, swept)
             timings_s["between"] = time.monotonic() - start_s
     return msgspec.structs.replace(
         done,

@@ -14,37 +14,44 @@ import msgspec
 
 from netdiag.errors import CarrierError
 from netdiag.host.diagnose_parties import Party, Planned
-from netdiag.host.sided_probes import Exchange, Sides, Wanted
+from netdiag.host.sided_probes import Exchange, Sides, Wanted, first_sizes
 from netdiag.host.station import Station, devices_of, new_mark
+from netdiag.model.facts import HOST
 from netdiag.model.path import Direction, Side, Stage
 from netdiag.model.two_sided import Payload, SidedProbe
 from netdiag.model.two_sided import Way as Sender
 from netdiag.model.wire import Request
 from netdiag.path.between import Between, is_partly_lost, judge
 from netdiag.path.bursts import Wire, wire_of
+from netdiag.path.layers import mtu_of
 
 TUPLES, TIMES, GAP_MS = 48, 4, 60.0
 """Flows of the way's own kind, how often each is repeated, and after which time."""
 _PLAIN, _ECHOES, _ECHO_TIMES, _MORE_ECHOES = 8, 12, 4, 24
 _PACE_MS = 1.0
 _ARMED_S, _FRAMES = 20.0, 4096
+_HELD = (("udp", None),)
+"""A port that netdiag itself holds on either host, for datagrams of the ways that have no UDP port of their own."""
 _PORTS = range(32768, 60999)
 _DIRECTIONS = {Sender.THERE: Direction.THERE, Sender.BACK: Direction.BACK}
 
 
-def look_between(planned: Planned, *, port: int | None = None) -> Between | None:
+def look_between(planned: Planned, *, port: int | None = None, sizes: bool = False) -> Between | None:
     """What the network between the two hosts of a way does to its packets; None where no network is between them.
 
     Args:
         planned: The way and who takes part.
         port: A tcp port of the destination that answers, for a way without a port.
+        sizes: Ask for sizes as well.
     """
     wire = wire_of(planned.way, port=port)
     if wire is None or len({id(party) for party in planned.parties.values()}) < len(Side):
         return None
     try:
         with Bursts(planned, wire) as bursts:
-            return judge(planned.way, wire, bursts.counted())
+            counted = bursts.counted()
+            seen = judge(planned.way, wire, counted)
+            return msgspec.structs.replace(seen, sized=tuple(bursts.sized(counted))) if sizes else seen
     except CarrierError as error:
         return Between(reason=str(error))
 
@@ -54,7 +61,8 @@ class Bursts:
 
     def __init__(self, planned: Planned, wire: Wire) -> None:
         mark = new_mark()
-        self._wire, self._devices = wire, {}
+        self._wire, self._planned = wire, planned
+        self._devices: dict[Side, list[str]] = {}
         self._stations: dict[Side, Station] = {}
         for side, party in planned.parties.items():
             self._stations[side] = Station(party.name, party.carrier, party.facts, mark)
@@ -78,7 +86,7 @@ class Bursts:
         try:
             self._both(
                 lambda side: self._stations[side].arm(
-                    ports=(), devices=self._devices[side], families=[family], seconds=_ARMED_S, frames=_FRAMES
+                    ports=_HELD, devices=self._devices[side], families=[family], seconds=_ARMED_S, frames=_FRAMES
                 )
             )
         except BaseException:
@@ -109,6 +117,31 @@ class Bursts:
             if plain and not any(each.arrived for each in plain):
                 probes += self._exchange.again(sender, plain[:1])
         return probes
+
+    def sized(self, counted: Sequence[SidedProbe]) -> list[SidedProbe]:
+        """Packets of growing size with DF both ways, in two kinds, down to the byte where one is lost.
+
+        Those that were counted already are the small ones that must arrive, or a size says nothing.
+        """
+        with concurrent.futures.ThreadPoolExecutor(max_workers=len(Sender)) as pool:
+            return [probe for found in pool.map(lambda each: self._sized(each, counted), Sender) for probe in found]
+
+    def _sized(self, sender: Sender, counted: Sequence[SidedProbe]) -> list[SidedProbe]:
+        side = Side.SOURCE if sender is Sender.THERE else Side.DESTINATION
+        receiver = self._stations[Side.DESTINATION if side is Side.SOURCE else Side.SOURCE]
+        udp = Wanted(way=sender, protocol="udp", port=self._wire.port, payload=self._wire.payload)
+        controls = [each for each in counted if each.way is sender and each.protocol in ("icmp", "udp")]
+        if self._wire.payload is not Payload.VXLAN:
+            held = next((port for protocol, port in receiver.held if protocol == "udp"), None)
+            udp = msgspec.structs.replace(udp, port=held)
+            controls = [each for each in controls if each.protocol == "icmp"]
+            controls += self._exchange.sent(sender, [udp] if held is not None else [])
+        kinds = [Wanted(way=sender, protocol="icmp"), *([udp] if udp.port is not None else [])]
+        facts = self._planned.parties[side].facts
+        asked = first_sizes(mtu_of(facts, HOST, self._planned.way.nic(side)))
+        first = [msgspec.structs.replace(kind, length_bytes=size) for kind in kinds for size in asked]
+        probes = [*controls, *self._exchange.sent(sender, first)]
+        return [*probes, *self._exchange.sizes(sender, probes)]
 
     def _is_plain(self, probe: SidedProbe) -> bool:
         return (probe.protocol, probe.payload) == ("udp", Payload.TAG) and probe.length_bytes is None

@@ -27,6 +27,7 @@ OVERLAY_OUTER_BYTES = 1500
 _LEAD_S = 0.15
 """How much later this host sends than the peer, if that has not ended before."""
 _REFINING_ROUNDS = 3
+_GAP_MS = 20.0
 _SSH_PORT = 22
 
 
@@ -91,14 +92,14 @@ def wanted_probes(
         wanted.append(one)
         if use.plane is Plane.DATA and protocol == "udp":
             wanted.append(msgspec.structs.replace(one, payload=Payload.VXLAN))
-            for size in _first_sizes(mtu_bytes):
+            for size in first_sizes(mtu_bytes):
                 large = msgspec.structs.replace(one, payload=Payload.VXLAN, length_bytes=size)
                 wanted += [large, Wanted(way=way, protocol="icmp", length_bytes=size)]
     return wanted, withheld
 
 
-def _first_sizes(mtu_bytes: int) -> list[int]:
-    """What the device may send, and what an overlay with the usual MTU needs."""
+def first_sizes(mtu_bytes: int) -> list[int]:
+    """What the device may send, and what an overlay with the usual MTU needs; none for one that sends small ones only."""
     return sorted({min(mtu_bytes, OVERLAY_OUTER_BYTES), mtu_bytes}) if mtu_bytes > planner.CONTROL_BYTES else []
 
 
@@ -220,7 +221,9 @@ class Exchange:
         if each.gap_ms is not None:
             params["gap_ms"] = each.gap_ms
         if each.length_bytes is not None:
-            params.update(length=each.length_bytes, df=True)
+            # An ICMP error about the first one is heard when the next one is sent: it needs the time to come back.
+            gap_ms = max(_GAP_MS, self._sides.rtt_s * 1500)
+            params.update(length=each.length_bytes, df=True, gap_ms=gap_ms)
         return params
 
     def _probe(self, each: Wanted, number: int, row: dict[str, Any], again: bool) -> SidedProbe:

@@ -27,12 +27,14 @@ class Between(msgspec.Struct, frozen=True, kw_only=True):
         reason: Why nothing can be said; empty where something can.
         evidence: What was counted.
         whole: Everything of the way's own kind arrived, in every direction that was counted.
+        sized: Packets of several sizes, where they were asked for.
     """
 
     causes: tuple[Cause, ...] = ()
     reason: str = ""
     evidence: tuple[Evidence, ...] = ()
     whole: bool = False
+    sized: tuple[SidedProbe, ...] = ()
 
 
 def judge(way: Way, wire: Wire, probes: Sequence[SidedProbe]) -> Between:

@@ -57,6 +57,18 @@ def broken(cluster):
             cluster.heal(fault)
 
 
+@pytest.fixture
+def small_segments(cluster):
+    """TCP agrees on small segments, as behind a clamp of MSS: ssh works on a path that swallows large packets."""
+    route = ["ip", "route", "replace", "10.71.0.0/24", "dev", "eth0", "proto", "kernel", "scope", "link", "src"]
+    hosts = [cluster.host("manager"), cluster.host("worker1")]
+    for host in hosts:
+        host.exec([*route, host.address, "advmss", "1200"])
+    yield
+    for host in hosts:
+        host.exec([*route, host.address])
+
+
 def between(report):
     return [found for found in report["findings"] if found["check"] == "path.between"]
 
@@ -181,3 +193,59 @@ def test_the_same_number_on_another_port_is_no_conflict(cluster, broken):
     assert cause["code"] == "firewall.rule"
     cluster.heal(fault)
     assert codes(diagnose(cluster, destination="worker1/back:80", code=0)) == []
+
+
+def test_a_path_that_carries_less_than_the_overlay_needs(cluster, broken, small_segments):
+    fault = broken("mtu-blackhole", hosts="worker1", path_mtu=1400, host_mtu=1500)
+    report = diagnose(cluster)
+    (cause,) = report["causes"]
+    assert (cause["code"], cause["parent"], cause["confidence"]) == ("overlay.mtu", "underlay.mtu", "proven")
+    assert (cause["host"], cause["object"]["name"], cause["object"]["needed_bytes"]) == (None, "app", 1500)
+    # A veth may leave room for a VLAN tag, 4 bytes, above its MTU.
+    assert cause["object"]["path_mtu_bytes"] in (1400, 1404)
+    cluster.heal(fault)
+    assert codes(diagnose(cluster, code=0)) == []
+
+
+def test_an_overlay_of_small_packets_on_such_a_path_is_sound(cluster, broken, small_segments):
+    manager, worker = cluster.host("manager"), cluster.host("worker1")
+    option = "com.docker.network.driver.mtu=1400"
+    manager.exec(["docker", "network", "create", "-d", "overlay", "--attachable", "--opt", option, "small"])
+    try:
+        manager.exec(["docker", "run", "-d", "--network", "small", "--name", "near", IMAGE, "sleep", "100000"])
+        worker.exec(["docker", "run", "-d", "--network", "small", "--name", "far", IMAGE, "httpd", "-f", "-p", "80"])
+        broken("mtu-blackhole", hosts="manager,worker1", path_mtu=1400, host_mtu=1500)
+        assert codes(diagnose(cluster, "near", "worker1/far", code=0)) == []
+    finally:
+        manager.exec(["docker", "rm", "-f", "near"])
+        worker.exec(["docker", "rm", "-f", "far"])
+
+
+def test_hosts_that_send_more_than_the_path_carries(cluster, broken, small_segments):
+    broken("mtu-blackhole", hosts="manager,worker1", path_mtu=1500, host_mtu=9000)
+    report = diagnose(cluster, "manager", "worker1")
+    assert set(codes(report)) == {"underlay.mtu-blackhole"}
+    assert sorted(cause["host"] for cause in report["causes"]) == ["manager", "worker1"]
+    for cause in report["causes"]:
+        assert (cause["object"]["mtu_bytes"], cause["confidence"]) == (9000, "proven")
+        assert cause["object"]["largest_bytes"] in (1500, 1504)
+        healed(cluster, cause)
+    assert codes(diagnose(cluster, "manager", "worker1", code=0)) == []
+
+
+def test_one_host_with_large_packets_is_no_black_hole(cluster, broken):
+    """The devices differ, the path carries what both agree on: no connection hangs."""
+    broken("mtu", host="manager", mtu=1600)
+    report = diagnose(cluster, "manager", "worker1", code=0)
+    assert {found["state"] for found in report["findings"]} <= {"ok", "warn", "skip"}
+
+
+def test_datagrams_that_are_dropped_by_their_length(cluster, broken):
+    rules = "udp dport 4789 udp length gt 1200 drop"
+    fault = broken("nft", host="fabric", family="bridge", hook="forward", rules=rules)
+    report = diagnose(cluster)
+    assert set(codes(report)) == {"underlay.filtered"}
+    for cause in report["causes"]:
+        assert (cause["object"]["port"], cause["object"]["size"], cause["host"]) == (4789, 1221, None)
+    cluster.heal(fault)
+    assert codes(diagnose(cluster, code=0)) == []
