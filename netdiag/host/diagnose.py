@@ -11,6 +11,7 @@ from netdiag.facts.context import Options
 from netdiag.host.diagnose_attempt import Watched, watch_attempt
 from netdiag.host.diagnose_causes import Reasons
 from netdiag.host.diagnose_layers import end_sizes, further_layers, layer_between
+from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_parties import Open, Planned
 from netdiag.host.diagnose_plan import Planner
 from netdiag.host.diagnose_service import survey
@@ -89,7 +90,8 @@ def diagnose(
         if not any(one.cause is not None for one in done.found):
             start_s = time.monotonic()
             progress("counting packets between the hosts")
-            found += layer_between(broken or planned, swept)
+            leaving = Leaving(planned, now_s=now_s, options=options)
+            found += layer_between(broken or planned, swept, leaving)
             timings_s["between"] = time.monotonic() - start_s
     return msgspec.structs.replace(
         done,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from netdiag.facts.context import Options
 from netdiag.host.diagnose_attempt import Watched, try_again
+from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_middle import Middle
 from netdiag.host.diagnose_parties import Planned
 from netdiag.host.diagnose_traces import Tracer
@@ -39,7 +40,8 @@ class Reasons:
     def __init__(self, planned: Planned, watched: Watched, *, now_s: float, options: Options) -> None:
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
-        self._between = Middle(planned, watched)
+        self._leaving = Leaving(planned, now_s=now_s, options=options)
+        self._between = Middle(planned, watched, self._leaving)
         self._tracer = Tracer(
             planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s, options=options
         )
@@ -61,6 +63,8 @@ class Reasons:
             if seen.chance is not None:
                 return [seen.chance]
             causes, unblamed = list(seen.causes), seen.reason
+        elif not causes:
+            causes = self._leaving.of_loss(loss) or self._between.of_silence()
         reason = self._unseen() or unblamed or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
         reason = (
             reason or "no filter on either host takes such a packet, and the entries that lead on are as they should be"

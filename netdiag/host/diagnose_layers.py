@@ -8,12 +8,13 @@ import msgspec
 
 from netdiag.host.diagnose_attempt import MOST_TASKS, try_ports
 from netdiag.host.diagnose_bursts import look_between
+from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_parties import Planned, netns_of
 from netdiag.model.facts import HOST
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, PathKind, Side, Way
 from netdiag.model.wire import Request
-from netdiag.path.between import between_founds
+from netdiag.path.between import astray_found, between_founds
 from netdiag.path.layers import Row, mtu_of, open_ports, port_found, sizes_asked
 from netdiag.path.sizes import Sending, size_founds
 
@@ -45,20 +46,22 @@ def further_layers(planned: Planned) -> tuple[Planned | None, list[Found]]:
     return msgspec.structs.replace(planned, way=with_port(planned.way, broken)), found
 
 
-def layer_between(planned: Planned, swept: Swept) -> list[Found]:
+def layer_between(planned: Planned, swept: Swept, leaving: Leaving) -> list[Found]:
     """What the network between the hosts does to packets of the way, of which an echo or two says little.
 
     Args:
         planned: The way, and who takes part.
         swept: What `end_sizes` gave for it.
+        leaving: The ways out of its hosts.
     """
     way, party = planned.way, planned.parties.get(Side.DESTINATION)
     ports = open_ports(party.facts, way) if party is not None and way.port is None else []
     seen = look_between(planned, port=next(iter(ports), None), sizes=True)
     if seen is None:
         return []
+    astray = [astray_found(way, one) for direction in Direction for one in leaving.astray(direction)]
     sending = {direction: _sending(planned, direction, swept) for direction in Direction}
-    return [*between_founds(way, seen, needed=True), *size_founds(way, seen.sized, sending)]
+    return [*astray, *between_founds(way, seen, needed=True), *size_founds(way, seen.sized, sending)]
 
 
 def _sending(planned: Planned, direction: Direction, swept: Swept) -> Sending:

@@ -7,14 +7,18 @@ import msgspec
 from netdiag.facts.route_lookup import gather_lookup
 from netdiag.host.diagnose_attempt import Watched, watch_attempt
 from netdiag.host.diagnose_bursts import look_between
+from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_parties import Planned
 from netdiag.host.drive import drive
 from netdiag.model.found import Found
-from netdiag.model.path import Loss, Side
-from netdiag.model.report import Cause
-from netdiag.path.between import Between, between_founds, chance_found, flow_filtered_cause
+from netdiag.model.path import Direction, Loss, Side
+from netdiag.model.report import Cause, Confidence
+from netdiag.path.between import Between, astray_found, between_founds, chance_found, flow_filtered_cause
 from netdiag.path.entries import source_remedy
 from netdiag.path.sights import losses
+
+_CHANGES = ("underlay.nat", "underlay.asymmetric")
+"""Why a flow may be answered though it does not come to where it should."""
 
 
 class Blamed(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,8 +32,8 @@ class Blamed(msgspec.Struct, frozen=True, kw_only=True):
 class Middle:
     """The network between the hosts of one flow; it is looked at once, when it is first asked about."""
 
-    def __init__(self, planned: Planned, watched: Watched) -> None:
-        self._planned, self._watched = planned, watched
+    def __init__(self, planned: Planned, watched: Watched, leaving: Leaving) -> None:
+        self._planned, self._watched, self._leaving = planned, watched, leaving
         self._seen: Between | None = None
         self._looked = False
 
@@ -66,11 +70,23 @@ class Middle:
 
     def of_another(self) -> list[Found]:
         """The findings about a flow that was answered though it was not seen to arrive: perhaps with other addresses."""
+        astray = self._leaving.astray(Direction.THERE)
+        if astray:
+            return [astray_found(self._planned.way, one) for one in astray]
         seen = self._look()
-        causes = tuple(one for one in seen.causes if one.code == "underlay.nat") if seen is not None else ()
+        causes = tuple(one for one in seen.causes if one.code in _CHANGES) if seen is not None else ()
         if seen is None or not causes:
             return []
         return list(between_founds(self._planned.way, msgspec.structs.replace(seen, causes=causes), needed=False))
+
+    def of_silence(self) -> list[Cause]:
+        """Why a flow that came to the other host's card is not answered there: perhaps the way back is another one."""
+        if not self._leaving.leads_elsewhere():
+            return []
+        seen = self._look()
+        found = [one for one in seen.causes if one.code == "underlay.asymmetric"] if seen is not None else []
+        # That the ways differ was seen; that this is what stops the flow was not.
+        return [msgspec.structs.replace(one, confidence=Confidence.LIKELY) for one in found]
 
     def with_source(self, causes: list[Cause], sender: Side) -> list[Cause]:
         """Causes of the kind overlay.vtep-source with what heals them: a route of its own to the peer, with the source."""

@@ -284,6 +284,10 @@ class Exchange:
             seen_source=first.source if first is not None else "",
             seen_source_port=first.source_port if first is not None else None,
             seen_destination=first.destination if first is not None else "",
+            seen_devices=receiver.places(probe.number, out=False, answer=False),
+            answer_devices=receiver.places(probe.number, out=True, answer=True),
+            left_devices=sender.places(probe.number, out=True, answer=False),
+            back_devices=sender.places(probe.number, out=False, answer=True),
         )
 
     def sizes(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:

@@ -132,6 +132,12 @@ class Station:
         ((most, _),) = places.most_common(1)
         return [each for each in found if each.place == most]
 
+    def places(self, number: int, *, out: bool, answer: bool) -> tuple[str, ...]:
+        """The devices that saw frames of a probe."""
+        with self._turns:
+            found = [each for each in self._sights.get(number, ()) if each.out is out and each.answer is answer]
+        return tuple(dict.fromkeys(each.place for each in found))
+
     def seen(self, number: int, *, out: bool, answer: bool) -> int | None:
         """How many `sights` there are; None for none where the kernel could not keep all frames, or nobody looked."""
         if self.blind:

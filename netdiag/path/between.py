@@ -15,6 +15,7 @@ from netdiag.model.two_sided import Way as Sender
 from netdiag.path.bursts import Series, Wire, between_nics, ends_of, segment, series_of
 from netdiag.path.flows import flow_cause, split
 from netdiag.path.lossy import is_lossy, loss_cause
+from netdiag.path.symmetry import asymmetric_cause
 from netdiag.path.verdict import loss_text
 from netdiag.shell import shell_text
 
@@ -63,7 +64,8 @@ def judge(way: Way, wire: Wire, probes: Sequence[SidedProbe]) -> Between:
                 f"nothing at all of {sender.host} comes to {receiver.host}, not even a control: no one kind of packet can"
                 " be blamed"
             )
-    causes = [*translated(way, probes), *_merged(causes)]
+    asymmetric = asymmetric_cause(way, probes)
+    causes = [*translated(way, probes), *_merged(causes), *([asymmetric] if asymmetric is not None else [])]
     if not counted and not causes:
         reasons.append(_uncounted(probes))
     return Between(
@@ -162,7 +164,8 @@ def flow_filtered_cause(way: Way, loss: Loss, seen: Between | None, *, control_a
         "underlay.filtered",
         host=None,
         object=segment(way, loss.direction, protocol, port),
-        confidence=Confidence.PROVEN,
+        # Without other packets that were counted four lost ones may still be chance.
+        confidence=Confidence.PROVEN if others else Confidence.LIKELY,
         explanation=(
             f"{what} leaves {loss.last.where if loss.last else ''} and never reaches"
             f" {loss.next.where if loss.next else ''}, each time that it is tried, while ICMP echo between the same two does"
@@ -271,8 +274,8 @@ def between_founds(way: Way, seen: Between, *, needed: bool) -> Iterator[Found]:
     """
     subject = Subject(host=way.source.host, peer=way.destination.host)
     for one in seen.causes:
-        # Translation alone stops no flow that was answered.
-        state = State.WARN if one.code == "underlay.nat" else State.FAIL
+        # These alone stop no flow that was answered.
+        state = State.WARN if one.code in ("underlay.nat", "underlay.asymmetric") else State.FAIL
         yield Found(
             check="path.between",
             state=state,
@@ -300,6 +303,18 @@ def between_founds(way: Way, seen: Between, *, needed: bool) -> Iterator[Found]:
         subject=subject,
         summary=f"{sent} numbered packets between the hosts, {lost} of them lost",
         evidence=seen.evidence,
+    )
+
+
+def astray_found(way: Way, one: Cause) -> Found:
+    """Somebody answered, and it was another machine than the one that was meant."""
+    return Found(
+        check="path.another",
+        state=State.FAIL,
+        subject=Subject(host=way.source.host, peer=way.destination.host),
+        summary=one.explanation.rstrip("."),
+        evidence=one.evidence,
+        cause=one,
     )
 
 
