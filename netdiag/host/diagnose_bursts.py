@@ -146,9 +146,14 @@ class Bursts:
     def _is_plain(self, probe: SidedProbe) -> bool:
         return (probe.protocol, probe.payload) == ("udp", Payload.TAG) and probe.length_bytes is None
 
+    def _echo(self, sender: Sender) -> Wanted:
+        # As an answer leaves: from the address that was called.
+        source = self._wire.target if sender is Sender.BACK and not self._wire.both_send else ""
+        return Wanted(way=sender, protocol="icmp", count=_ECHO_TIMES, gap_ms=GAP_MS, source=source)
+
     def _first(self, sender: Sender) -> list[Wanted]:
         wire = self._wire
-        echoes = [Wanted(way=sender, protocol="icmp", count=_ECHO_TIMES, gap_ms=GAP_MS)] * _ECHOES
+        echoes = [self._echo(sender)] * _ECHOES
         if wire.protocol == "icmp" or (sender is Sender.BACK and not wire.both_send):
             return echoes
         one = Wanted(
@@ -166,7 +171,7 @@ class Bursts:
             for each in probes
             if each.way is sender and (each.protocol, each.payload) == (wire.protocol, wire.payload) and each.sent
         ]
-        echoes = [Wanted(way=sender, protocol="icmp", count=_ECHO_TIMES, gap_ms=GAP_MS)] * _MORE_ECHOES
+        echoes = [self._echo(sender)] * _MORE_ECHOES
         if wire.protocol == "icmp":
             return echoes
         flows = [

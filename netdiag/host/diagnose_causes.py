@@ -64,7 +64,7 @@ class Reasons:
                 return [seen.chance]
             causes, unblamed = list(seen.causes), seen.reason
         elif not causes:
-            causes = self._leaving.of_loss(loss) or self._between.of_silence()
+            causes = self._leaving.of_loss(loss, sights) or self._between.of_silence()
         reason = self._unseen() or unblamed or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
         reason = (
             reason or "no filter on either host takes such a packet, and the entries that lead on are as they should be"

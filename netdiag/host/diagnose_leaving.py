@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from netdiag.checks.context import Context as CheckContext
@@ -13,7 +15,7 @@ from netdiag.host.collect import collect
 from netdiag.host.diagnose_parties import Party, Planned, has_address
 from netdiag.host.drive import drive
 from netdiag.model.facts import HOST
-from netdiag.model.path import Direction, Loss, PathKind, Side, Stage, Way
+from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
 from netdiag.model.report import Cause
 from netdiag.model.wire import Request
 from netdiag.path.leaving import (
@@ -42,19 +44,33 @@ class Leaving:
         self._now_s, self._options = now_s, options
         self._hops: dict[Side, NextHop | None] = {}
 
-    def of_loss(self, loss: Loss) -> list[Cause]:
-        """Why a flow did not come to the network card of a host that should have sent it."""
+    def of_loss(self, loss: Loss, sights: Sequence[Sight]) -> list[Cause]:
+        """Why a flow did not come to the network card of a host that should have sent it, or came there for another."""
         sender = Side.SOURCE if loss.direction is Direction.THERE else Side.DESTINATION
+        for direction in Direction:
+            if self._is_for_another(direction, sights):
+                return self.astray(direction)
         sides = [Side.SOURCE] if not self._way.nic(Side.SOURCE) else []
         last = loss.last
         if last is None or (last.side is sender and last.stage is not Stage.NIC):
             sides.append(sender)
         for side in dict.fromkeys(sides):
-            hop = self._hop_of(side)
+            hop, other = self._hop_of(side), self._parties.get(_other(side))
             found = leaving_cause(hop) if hop is not None else None
+            if found is not None and found.code == "underlay.neighbour" and other is not None:
+                down = receiver_down_cause(other.name, other.facts, self._way.nic(_other(side)))
+                found = down or found
             if found is not None:
                 return [found]
         return []
+
+    def _is_for_another(self, direction: Direction, sights: Sequence[Sight]) -> bool:
+        """Whether a card saw the flow go to a hardware address that is none of its host's: a switch sends such to all."""
+        receiver = Side.DESTINATION if direction is Direction.THERE else Side.SOURCE
+        party = self._parties.get(receiver)
+        cards = [one for one in sights if (one.place.side, one.place.stage) == (receiver, Stage.NIC)]
+        macs = {mac for one in cards for mac in one.macs(direction)}
+        return party is not None and bool(macs) and not macs & set(macs_of(party.facts))
 
     def astray(self, direction: Direction) -> list[Cause]:
         """Where what left a network card may have gone instead of to the other host: to another machine beside it."""

@@ -39,16 +39,19 @@ class Middle:
 
     def of_loss(self, loss: Loss) -> Blamed:
         """Why a flow that left the one host's card did not come to the other's."""
+        astray = self._leaving.astray(loss.direction)
+        if astray:
+            return Blamed(causes=tuple(astray))
         seen = self._look()
         if seen is None:
             return Blamed()
         if seen.causes:
             return Blamed(causes=seen.causes, reason=seen.reason)
-        if not seen.whole:
-            return Blamed(
-                reason=seen.reason or "some packets between the hosts are lost, too few to say more than chance"
-            )
-        # Packets like it arrive. Either this flow alone is taken, or what was lost was lost by chance.
+        if seen.reason and seen.evidence:
+            return Blamed(causes=tuple(self._leaving.unanswered(loss.direction)), reason=seen.reason)
+        if seen.evidence and not seen.whole:
+            return Blamed(reason="some packets between the hosts are lost, too few to say more than chance")
+        # Packets like it arrive, or none could be sent. Either this flow is taken, or it was lost by chance.
         again = watch_attempt(self._planned)
         if again.attempt.answered:
             text = f"lost between the hosts once; tried again, it is answered ({again.attempt.text})"

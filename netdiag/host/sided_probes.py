@@ -37,6 +37,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         count: How often. A connection attempt repeats itself, unless it is made by hand.
         gap_ms: Between two sendings; None for the participant's own.
+        source: The address to send from; empty for the one that routing uses.
         source_port: None for any that is free.
         by_hand: Without a socket: a SYN whose connection never comes about, so that no program sees it.
     """
@@ -48,6 +49,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     length_bytes: int | None = None
     count: int = TIMES
     gap_ms: float | None = None
+    source: str = ""
     source_port: int | None = None
     by_hand: bool = False
 
@@ -215,6 +217,7 @@ class Exchange:
             and each.length_bytes is None
             and (each.protocol in ("tcp", "icmp") or not sender.guarded),
             "count": 1 if each.protocol == "tcp" and not each.by_hand else each.count,
+            "src": each.source,
             "sport": each.source_port or 0,
             "by_hand": each.by_hand,
         }

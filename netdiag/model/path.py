@@ -159,6 +159,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
         there_length: Bytes of the IP packet (the outer one inside VXLAN) of the first request; 0 where there was none.
         back_length: The same of the first answer.
         origin: The address from which the first request came here; empty where there was none.
+        there_macs: The hardware addresses to which requests went.
+        back_macs: The same of answers.
         watched: Whether the place could be watched; ``error`` says why not.
     """
 
@@ -175,6 +177,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     first_there_us: int | None = None
     first_back_us: int | None = None
     origin: str = ""
+    there_macs: tuple[str, ...] = ()
+    back_macs: tuple[str, ...] = ()
     error: str = ""
 
     @property
@@ -185,6 +189,10 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     def outer(self, direction: Direction) -> tuple[str, ...]:
         """Where encapsulated packets of a direction came from."""
         return self.outer_sources if direction is Direction.THERE else self.back_outer_sources
+
+    def macs(self, direction: Direction) -> tuple[str, ...]:
+        """To which hardware addresses packets of a direction went."""
+        return self.there_macs if direction is Direction.THERE else self.back_macs
 
 
 class Direction(enum.Enum):

@@ -75,6 +75,8 @@ def _sight(place: Place, frames: list[_Timed], source_port: int | None, first: i
         first_there_us=there[0][1] if there else None,
         first_back_us=back[0][1] if back else None,
         origin=there[0][0].source if there else "",
+        there_macs=_once(frame.mac for frame, _ in there),
+        back_macs=_once(frame.mac for frame, _ in back),
     )
 
 

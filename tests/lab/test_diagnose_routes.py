@@ -54,6 +54,12 @@ def healed(lab, cause):
         lab.host(remedy["host"]).exec(["sh", "-c", command])
 
 
+def settled(lab):
+    """Wait until the hosts know each other again: an entry that has failed is not asked for at once."""
+    ping = ["ping", "-c", "1", "-W", "1", FAR]
+    until(lambda: lab.host("one").exec(ping, check=False).returncode == 0, 15.0, "the way between the hosts")
+
+
 def mac(lab, host, device="eth0"):
     return lab.host(host).path(f"/sys/class/net/{device}/address").read_text().strip()
 
@@ -105,6 +111,7 @@ def test_a_card_that_is_down(hosts, broken, host, side):
     (cause,) = diagnose(hosts)["causes"]
     assert (cause["code"], cause["host"], cause["object"]["name"]) == ("underlay.link-down", host, "eth0")
     hosts.heal(fault)
+    settled(hosts)
     assert codes(diagnose(hosts, code=0)) == []
 
 
