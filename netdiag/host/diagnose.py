@@ -10,7 +10,8 @@ import msgspec
 from netdiag.facts.context import Options
 from netdiag.host.diagnose_attempt import Watched, watch_attempt
 from netdiag.host.diagnose_causes import Reasons
-from netdiag.host.diagnose_layers import further_layers
+from netdiag.host.diagnose_layers import end_sizes, further_layers, layer_between
+from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_parties import Open, Planned
 from netdiag.host.diagnose_plan import Planner
 from netdiag.host.diagnose_service import survey
@@ -18,6 +19,7 @@ from netdiag.host.drive import Carrier
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, Side, Sight, Way
 from netdiag.model.report import State
+from netdiag.path.layers import sizes_found
 from netdiag.path.listening import who_listens
 from netdiag.path.names import Typed
 from netdiag.path.sights import losses
@@ -82,9 +84,17 @@ def diagnose(
         start_s = time.monotonic()
         progress("trying ports and sizes")
         broken, told = further_layers(planned)
+        swept = end_sizes(planned)
+        told.append(sizes_found(planned.way, *swept))
         timings_s["layers"] = time.monotonic() - start_s
         found += [*done.found, *told]
         done = run.explain(broken) if broken is not None else msgspec.structs.replace(done, found=())
+        if not any(one.cause is not None for one in done.found):
+            start_s = time.monotonic()
+            progress("counting packets between the hosts")
+            leaving = Leaving(planned, now_s=now_s, options=options)
+            found += layer_between(broken or planned, swept, leaving)
+            timings_s["between"] = time.monotonic() - start_s
     return msgspec.structs.replace(
         done,
         found=(*found, *done.found),
@@ -137,7 +147,8 @@ class _Run:
         """What is to be said of an attempt, and where it was lost."""
         way, attempt = planned.way, watched.attempt
         if attempt.answered and not _by_another(watched):
-            passed = [healthy_found(way, watched.sights), *reasons.unnoticed()]
+            late = reasons.of_second_try() if attempt.tries > 1 else []
+            passed = [healthy_found(way, watched.sights), *reasons.unnoticed(), *late]
             return [attempt_found(way, attempt), *passed], ()
         start_s = time.monotonic()
         self._progress("finding what took it")
@@ -153,10 +164,10 @@ class _Run:
         else:
             found = [one for loss in lost for one in reasons.of_loss(loss)]
         self._took("cause", start_s)
-        silent = bool(who) and all(one.state is State.OK for one in found)
-        first = attempt_found(way, attempt, state=State.OK if silent else State.FAIL)
+        passes = bool(found) and all(one.state in (State.OK, State.WARN) for one in found)
+        first = attempt_found(way, attempt, state=(State.OK if who else State.WARN) if passes else State.FAIL)
         refused_elsewhere = attempt.refused and Side.DESTINATION not in planned.parties
-        return [first, *found], () if silent or refused_elsewhere else lost
+        return [first, *found], () if passes or refused_elsewhere else lost
 
     @staticmethod
     def _listening(planned: Planned) -> str:

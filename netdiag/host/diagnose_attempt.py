@@ -186,7 +186,13 @@ def _echo_attempt(data: dict[str, Any] | None, error: str) -> Attempt:
     row = data["sizes"][0]
     if row["outcome"] == "answered":
         rtt_ms = (row["rtt_us"] or 0) / 1000
-        return Attempt(answered=True, refused=False, text=f"answered after {rtt_ms:.2f} ms", rtt_us=row["rtt_us"])
+        return Attempt(
+            answered=True,
+            refused=False,
+            text=f"answered after {rtt_ms:.2f} ms",
+            rtt_us=row["rtt_us"],
+            tries=row["attempts"],
+        )
     if row["icmp"]:
         icmp = _icmp(row["icmp"])
         text = f"{row['icmp']['error']} from {row['icmp']['offender']}"
@@ -197,7 +203,9 @@ def _echo_attempt(data: dict[str, Any] | None, error: str) -> Attempt:
 def _tcp_attempt(data: dict[str, Any], wait_s: float) -> Attempt:
     rtt_us = data["elapsed_us"]
     if data["connected"]:
-        return Attempt(answered=True, refused=False, text=f"connected after {rtt_us / 1000:.2f} ms", rtt_us=rtt_us)
+        text, tries = f"connected after {rtt_us / 1000:.2f} ms", data["syns"] or 1
+        text += f", at try {tries}" if tries > 1 else ""
+        return Attempt(answered=True, refused=False, text=text, rtt_us=rtt_us, tries=tries)
     if data["timed_out"]:
         return Attempt(answered=False, refused=False, text=f"no answer within {wait_s:g} s")
     if data["icmp"]:

@@ -11,8 +11,8 @@ from netdiag.model.facts import RuleSet
 from netdiag.model.fix import Fix
 from netdiag.model.found import Found
 from netdiag.model.icmp import IcmpError
-from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
-from netdiag.model.report import Cause, Confidence, Evidence, Remedy, State, Step, Subject, clause
+from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Way
+from netdiag.model.report import Cause, Evidence, Remedy, State, Step, Subject, clause
 from netdiag.model.trace import Trace, TraceVerdict
 from netdiag.path.questions import Question
 
@@ -46,6 +46,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         rtt_us: How long the answer took.
         sent: Whether anything could be sent at all.
         icmp: The ICMP error that came back.
+        tries: How often it had to be sent: a kernel repeats what is not answered.
     """
 
     answered: bool
@@ -54,6 +55,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     rtt_us: int | None = None
     sent: bool = True
     icmp: IcmpError | None = None
+    tries: int = 1
 
 
 def attempt_found(way: Way, attempt: Attempt, *, state: State = State.FAIL) -> Found:
@@ -251,34 +253,6 @@ def _remedy(fix: Fix) -> Remedy:
         undo=tuple(command.text for command in reversed(fix.undo)),
         persist=fix.persist,
         risk=fix.risk,
-    )
-
-
-def filtered_cause(way: Way, loss: Loss, *, control_arrived: bool | None) -> Cause | None:
-    """Lost between two NICs: something between the hosts took it, if a control packet got through."""
-    if loss.last is None or loss.next is None or (loss.last.stage, loss.next.stage) != (Stage.NIC, Stage.NIC):
-        return None
-    if not control_arrived:
-        return None
-    there = loss.direction is Direction.THERE
-    sender, receiver = (way.source, way.destination) if there else (way.destination, way.source)
-    protocol, port = ("udp", way.vxlan_port) if way.vxlan_port else (way.protocol, way.port)
-    return cause(
-        "underlay.filtered",
-        host=None,
-        object={
-            "kind": "segment",
-            "from": sender.host_address,
-            "to": receiver.host_address,
-            "protocol": protocol,
-            "port": port,
-        },
-        confidence=Confidence.PROVEN,
-        explanation=(
-            f"{protocol}/{port} leaves {loss.last.where} and never reaches {loss.next.where}, while ICMP echo between"
-            " the same two does."
-        ),
-        evidence=(Evidence("capture", loss_text(loss)),),
     )
 
 
