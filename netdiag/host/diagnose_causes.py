@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from netdiag.facts.context import Options
 from netdiag.host.diagnose_attempt import Watched, try_again
+from netdiag.host.diagnose_kernel import kernel_causes
 from netdiag.host.diagnose_parties import Planned
 from netdiag.host.diagnose_traces import Tracer
 from netdiag.model.found import Found
@@ -35,6 +36,7 @@ class Reasons:
     """Finds what took a flow, on whichever host that is."""
 
     def __init__(self, planned: Planned, watched: Watched, *, now_s: float, options: Options) -> None:
+        self._planned = planned
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
         self._tracer = Tracer(
@@ -51,6 +53,8 @@ class Reasons:
         further = [each for each in traced if each.question not in asked] if causes else []
         if not causes:
             causes = self._untranslated(here) or self._entries(loss)
+        if not causes:
+            causes = kernel_causes(self._planned, loss)
         if not causes and loss.direction is Direction.BACK and loss.last is None:
             causes = self._listener(refused=False)
         if not causes:
