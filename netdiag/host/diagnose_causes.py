@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from netdiag.facts.context import Options
 from netdiag.host.diagnose_attempt import Watched, try_again
+from netdiag.host.diagnose_follow import follow
 from netdiag.host.diagnose_kernel import kernel_causes
 from netdiag.host.diagnose_parties import Planned
 from netdiag.host.diagnose_traces import Tracer
@@ -128,9 +129,12 @@ class Reasons:
         return list(entry_causes(way, hosts[sender], sender, other=hosts[other], network=network, confidence=proven))
 
     def unnoticed(self) -> list[Found]:
-        """Entries that are missing or wrong although the flow works: what was learnt stands in for them for a while."""
+        """What is wrong although the connection opens: a server that keeps it waiting, and entries of the overlay.
+
+        What was learnt stands in for an entry that is missing or wrong, for a while.
+        """
         way, parties, networks = self._way, self._parties, self._networks
-        found: list[Found] = []
+        found = follow(self._planned)
         if way.kind is not PathKind.OVERLAY:
             return found
         hosts = {side: Host(name=party.name, facts=party.facts) for side, party in parties.items()}

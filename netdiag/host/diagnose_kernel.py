@@ -5,17 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import msgspec
+
 from netdiag.facts.context import Context
 from netdiag.facts.counters import Counters, gather_counters
 from netdiag.facts.route_lookup import gather_lookup
+from netdiag.facts.sockets import gather_sockets
 from netdiag.facts.tables import gather_tc
 from netdiag.host.diagnose_attempt import burst
 from netdiag.host.diagnose_parties import Party, Planned, netns_of
 from netdiag.host.drive import drive
-from netdiag.model.facts import HOST, Namespace, TcFilter
+from netdiag.model.facts import HOST, Namespace, Socket, TcFilter
 from netdiag.model.path import Loss
 from netdiag.model.report import Cause
 from netdiag.path.kernel_drops import Scene, devices_of, drop_causes
+from netdiag.path.served import backlog_cause, listener_of
 from netdiag.path.stops import Moved, Stop, entered_by, stop_of
 from netdiag.path.ways import Host
 
@@ -31,7 +35,9 @@ def kernel_causes(planned: Planned, loss: Loss) -> list[Cause]:
     party = planned.parties.get(stop.side) if stop is not None else None
     if stop is None or party is None:
         return []
-    return list(drop_causes(_scene(planned, stop, party)))
+    scene = _scene(planned, stop, party)
+    full = backlog_cause(scene, _listener(planned, stop, party)) if stop.asked else None
+    return [full] if full is not None else list(drop_causes(scene))
 
 
 def _scene(planned: Planned, stop: Stop, party: Party) -> Scene:
@@ -63,6 +69,14 @@ def _moved(planned: Planned, party: Party, netns: str, devices: Sequence[str], c
     paused = read()
     sent = burst(planned, count)
     return Moved(sent=sent, before=before, paused=paused, after=read())
+
+
+def _listener(planned: Planned, stop: Stop, party: Party) -> Socket | None:
+    """Who listens at the end of the way, with what waits in its queue now."""
+    netns = netns_of(party.facts, stop.namespace)
+    here = Namespace(id=stop.namespace, path=netns, inode=0)
+    sockets = drive(gather_sockets(Context(namespaces={here.id: here})), party.carrier)
+    return listener_of(msgspec.structs.replace(party.facts, sockets=sockets), planned.way)
 
 
 def _filters(party: Party, namespace: str, netns: str) -> tuple[TcFilter, ...]:

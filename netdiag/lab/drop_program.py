@@ -49,27 +49,31 @@ def places(protocol: int, port: int | None) -> list[tuple[int, bytes]]:
 def xdp_program(matches: list[tuple[int, bytes]], *, drops: bool) -> bytes:
     """A program for XDP that drops what has all of the matches (1 or 2 bytes each), or passes everything."""
     load = {1: 0x71, 2: 0x69}
-    tests = []
+    tests: list[bytes | tuple[int, int, int]] = []
     for offset, value in matches:
         tests.append(bpf.instruction(load[len(value)], 4, 0, source=6, offset=offset))
         tests.append((0x55, 4, int.from_bytes(value, sys.byteorder)))
     drop = [bpf.instruction(0xB7, 0, _XDP_DROP if drops else _XDP_PASS), bpf.instruction(0x95, 0, 0)]
-    begin = [
+    begin: list[bytes | tuple[int, int, int]] = [
         bpf.instruction(0x61, 6, 0, source=1, offset=0),  # r6 = where the frame begins
         bpf.instruction(0x61, 2, 0, source=1, offset=4),  # r2 = where it ends
         bpf.instruction(0xBF, 3, 0, source=6),
         bpf.instruction(0x07, 3, 38),
         (0x2D, 3, 0),  # shorter than what is compared
     ]
-    steps = [*begin, *tests, *drop]
+    steps: list[bytes | tuple[int, int, int]] = [
+        *begin,
+        *tests,
+        *drop,
+    ]  # a tuple is a jump to the end: code, register, value
     program = b""
     for index, step in enumerate(steps):
         if isinstance(step, bytes):
             program += step
         else:
-            code, register, value = step
+            code, register, operand = step
             source = 2 if code == 0x2D else 0
-            program += bpf.instruction(code, register, value, source=source, offset=len(steps) - index - 1)
+            program += bpf.instruction(code, register, operand, source=source, offset=len(steps) - index - 1)
     return program + bpf.instruction(0xB7, 0, _XDP_PASS) + bpf.instruction(0x95, 0, 0)
 
 

@@ -20,6 +20,8 @@ _KINDS = {
 
 def way_lines(way: Way, sights: Sequence[Sight], losses: Sequence[Loss]) -> list[str]:
     """The places in the order of the requests, with counts of both directions and a line where one was lost."""
+    if not sights:
+        return []
     network = f" ({way.source.network})" if way.source.network else ""
     rows = [(_host(way, sight.place), _device(sight.place), *_counts(sight)) for sight in sights]
     widths = [max([len(row[column]) for row in rows] + [5]) for column in range(3)]
