@@ -49,6 +49,7 @@ def _scene(planned: Planned, stop: Stop, party: Party) -> Scene:
     count = MOST_BURST if programmed else BURST
     moved = _moved(planned, party, netns, tuple(dict.fromkeys(each for each in devices if each)), count)
     back = drive(gather_lookup(stop.source, netns), party.carrier).route if stop.device else None
+    out = None if stop.device or stop.wire else drive(gather_lookup(stop.destination, netns), party.carrier).route
     dropping = any(key.startswith("qdisc.") for key in moved.after.values)
     return Scene(
         way=planned.way,
@@ -56,6 +57,7 @@ def _scene(planned: Planned, stop: Stop, party: Party) -> Scene:
         host=Host(name=party.name, facts=party.facts),
         moved=moved,
         back=back,
+        out=out,
         filters=_filters(party, stop.namespace, netns) if dropping else (),
     )
 

@@ -17,6 +17,7 @@ from netdiag.model.facts import HOST
 from netdiag.model.path import End, PathKind, Side, Way
 from netdiag.model.probes import RouteChoice
 from netdiag.model.report import Cause
+from netdiag.path.container_routes import route_cause
 from netdiag.path.ends import Service, address_of, balancer_address, first_choice
 from netdiag.path.ingress import SANDBOX, Ingress, ingress_attachment, ingress_service
 from netdiag.path.names import Typed, find_container, is_address
@@ -56,7 +57,14 @@ class Planner:
             planned = self._to_task(first, begin, meant.service, task, flow)
         else:
             _refuse_same(source, destination, first, begin, meant)
-            planned = self._between(first, begin, meant, flow, destination)
+            try:
+                planned = self._between(first, begin, meant, flow, destination)
+            except _NoRoute as error:
+                astray = error.cause()
+                if astray is None:
+                    raise
+                last = meant.party or first
+                planned = _unfit((first, begin), (last, meant.container), astray, flow, destination.text)
         return msgspec.structs.replace(planned, service=meant.service, told=(*meant.told, *planned.told))
 
     def towards(self, planned: Planned, task: OverlayTask) -> Planned:
@@ -101,9 +109,15 @@ class Planner:
             called = published.address or _reachable(last)
             return self._published(first, begin, last, published, called, _Flow(published.protocol, published.port))
         apart = None if begin is None or is_address(typed.name) else _apart((first, begin), (last, end))
-        if begin is not None and apart is not None:
-            return _unfit((first, begin), (last, end), apart, flow, typed.text)
-        return self._to_container(first, begin, last, end, flow)
+        if begin is None or apart is None:
+            return self._to_container(first, begin, last, end, flow)
+        try:
+            # Bridges of one host are kept apart by its engine; behind another host a route may lead there.
+            if first is not last:
+                return self._to_container(first, begin, last, end, flow)
+        except UsageError:
+            pass
+        return _unfit((first, begin), (last, end), apart, flow, typed.text)
 
     def _overlay(
         self, first: Party, begin: Container, last: Party, end: Container, network: Network, flow: _Flow
@@ -233,7 +247,7 @@ class Planner:
         namespace = namespace_of(party.facts, container)
         route = self._route(party, target, namespace)
         if route.absent is not None:
-            raise UsageError(f"{container.name} on {party.name} has no route to {target}: {route.absent.text}")
+            raise _NoRoute(party, namespace, target, route)
         found = next((each for each in attachments(party.facts, container) if each.device == route.device), None)
         at = found or Attachment(device=route.device, address=route.source)
         return msgspec.structs.replace(Leg.of(host, container, at), address=route.source or at.address)
@@ -270,6 +284,20 @@ class Planner:
         """The host's address on the container's own bridge, which is the nearest to it."""
         found = [each for each in attachments(party.facts, container) if each.gateway]
         return found[0].gateway if found else ""
+
+
+class _NoRoute(UsageError):
+    """A container's own namespace has no route to where it should send."""
+
+    def __init__(self, party: Party, namespace: str, address: str, route: RouteChoice) -> None:
+        why = route.absent.text if route.absent is not None else ""
+        super().__init__(f"{namespace} on {party.name} has no route to {address}: {why}")
+        self._party, self._namespace, self._address, self._route = party, namespace, address, route
+
+    def cause(self) -> Cause | None:
+        """As a cause; None where the namespace is no container's that is known."""
+        host = Host(name=self._party.name, facts=self._party.facts)
+        return route_cause(host, self._namespace, self._address, self._route)
 
 
 class _Flow(msgspec.Struct, frozen=True):

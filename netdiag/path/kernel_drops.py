@@ -11,6 +11,7 @@ from netdiag.model.facts import HOST, TcFilter
 from netdiag.model.path import Side, Stage, Way
 from netdiag.model.probes import RouteChoice
 from netdiag.model.report import Cause, Confidence, Evidence, Remedy, Risk
+from netdiag.path.container_routes import route_cause
 from netdiag.path.stops import Moved, Stop, entered_by
 from netdiag.path.ways import Host
 from netdiag.shell import shell_text
@@ -34,6 +35,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         host: On which host.
         moved: Its counters.
         back: How that stack would send to the packet's source; None where that was not asked.
+        out: How it would send the packet itself, where it is its own; None where that was not asked.
         filters: The tc filters of that namespace.
     """
 
@@ -42,6 +44,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     host: Host
     moved: Moved
     back: RouteChoice | None = None
+    out: RouteChoice | None = None
     filters: tuple[TcFilter, ...] = ()
 
     @property
@@ -311,6 +314,19 @@ def _forwarding(scene: Scene) -> Iterator[Cause]:
     )
 
 
+def _route(scene: Scene) -> Iterator[Cause]:
+    """A container that has no route for its request, or none for its answer."""
+    stop = scene.stop
+    if stop.asked and scene.back is not None:
+        one = route_cause(scene.host, stop.namespace, stop.source, scene.back, through=stop.device, answers=True)
+    elif scene.out is not None:
+        one = route_cause(scene.host, stop.namespace, stop.destination, scene.out, through=stop.toward)
+    else:
+        one = None
+    if one is not None:
+        yield one
+
+
 def _behind(stop: Stop) -> Stop:
     return msgspec.structs.replace(stop, device=stop.toward)
 
@@ -321,6 +337,7 @@ _JUDGES: Sequence[Callable[[Scene], Iterator[Cause]]] = (
     _table_is_full,
     _reverse_path,
     _forwarding,
+    _route,
 )
 
 

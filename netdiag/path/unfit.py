@@ -66,15 +66,16 @@ def detached_cause(host: str, container: Container, network: str, other: str) ->
 
 def wanted_network(container: Container, networks: Sequence[Network]) -> str:
     """The network by which a container is to be reached, as far as its own tell: an overlay first; empty for none."""
-    drivers = {network.id: network.driver for network in networks}
-    mine = [each for each in container.networks if each.network not in _PREDEFINED]
-    mine.sort(key=lambda each: (drivers.get(each.network_id) != "overlay", each.network))
+    # Networks of other drivers may be routed into one another.
+    drivers = {network.id: network.driver for network in networks if network.driver in ("overlay", "bridge")}
+    mine = [each for each in container.networks if each.network not in _PREDEFINED and each.network_id in drivers]
+    mine.sort(key=lambda each: (drivers[each.network_id] != "overlay", each.network))
     return mine[0].network if mine else ""
 
 
 def unfit_found(way: Way, one: Cause) -> Found:
     """Why nothing is tried."""
-    name = str(one.object["name"])
+    name = str(one.object.get("name") or way.source.container)
     return Found(
         check="path.ends",
         state=State.FAIL,
