@@ -12,6 +12,7 @@ from netdiag.facts.counters import Counters, gather_counters
 from netdiag.facts.route_lookup import gather_lookup
 from netdiag.facts.sockets import gather_sockets
 from netdiag.facts.tables import gather_tc
+from netdiag.host.diagnose_arp import arp_causes
 from netdiag.host.diagnose_attempt import burst
 from netdiag.host.diagnose_parties import Party, Planned, netns_of
 from netdiag.host.drive import drive
@@ -37,7 +38,8 @@ def kernel_causes(planned: Planned, loss: Loss) -> list[Cause]:
         return []
     scene = _scene(planned, stop, party)
     full = backlog_cause(scene, _listener(planned, stop, party)) if stop.asked else None
-    return [full] if full is not None else list(drop_causes(scene))
+    found = [full] if full is not None else list(drop_causes(scene))
+    return found or arp_causes(planned, stop)
 
 
 def _scene(planned: Planned, stop: Stop, party: Party) -> Scene:
