@@ -28,6 +28,11 @@ def _tc_drop(work: Work, values: Values) -> None:
     work.run(values["host"], _attach(values, values["direction"]), undo=undo, only_if=there)
 
 
+def _conntrack_full(work: Work, values: Values) -> None:
+    fill = [sys.executable, "-m", "netdiag.lab.fill_conntrack", "--percent", values["percent"]]
+    work.run(values["host"], fill, undo=["conntrack", "-F"])
+
+
 _PROGRAM = (
     HOST,
     INTERFACE,
@@ -53,5 +58,12 @@ FAULTS = (
         ),
         _tc_drop,
         "host=worker proto=udp dport=4789",
+    ),
+    Fault(
+        "conntrack-full",
+        "A connection tracking table that is full, or nearly so; its maximum belongs to the whole machine.",
+        (HOST, Parameter("percent", Kind.NUMBER, "how full", default="100", low=1, high=100)),
+        _conntrack_full,
+        "host=worker percent=1",
     ),
 )
