@@ -102,7 +102,7 @@ def _xdp(scene: Scene) -> Iterator[Cause]:
     key = f"link.{device}.rx_packets"
     # The requester's own messages come by the same device: the stack counts them, and it does not count what vanished.
     vanished = moved.moved(key) - moved.moved("Ip.InReceives")
-    if vanished < moved.sent * _MOST or moved.moved(key) - moved.idle(key) < moved.sent * _MOST:
+    if vanished < moved.sent * _MOST or moved.excess(key) < moved.sent * _MOST:
         return
     mode, number = moved.after.xdp[device]
     yield cause(
@@ -271,15 +271,10 @@ def _came_by(scene: Scene, back: RouteChoice) -> str:
     entered = entered_by(scene.host.facts, scene.stop)
     if entered != back.device and not scene.stop.wire:
         return entered
-    ports = {link.name for link in (scene.host.facts.links.value or {}).get(scene.stop.namespace, ()) if link.master}
-    moving = [
-        device
-        for key in scene.moved.after.values
-        if key.startswith("link.")
-        and key.endswith(".rx_packets")
-        and (device := key.removeprefix("link.").removesuffix(".rx_packets")) not in (back.device, "lo", *ports)
-        and scene.moved.follows(key) is not None
-    ]
+    links = (scene.host.facts.links.value or {}).get(scene.stop.namespace, ())
+    away = {back.device, *(link.name for link in links if link.master is not None or link.loopback)}
+    came = {link.name: scene.moved.excess(f"link.{link.name}.rx_packets") for link in links if link.name not in away}
+    moving = [device for device, count in came.items() if count >= scene.moved.sent * _MOST]
     return moving[0] if len(moving) == 1 else ""
 
 

@@ -142,13 +142,17 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
         """How far a counter moved while it was sent."""
         return _between(key, self.paused.values, self.after.values)
 
+    def excess(self, key: str) -> int:
+        """How much further it moved while it was sent than in the pause."""
+        return self.moved(key) - self.idle(key)
+
     def follows(self, key: str) -> Confidence | None:
         """Whether a counter moves with what is sent: *proven* where it moves with nothing else; None where it does not."""
         if not self.sent or key not in self.after.values:
             return None
         if self.moved(key) >= self.sent and not self.idle(key):
             return Confidence.PROVEN
-        return Confidence.LIKELY if self.moved(key) - self.idle(key) >= self.sent else None
+        return Confidence.LIKELY if self.excess(key) >= self.sent else None
 
     def text(self, key: str) -> str:
         """What it did, in words."""
