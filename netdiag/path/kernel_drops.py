@@ -232,11 +232,11 @@ def _reverse_path(scene: Scene) -> Iterator[Cause]:
     everywhere = scene.setting("net.ipv4.conf.all.rp_filter")
     if not device or value is None or everywhere is None or not max(value, everywhere):
         return
-    effective = max(value, everywhere)
     if back.absent is not None:
-        way = f"there is no route back to {stop.source}"
-    else:
-        way = f"the route back to {stop.source} leaves by {back.device}"
+        yield from _no_way_back(scene, back.absent.text, moved.text(_REVERSE_PATH), sure)
+        return
+    effective = max(value, everywhere)
+    way = f"the route back to {stop.source} leaves by {back.device}"
     key = own if value >= everywhere else "net.ipv4.conf.all.rp_filter"
     # The larger of the two counts, so that the device's own can make it loose. It lets through what has any route.
     loose = (scene.set_to(own, 2, value, "let the filter take any device by which there is a route back"),)
@@ -259,7 +259,24 @@ def _reverse_path(scene: Scene) -> Iterator[Cause]:
             f" {value}) and drops it."
         ),
         evidence=(Evidence("counter", moved.text(_REVERSE_PATH)), Evidence("route", way)),
-        remedy=loose if effective == 1 and back.absent is None else (),
+        remedy=loose if effective == 1 else (),
+    )
+
+
+def _no_way_back(scene: Scene, absent: str, counted: str, sure: Confidence) -> Iterator[Cause]:
+    """The filter drops what has no route back; switched off, the answer would be lost instead."""
+    if scene.stop.namespace != HOST:
+        return
+    yield cause(
+        "underlay.no-route",
+        host=scene.host.name,
+        object={"kind": "route", "destination": scene.stop.source, "namespace": HOST},
+        confidence=sure,
+        explanation=(
+            f"{scene.host.name} has no route back to {scene.stop.source}, so that its reverse-path filter drops what comes"
+            f" from there: {absent}."
+        ),
+        evidence=(Evidence("route", absent), Evidence("counter", counted)),
     )
 
 

@@ -54,6 +54,7 @@ def plan_lines(way: Way) -> list[str]:
         said.append(f"  if it fails, one ICMP echo from {way.source.host_address} to {way.destination.host_address}")
     said += [
         "  if it fails, packets like the lost one through the filters of the host where it was lost; they reach nobody",
+        "  if no filter takes them, its beginning some times more (64 at most), while that host's counters are read",
         "",
         "Would change: nothing. Each trace has a table of its own for half a second, which the kernel removes.",
     ]
