@@ -14,6 +14,7 @@ from netdiag.facts.sockets import gather_sockets
 from netdiag.facts.tables import gather_tc
 from netdiag.host.diagnose_arp import arp_causes
 from netdiag.host.diagnose_attempt import burst
+from netdiag.host.diagnose_encryption import encryption_causes
 from netdiag.host.diagnose_parties import Party, Planned, netns_of
 from netdiag.host.drive import drive
 from netdiag.model.facts import HOST, Namespace, Socket, TcFilter
@@ -32,6 +33,9 @@ _PAUSE_S = 0.2
 
 def kernel_causes(planned: Planned, loss: Loss) -> list[Cause]:
     """What the kernel of the host where a flow is lost does with it, filters and tables of the overlay apart."""
+    unencrypted = encryption_causes(planned, loss)
+    if unencrypted:
+        return unencrypted
     stop = stop_of(planned.way, loss)
     party = planned.parties.get(stop.side) if stop is not None else None
     if stop is None or party is None:
