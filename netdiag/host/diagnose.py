@@ -72,6 +72,11 @@ def diagnose(
     planned = planner.plan(source, destination)
     timings_s["facts"] = time.monotonic() - start_s
     found = list(planned.told)
+    if planned.unfit:
+        untried = Attempt(answered=False, refused=False, text="not tried", sent=False)
+        return Diagnosis(
+            way=planned.way, sights=(), losses=(), attempt=untried, found=planned.told, timings_s=timings_s
+        )
     if planned.service is not None:
         start_s = time.monotonic()
         progress(f"trying the tasks of {planned.service.name}")

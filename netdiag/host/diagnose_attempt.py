@@ -23,6 +23,8 @@ ATTEMPT_S = 1.15
 """How long an attempt is waited for: a lost SYN has been sent again by then."""
 SETTLE_MS = 60
 CAPTURE_S = 20.0
+BURST_SETTLE_MS = 150
+"""How long the last one of a burst has to arrive."""
 SURVEY_S = 0.5
 """How long each of several is waited for: only the one that is then watched is judged."""
 MOST_TASKS = 8
@@ -114,6 +116,21 @@ def _each(parties: dict[Side, Party], requests: dict[Side, Request]) -> dict[Sid
 def try_again(planned: Planned, *, wait_s: float) -> None:
     """The same attempt once more, with nothing watched."""
     _attempt(planned.way, planned.parties[Side.SOURCE], os.urandom(_TAG_BYTES), wait_s=wait_s)
+
+
+def burst(planned: Planned, count: int) -> int:
+    """Send the beginning of the flow several times at once, and nothing else of it; how many were really sent."""
+    way, party = planned.way, planned.parties[Side.SOURCE]
+    protocol = way.protocol if way.port is not None else "icmp"
+    probe: dict[str, Any] = {"proto": protocol, "dst": way.target}
+    if protocol != "icmp":
+        probe["dport"] = way.port
+    netns = netns_of(party.facts, way.source.namespace)
+    params = {"probes": [probe] * count, "wait_ms": BURST_SETTLE_MS, **({"netns": netns} if netns else {})}
+    (answer,) = party.carrier.ask([Request("send-probe", params, 2.0)])
+    if answer.data is None:  # not every carrier serves it: attempts as the user's own serve as well
+        return sum(attempt.sent for attempt in _try_all(planned, [way] * MOST_TASKS))
+    return sum(bool(row["sent_us"]) for row in answer.data["probes"])
 
 
 def try_tasks(planned: Planned, tasks: Sequence[OverlayTask]) -> list[tuple[OverlayTask, Attempt]]:

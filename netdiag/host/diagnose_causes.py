@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from netdiag.facts.context import Options
 from netdiag.host.diagnose_alone import own_addresses, survey_silence
 from netdiag.host.diagnose_attempt import Watched, try_again
+from netdiag.host.diagnose_follow import follow
+from netdiag.host.diagnose_kernel import kernel_causes
 from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_middle import Middle
 from netdiag.host.diagnose_parties import Planned
@@ -63,6 +65,8 @@ class Reasons:
         further = [each for each in traced if each.question not in asked] if causes else []
         if not causes:
             causes = self._untranslated(here) or self._entries(loss)
+        if not causes:
+            causes = kernel_causes(self._planned, loss)
         if not causes and loss.direction is Direction.BACK and loss.last is None:
             causes = self._listener(refused=False)
         if not causes and between_nics(loss.last, loss.next):
@@ -149,9 +153,12 @@ class Reasons:
         return list(entry_causes(way, hosts[sender], sender, other=hosts[other], network=network, confidence=proven))
 
     def unnoticed(self) -> list[Found]:
-        """Entries that are missing or wrong although the flow works: what was learnt stands in for them for a while."""
+        """What is wrong although the connection opens: a server that keeps it waiting, and entries of the overlay.
+
+        What was learnt stands in for an entry that is missing or wrong, for a while.
+        """
         way, parties, networks = self._way, self._parties, self._networks
-        found: list[Found] = []
+        found = follow(self._planned)
         if way.kind is not PathKind.OVERLAY:
             return found
         hosts = {side: Host(name=party.name, facts=party.facts) for side, party in parties.items()}

@@ -169,11 +169,20 @@ def registry() -> dict[str, Fault]:
         faults_fabric,
         faults_firewall,
         faults_firewall_programs,
+        faults_kernel,
         faults_path,
         faults_sshd,
     )
 
-    modules = (faults_firewall, faults_firewall_programs, faults_fabric, faults_path, faults_engine, faults_sshd)
+    modules = (
+        faults_firewall,
+        faults_firewall_programs,
+        faults_fabric,
+        faults_path,
+        faults_kernel,
+        faults_engine,
+        faults_sshd,
+    )
     rows = [row for module in modules for row in module.FAULTS]
     return {row.name: row for row in sorted(rows, key=lambda row: row.name)}
 

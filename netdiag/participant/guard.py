@@ -230,6 +230,7 @@ RULES: Dict[str, Rule] = {
     "resolver-files": Guard.free,
     "dns-query": Guard.question,
     "tcp-connect": Guard.destination,
+    "tcp-follow": Guard.destination,
     "tls-exchange": Guard.destination,
     "tls-hello": Guard.destination,
     "echo-sizes": Guard.destination,

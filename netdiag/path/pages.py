@@ -36,9 +36,12 @@ PAGES: Mapping[str, Page] = {
         ),
         Page(
             id="path.ends",
-            title="A host that takes no part",
-            explains="It cannot be asked, so that only this side of the flow is seen.",
-            remedy="Name a way to it with --via, or diagnose there.",
+            title="An end that is not as it must be",
+            explains=(
+                "A host that cannot be asked takes no part: only this side of the flow is seen. Between a container that does"
+                " not run, has no route, or is in no network of the other's, and the other end there is no way to try."
+            ),
+            remedy="Name a way to the host with --via, or diagnose there; for a container see the cause.",
         ),
         Page(
             id="path.virtual-ip",
@@ -122,6 +125,16 @@ PAGES: Mapping[str, Page] = {
             title="The flow passes",
             explains="Requests and answers were seen at every place that could be watched.",
             remedy="Nothing: it works now.",
+        ),
+        Page(
+            id="path.served",
+            title="The server takes its time",
+            explains=(
+                "A connection that opens is followed: whether the program accepts it, and when the first byte comes. Nothing"
+                " is sent, so that only a program whose protocol lets it speak first (ssh, smtp and the like) is judged by"
+                " its silence; one that does not even accept the connection is, whatever it speaks."
+            ),
+            remedy="Look at what the program waits for: its name server, its files, a lock.",
         ),
         Page(
             id="path.entries",

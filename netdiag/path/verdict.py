@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from netdiag.causes import cause
-from netdiag.model.facts import RuleSet
+from netdiag.firewall.reasons import reasons_of
+from netdiag.model.facts import FirewallSaved, RuleSet
 from netdiag.model.fix import Fix
 from netdiag.model.found import Found
 from netdiag.model.icmp import IcmpError
@@ -34,6 +35,8 @@ class Traced(msgspec.Struct, frozen=True, kw_only=True):
     """Why there is no trace, or no fix."""
     rule_sets: tuple[RuleSet, ...] = ()
     """The rules of the namespace, where something stopped the packet."""
+    saved: FirewallSaved | None = None
+    """What is saved on its host, there too."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,6 +227,15 @@ def rule_cause(way: Way, traced: Traced, host: str) -> Cause | None:
         code = "firewall.container"
     elif code == "firewall.policy" and rule.chain == "FORWARD" and rule.table == "filter":
         code = "firewall.forward-policy"
+    attached = reasons_of(
+        trace,
+        traced.rule_sets,
+        traced.saved,
+        answers_to=traced.question.opened if traced.question.answer else None,
+    )
+    named: dict[str, object] = dict(rule.as_object())
+    if code == "firewall.rule" and attached.split:
+        code, named["backends"] = "firewall.backend-split", [each.value for each in attached.split]
     elapsed = f", {trace.elapsed_ms:g} ms after it was sent" if trace.elapsed_ms is not None else ""
     seen = Evidence(
         "trace",
@@ -233,13 +245,14 @@ def rule_cause(way: Way, traced: Traced, host: str) -> Cause | None:
     return cause(
         code,
         host=host,
-        object=rule.as_object(),
+        object=named,
         confidence=trace.confidence,
         explanation=(
             f"{traced.question.about}: a packet like the lost one was traced there, and the kernel named what takes it:"
             f' {rule.place()}, "{rule.text}".' + (f" It is called from {rule.call_site}." if rule.call_site else "")
         ),
-        evidence=(seen,),
+        evidence=(seen, *attached.evidence),
+        because=attached.because,
         affects=_AFFECTS.get(way.kind, ("container traffic",)),
         remedy=(_remedy(traced.fix),) if traced.fix is not None else (),
     )
