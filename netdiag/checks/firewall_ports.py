@@ -116,8 +116,11 @@ def _ways(flows: Sequence[Judged], way: str) -> str:
 
 
 def same_rule(rule: FirewallRule | None) -> FirewallRule | None:
-    """The rule without the way that led to it: it is one rule, wherever it is called from."""
-    return msgspec.structs.replace(rule, call_site=None) if rule is not None else None
+    """The rule without the way that led to it and what only a trace knows of it: it is one rule, however it was met."""
+    if rule is None:
+        return None
+    handle = rule.handle if rule.number is None else None
+    return msgspec.structs.replace(rule, call_site=None, handle=handle, belongs_to="")
 
 
 def _labels(flows: Sequence[Judged]) -> str:
@@ -190,10 +193,10 @@ def stopped(
         whose: The host in words.
         subject: What the finding is about, if not this host alone.
     """
-    rule = losses[0].verdict.rule
+    traced = [one for one in losses if one.verdict.trace is not None]
+    rule = (traced or losses)[0].verdict.rule
     assert rule is not None  # noqa: S101 - what stops a packet is named
     touched, breaks = _needs(ctx, losses)
-    traced = [one for one in losses if one.verdict.trace is not None]
     seen = Evidence("rule", f"{rule.place()} ({rule.backend.value}): {rule.text}", rule.as_object())
     kept = unless_saved(rule, ctx.facts.firewall_saved.value)
     evidence = (seen, *([_traced(traced)] if traced else []), *kept.evidence)

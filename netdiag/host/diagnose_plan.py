@@ -222,8 +222,6 @@ class Planner:
     def _outwards(self, first: Party, begin: Container | None, address: str, flow: _Flow, name: str) -> Planned:
         """To somebody who takes no part: only this side is seen."""
         route = self._route(first, address)
-        if route.absent is not None:
-            raise UsageError(f"{first.name} has no route to {address}: {route.absent.text}")
         host = Host(name=first.name, facts=first.facts, nic=route.device, nic_address=route.source)
         kind = PathKind.ROUTED if begin is not None else PathKind.HOST
         way = routed_way(
@@ -263,9 +261,13 @@ class Planner:
         there = towards or _reachable(last)
         out = self._route(first, there) if there else RouteChoice()
         back = self._route(last, out.source or _reachable(first))
+        arrives = "" if out.gateway else _device_of(last, there)
         return {
             Side.SOURCE: Host(name=first.name, facts=first.facts, nic=out.device, nic_address=out.source),
-            Side.DESTINATION: Host(name=last.name, facts=last.facts, nic=back.device, nic_address=back.source),
+            # On one network packets come to the card that has the address, whichever way the answers take.
+            Side.DESTINATION: Host(
+                name=last.name, facts=last.facts, nic=arrives or back.device, nic_address=back.source
+            ),
         }
 
     def _leads_to(self, route: RouteChoice, last: Party) -> bool:
@@ -366,6 +368,15 @@ def _refuse_same(source: Typed, destination: Typed, first: Party, begin: Contain
                 f"{source.text} and {destination.text} are the same host, and it publishes no such port: ss -lntup lists"
                 " who listens"
             )
+
+
+def _device_of(party: Party, address: str) -> str:
+    """The card of a host that has an address; empty for one that no packet comes by."""
+    rows = (party.facts.addresses.value or {}).get(HOST, ())
+    name = next((row.device for row in rows if row.cidr.partition("/")[0] == address), "")
+    links = (party.facts.links.value or {}).get(HOST, ())
+    found = next((link for link in links if link.name == name), None)
+    return name if found is not None and not found.loopback and found.kind not in ("dummy", "vxlan") else ""
 
 
 def _protocol(typed: Typed) -> str:

@@ -166,6 +166,7 @@ def registry() -> dict[str, Fault]:
     """Every fault there is, by name."""
     from netdiag.lab import (
         faults_engine,
+        faults_fabric,
         faults_firewall,
         faults_firewall_programs,
         faults_kernel,
@@ -173,7 +174,15 @@ def registry() -> dict[str, Fault]:
         faults_sshd,
     )
 
-    modules = (faults_firewall, faults_firewall_programs, faults_path, faults_kernel, faults_engine, faults_sshd)
+    modules = (
+        faults_firewall,
+        faults_firewall_programs,
+        faults_fabric,
+        faults_path,
+        faults_kernel,
+        faults_engine,
+        faults_sshd,
+    )
     rows = [row for module in modules for row in module.FAULTS]
     return {row.name: row for row in sorted(rows, key=lambda row: row.name)}
 

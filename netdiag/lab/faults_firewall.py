@@ -20,7 +20,7 @@ _BACKEND = Parameter(
     choices=_BACKENDS,
 )
 _TABLE = Parameter("table", Kind.TEXT, "iptables table", default="filter")
-_MATCH = (
+MATCH = (
     Parameter("proto", Kind.TEXT, "protocol: tcp, udp, icmp, or a number"),
     Parameter("dport", Kind.PORTS, "destination ports"),
     Parameter("sport", Kind.PORTS, "source ports"),
@@ -36,7 +36,7 @@ _RULE = (
     HOST,
     Parameter("chain", Kind.TEXT, "chain; it must exist", default="INPUT"),
     _TABLE,
-    *_MATCH,
+    *MATCH,
     Parameter("interface", Kind.TEXT, "only packets of this interface (out of it for OUTPUT and POSTROUTING)"),
     Parameter("extra", Kind.ARGUMENTS, 'more matches in iptables\' words, such as "-m state --state NEW"'),
     Parameter("position", Kind.NUMBER, "number that the rule gets in its chain; 0: at the end", default="1"),
@@ -299,7 +299,7 @@ FAULTS = (
     Fault(
         "loss",
         "Lose a share of the frames that cross the fabric.",
-        (Parameter("percent", Kind.NUMBER, "share", required=True, low=1, high=100), *_MATCH),
+        (Parameter("percent", Kind.NUMBER, "share", required=True, low=1, high=100), *MATCH),
         _loss,
         "percent=20 proto=udp dport=4789",
     ),

@@ -234,6 +234,7 @@ RULES: Dict[str, Rule] = {
     "tls-exchange": Guard.destination,
     "tls-hello": Guard.destination,
     "echo-sizes": Guard.destination,
+    "arp-ask": Guard.destination,
     "capture-start": Guard.watched,
     "capture-stop": Guard.free,
     "firewall-trace": Guard.one_packet,

@@ -4,6 +4,7 @@ import time
 from typing import Any, Callable, Dict
 
 from netdiag.participant import (
+    arp,
     bound,
     burst,
     capture,
@@ -56,6 +57,7 @@ VERBS: Dict[str, Verb] = {
     "tls-exchange": tls.tls_exchange,
     "tls-hello": tls.tls_hello,
     "echo-sizes": echo.echo_sizes,
+    "arp-ask": arp.arp_ask,
     "capture-start": capture.capture_start,
     "capture-read": capture.capture_read,
     "capture-stop": capture.capture_stop,

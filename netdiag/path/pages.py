@@ -103,8 +103,22 @@ PAGES: Mapping[str, Page] = {
         Page(
             id="path.sizes",
             title="Up to which size packets pass",
-            explains="Echoes of growing size with DF set, from both ends, up to the MTU of the end's own device.",
+            explains=(
+                "Echoes of growing size with DF set, from both ends, up to the MTU of the end's own device; and between the"
+                " hosts, seen arriving at the other network card, in two kinds and each way by itself."
+            ),
             remedy="Find the device or path with the smaller MTU; lower the network's MTU to what passes.",
+        ),
+        Page(
+            id="path.between",
+            title="What the network between the hosts does",
+            explains=(
+                "Numbered packets of the flow's own kind go between the two hosts, from 48 source ports and four times each,"
+                " with echoes beside them, and are counted at both network cards. Where some are lost, the same ports are"
+                " tried again: ports that never get through are told from loss at random. This is done where nothing on"
+                " either host explains a loss, where the first try was not answered, and without a port."
+            ),
+            remedy="See the cause. One packet that is lost by chance has none.",
         ),
         Page(
             id="path.way",

@@ -68,12 +68,15 @@ def _sight(place: Place, frames: list[_Timed], source_port: int | None, first: i
         refused=sum(frame.refuses() for frame, _ in back),
         outer_sources=_once(frame.outer_source for frame, _ in there),
         outer_targets=_once(frame.outer_destination for frame, _ in there),
+        back_outer_sources=_once(frame.outer_source for frame, _ in back),
         vnis=tuple(dict.fromkeys(frame.vni for frame, _ in there if frame.vni is not None)),
         there_length=there[0][0].length if there else 0,
         back_length=back[0][0].length if back else 0,
         first_there_us=there[0][1] if there else None,
         first_back_us=back[0][1] if back else None,
         origin=there[0][0].source if there else "",
+        there_macs=_once(frame.mac for frame, _ in there),
+        back_macs=_once(frame.mac for frame, _ in back),
     )
 
 
