@@ -99,7 +99,7 @@ class Reasons:
         way, causes = self._way, []
         for each in traced:
             party = self._parties[each.question.side]
-            one = rule_cause(way, each, party.name)
+            one = rule_cause(way, each, party.name, self._watched.sights)
             if one is None:
                 continue
             policy = one.code == "firewall.forward-policy"
