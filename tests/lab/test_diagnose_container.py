@@ -6,6 +6,7 @@ import pytest
 
 from netdiag.lab.host import end_group
 from netdiag.lab.process import until
+from netdiag.lab.topology import SSHD_IMAGE
 from tests.lab.diagnosing import diagnose, healed, inside, only_cause, said
 
 IMAGE = "netdiag/busybox:lab"
@@ -15,7 +16,7 @@ OVERLAY = ("front", "worker1/back:80")
 @pytest.fixture(scope="module")
 def cluster(up):
     """Three engines; containers of one overlay network on two of them, and a published port."""
-    with up("swarm3") as lab:
+    with up("story2") as lab:
         manager, worker = lab.host("manager"), lab.host("worker1")
         lab.break_("sshd", host="worker1")
         manager.exec(["docker", "network", "create", "-d", "overlay", "--attachable", "app"])
@@ -223,3 +224,26 @@ def test_a_server_that_accepts_and_never_speaks(cluster, mute):
 def test_a_server_that_waits_for_its_client_is_not_slow(cluster, mute):
     assert diagnose(cluster, "front", f"{mute}:7000", code=0)["causes"] == []
     assert diagnose(cluster, "front", f"{mute}:80", code=0)["causes"] == []
+
+
+@pytest.fixture
+def gate(cluster):
+    """A real sshd in a container, at a published port, that looks up the names of its clients."""
+    worker, manager = cluster.host("worker1"), cluster.host("manager")
+    start = ["docker", "run", "-d", "--name", "gate", "-p", "2222:22", "--dns", manager.address]
+    worker.exec([*start, SSHD_IMAGE, "/usr/sbin/sshd", "-D", "-e", "-o", "UseDNS=yes"])
+    yield "worker1:2222"
+    worker.exec(["docker", "rm", "-f", "gate"])
+
+
+def test_an_sshd_whose_reverse_lookup_hangs(cluster, gate):
+    # A server that refuses is known at once to give no answer: nothing hangs.
+    assert diagnose(cluster, "manager", gate, code=0)["causes"] == []
+    cluster.break_("drop", host="manager", proto="udp", dport=53)
+    try:
+        cause = only_cause(diagnose(cluster, "manager", gate, code=1))
+        assert said(cause) == ("service.slow-answer", "worker1", "likely")
+        assert (cause["object"]["stage"], cause["object"]["process"]) == ("reverse-lookup", "sshd")
+        assert cause["object"]["server"] == cluster.host("manager").address
+    finally:
+        cluster.heal(cluster.faults()[-1])
