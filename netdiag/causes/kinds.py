@@ -71,7 +71,7 @@ OBJECT_KINDS: Mapping[str, str] = MappingProxyType(
         "neighbour": "an ARP or ND entry: address, device, mac; expected where it is wrong",
         "fdb": "a forwarding entry of a VXLAN device: namespace, mac, device, vtep, expected",
         "device": "a network device: name, namespace, and vni, port, mtu_bytes, largest_bytes, peer or feature where they matter",
-        "address": "an address: address, expected, device, option; candidates or others that claim it",
+        "address": "an address: address, expected, device, option; candidates or others that claim it; network",
         "feature": "a feature of the kernel: feature, kernel",
         "sysctl": "a kernel setting: key, value, wanted; device, namespace, reverse_device, address where they matter",
         "clock": "two clocks: peer, offset_s, error_s; behind_s_at_least where only a bound is known",

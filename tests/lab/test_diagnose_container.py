@@ -182,6 +182,43 @@ def test_a_server_that_does_not_accept_until_its_queue_is_full(cluster, spare):
     assert said(only_cause(diagnose(cluster, "front", spare, code=1)))[0] == "firewall.container"
 
 
+def overlay(lab, host):
+    """What enters the overlay's namespace on a host."""
+    network = lab.host(host).exec(["docker", "network", "inspect", "-f", "{{.Id}}", "app"]).stdout.strip()
+    return ["nsenter", f"--net=/run/docker/netns/1-{network[:10]}", "--"]
+
+
+def device_of(lab, host, container):
+    """Address and hardware address of a container in the overlay."""
+    form = '{{with index .NetworkSettings.Networks "app"}}{{.IPAddress}} {{.MacAddress}}{{end}}'
+    address, mac = lab.host(host).exec(["docker", "inspect", "-f", form, container]).stdout.split()
+    return address, mac
+
+
+@pytest.mark.parametrize("side", ["manager", "worker1"])
+@pytest.mark.parametrize("wrong", [None, "02:42:0a:00:01:99"], ids=["missing", "wrong"])
+def test_the_overlay_s_neighbour_entry(cluster, side, wrong):
+    here, there = (("manager", "front"), ("worker1", "back"))[:: 1 if side == "manager" else -1]
+    host, (address, mac) = cluster.host(side), device_of(cluster, *there)
+    entry = [*overlay(cluster, side), "ip", "neigh", "replace", address, "dev", "vxlan0", "nud", "permanent", "lladdr"]
+    if wrong is None:
+        host.exec([*overlay(cluster, side), "ip", "neigh", "del", address, "dev", "vxlan0"])
+    else:
+        host.exec([*entry, wrong])
+    # What the container has learnt before would make up for it.
+    host.exec([*inside(cluster, *here), "ip", "neigh", "flush", "to", address])
+    try:
+        cause = only_cause(diagnose(cluster, *OVERLAY, code=1))
+        assert said(cause) == ("overlay.neighbour", side, "proven")
+        named = cause["object"]
+        assert (named["address"], named["mac"], named["expected"]) == (address, wrong, mac)
+        host.exec(["sh", "-c", cause["remedy"][0]["commands"][0]])
+        host.exec([*inside(cluster, *here), "ip", "neigh", "flush", "to", address])
+        diagnose(cluster, *OVERLAY, code=0)
+    finally:
+        host.exec([*entry, mac])
+
+
 MUTE = """
 import select, socket
 ports, held = [], []
