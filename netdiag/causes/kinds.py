@@ -75,7 +75,7 @@ OBJECT_KINDS: Mapping[str, str] = MappingProxyType(
         "fdb": "a forwarding entry of a VXLAN device: namespace, mac, device, vtep, expected",
         "device": "a network device: name, namespace, and vni, port, mtu_bytes, largest_bytes, peer or feature where they matter",
         "address": (
-            "an address: address, expected, device, option; candidates, others or macs that claim it; before, after, from, to"
+            "an address: address, expected, device, option; candidates, others or macs that claim it; network; before, after, from, to"
         ),
         "feature": "a feature of the kernel: feature, kernel",
         "sysctl": "a kernel setting: key, value, wanted; device, namespace, reverse_device, address where they matter",

@@ -20,6 +20,7 @@ from netdiag.path.alone import alone_found, of_refusal, of_silence, refusal_text
 from netdiag.path.another import another_found, untranslated_cause
 from netdiag.path.bursts import between_nics
 from netdiag.path.docker_chains import missing_cause, missing_for
+from netdiag.path.duplicates import duplicate_cause, twice_found
 from netdiag.path.entries import entry_causes, received_causes
 from netdiag.path.ingress import SANDBOX
 from netdiag.path.listening import listener_cause, listeners
@@ -99,7 +100,7 @@ class Reasons:
         way, causes = self._way, []
         for each in traced:
             party = self._parties[each.question.side]
-            one = rule_cause(way, each, party.name)
+            one = rule_cause(way, each, party.name, self._watched.sights)
             if one is None:
                 continue
             policy = one.code == "firewall.forward-policy"
@@ -134,6 +135,9 @@ class Reasons:
         sender = Side.SOURCE if loss.direction is Direction.THERE else Side.DESTINATION
         other = Side.DESTINATION if sender is Side.SOURCE else Side.SOURCE
         network = networks[sender]
+        twice = self._duplicates()
+        if twice:
+            return twice
         at = loss.last
         early = at is None or (at.side is sender and at.stage in (Stage.END, Stage.PORT, Stage.TUNNEL))
         astray = at is not None and at.side is sender and at.stage is Stage.NIC and _is_astray(way, sender, sights)
@@ -152,6 +156,16 @@ class Reasons:
         proven = Confidence.PROVEN
         return list(entry_causes(way, hosts[sender], sender, other=hosts[other], network=network, confidence=proven))
 
+    def _duplicates(self) -> list[Cause]:
+        """An address of one of the ends that another container of the network has as well."""
+        hosts = [Host(name=party.name, facts=party.facts) for party in self._parties.values()]
+        found = [
+            duplicate_cause(self._way.end(side), network, hosts)
+            for side, network in self._networks.items()
+            if network is not None
+        ]
+        return [one for one in found if one is not None]
+
     def unnoticed(self) -> list[Found]:
         """What is wrong although the connection opens: a server that keeps it waiting, and entries of the overlay.
 
@@ -168,7 +182,7 @@ class Reasons:
                 proven = Confidence.PROVEN
                 causes = entry_causes(way, hosts[side], side, other=hosts[other], network=network, confidence=proven)
                 found += [unnoticed_found(way, one) for one in causes]
-        return found
+        return [*found, *(twice_found(way, one) for one in self._duplicates())]
 
     def of_second_try(self) -> list[Found]:
         """It was answered, and not at once: whether the network between loses packets."""

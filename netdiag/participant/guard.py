@@ -229,6 +229,7 @@ RULES: Dict[str, Rule] = {
     "resolve": Guard.name,
     "resolver-files": Guard.free,
     "dns-query": Guard.question,
+    "sshd-lookup": Guard.free,
     "tcp-connect": Guard.destination,
     "tcp-follow": Guard.destination,
     "tls-exchange": Guard.destination,

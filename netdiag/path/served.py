@@ -175,6 +175,63 @@ def slow_cause(way: Way, followed: Followed, listener: Socket | None) -> Cause |
     )
 
 
+class Lookup(msgspec.Struct, frozen=True, kw_only=True):
+    """What an sshd does with a client's address: who is asked for its name, and whether that server answers."""
+
+    address: str
+    server: str
+    where: str
+
+
+def lookup_found(way: Way, listener: Socket, lookup: Lookup) -> Found:
+    """An sshd that greets at once, and asks for the client's name while it logs in: of a server that does not answer.
+
+    Computed from its settings and from the same question: nobody logs in to find out.
+    """
+    who = f"{listener.process} (pid {listener.pid})"
+    problem = f"{who} looks up the name of {lookup.address}, and {lookup.server} does not answer"
+    one = cause(
+        "service.slow-answer",
+        host=way.destination.host,
+        object={
+            "kind": "stage",
+            "stage": "reverse-lookup",
+            "problem": problem,
+            "address": way.destination.address,
+            "port": way.end_port,
+            "process": listener.process,
+            "pid": listener.pid,
+            "server": lookup.server,
+        },
+        confidence=Confidence.LIKELY,
+        explanation=(
+            f"The connection to {way.destination.label()} {way.protocol}/{way.port} opens and the server greets at once. While"
+            f" somebody logs in, {problem} (UseDNS yes, {lookup.where}): the log-in hangs until that is given up."
+        ),
+        evidence=(
+            Evidence("setting", f"{who}: UseDNS yes ({lookup.where})"),
+            Evidence(
+                "dns", f"{way.destination.label()} asks {lookup.server} for the name of {lookup.address}: no answer"
+            ),
+        ),
+    )
+    return Found(
+        check="path.served",
+        state=State.FAIL,
+        subject=Subject(host=way.destination.host, container=way.destination.container or None),
+        summary=f"the connection is open, and a log-in will hang: {problem}",
+        evidence=one.evidence,
+        cause=one,
+        next=(
+            Step(
+                host=way.destination.host,
+                command="",
+                why=f"mend the name server {lookup.server}, or set UseDNS no ({lookup.where}) and reload sshd",
+            ),
+        ),
+    )
+
+
 def backlog_cause(scene: Scene, listener: Socket | None) -> Cause | None:
     """Why a request that came to its server's kernel is not answered: a queue of the listener is full.
 

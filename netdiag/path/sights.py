@@ -113,7 +113,9 @@ def losses(sights: Sequence[Sight]) -> tuple[Loss, ...]:
     """
     watched = [sight for sight in sights if sight.watched]
     there = _lost(Direction.THERE, watched, [bool(sight.there) for sight in watched])
-    if there is not None:
+    # What the end answers has come to it, by whichever way.
+    arrived = bool(watched) and watched[-1].back > watched[-1].refused
+    if there is not None and not arrived:
         return (there,)
     if not any(sight.back for sight in watched):
         # The request arrived, and nothing answered: that is the destination's own affair.

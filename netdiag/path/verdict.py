@@ -15,6 +15,7 @@ from netdiag.model.icmp import IcmpError
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Way
 from netdiag.model.report import Cause, Evidence, Remedy, State, Step, Subject, clause
 from netdiag.model.trace import Trace, TraceVerdict
+from netdiag.path.one_way import asks_for_invalid, one_direction
 from netdiag.path.questions import Question
 
 _AFFECTS = {
@@ -214,8 +215,11 @@ def unseen_reason(way: Way) -> str:
     return f"{way.destination.host} takes no part, so that what happens there is not seen (--via ssh reaches it)"
 
 
-def rule_cause(way: Way, traced: Traced, host: str) -> Cause | None:
-    """The rule or policy that the kernel named for the lost packet; None where none was."""
+def rule_cause(way: Way, traced: Traced, host: str, sights: Sequence[Sight] = ()) -> Cause | None:
+    """The rule or policy that the kernel named for the lost packet; None where none was.
+
+    ``sights`` tell whether that host has seen both directions, where the rule takes what connection tracking calls invalid.
+    """
     trace = traced.trace
     if trace is None or trace.verdict not in (TraceVerdict.DROP, TraceVerdict.REJECT):
         return None
@@ -236,6 +240,9 @@ def rule_cause(way: Way, traced: Traced, host: str) -> Cause | None:
     named: dict[str, object] = dict(rule.as_object())
     if code == "firewall.rule" and attached.split:
         code, named["backends"] = "firewall.backend-split", [each.value for each in attached.split]
+    half = one_direction(sights, traced.question.side) if code == "firewall.rule" and asks_for_invalid(rule) else None
+    if half is not None:
+        code = "conntrack.invalid"
     elapsed = f", {trace.elapsed_ms:g} ms after it was sent" if trace.elapsed_ms is not None else ""
     seen = Evidence(
         "trace",
@@ -251,7 +258,7 @@ def rule_cause(way: Way, traced: Traced, host: str) -> Cause | None:
             f"{traced.question.about}: a packet like the lost one was traced there, and the kernel named what takes it:"
             f' {rule.place()}, "{rule.text}".' + (f" It is called from {rule.call_site}." if rule.call_site else "")
         ),
-        evidence=(seen, *attached.evidence),
+        evidence=(seen, *((half,) if half is not None else ()), *attached.evidence),
         because=attached.because,
         affects=_AFFECTS.get(way.kind, ("container traffic",)),
         remedy=(_remedy(traced.fix),) if traced.fix is not None else (),

@@ -6,6 +6,7 @@ import pytest
 
 from netdiag.lab.host import end_group
 from netdiag.lab.process import until
+from netdiag.lab.topology import SSHD_IMAGE
 from tests.lab.diagnosing import diagnose, healed, inside, only_cause, said
 
 IMAGE = "netdiag/busybox:lab"
@@ -15,7 +16,7 @@ OVERLAY = ("front", "worker1/back:80")
 @pytest.fixture(scope="module")
 def cluster(up):
     """Three engines; containers of one overlay network on two of them, and a published port."""
-    with up("swarm3") as lab:
+    with up("story2") as lab:
         manager, worker = lab.host("manager"), lab.host("worker1")
         lab.break_("sshd", host="worker1")
         manager.exec(["docker", "network", "create", "-d", "overlay", "--attachable", "app"])
@@ -181,6 +182,43 @@ def test_a_server_that_does_not_accept_until_its_queue_is_full(cluster, spare):
     assert said(only_cause(diagnose(cluster, "front", spare, code=1)))[0] == "firewall.container"
 
 
+def overlay(lab, host):
+    """What enters the overlay's namespace on a host."""
+    network = lab.host(host).exec(["docker", "network", "inspect", "-f", "{{.Id}}", "app"]).stdout.strip()
+    return ["nsenter", f"--net=/run/docker/netns/1-{network[:10]}", "--"]
+
+
+def device_of(lab, host, container):
+    """Address and hardware address of a container in the overlay."""
+    form = '{{with index .NetworkSettings.Networks "app"}}{{.IPAddress}} {{.MacAddress}}{{end}}'
+    address, mac = lab.host(host).exec(["docker", "inspect", "-f", form, container]).stdout.split()
+    return address, mac
+
+
+@pytest.mark.parametrize("side", ["manager", "worker1"])
+@pytest.mark.parametrize("wrong", [None, "02:42:0a:00:01:99"], ids=["missing", "wrong"])
+def test_the_overlay_s_neighbour_entry(cluster, side, wrong):
+    here, there = (("manager", "front"), ("worker1", "back"))[:: 1 if side == "manager" else -1]
+    host, (address, mac) = cluster.host(side), device_of(cluster, *there)
+    entry = [*overlay(cluster, side), "ip", "neigh", "replace", address, "dev", "vxlan0", "nud", "permanent", "lladdr"]
+    if wrong is None:
+        host.exec([*overlay(cluster, side), "ip", "neigh", "del", address, "dev", "vxlan0"])
+    else:
+        host.exec([*entry, wrong])
+    # What the container has learnt before would make up for it.
+    host.exec([*inside(cluster, *here), "ip", "neigh", "flush", "to", address])
+    try:
+        cause = only_cause(diagnose(cluster, *OVERLAY, code=1))
+        assert said(cause) == ("overlay.neighbour", side, "proven")
+        named = cause["object"]
+        assert (named["address"], named["mac"], named["expected"]) == (address, wrong, mac)
+        host.exec(["sh", "-c", cause["remedy"][0]["commands"][0]])
+        host.exec([*inside(cluster, *here), "ip", "neigh", "flush", "to", address])
+        diagnose(cluster, *OVERLAY, code=0)
+    finally:
+        host.exec([*entry, mac])
+
+
 MUTE = """
 import select, socket
 ports, held = [], []
@@ -223,3 +261,26 @@ def test_a_server_that_accepts_and_never_speaks(cluster, mute):
 def test_a_server_that_waits_for_its_client_is_not_slow(cluster, mute):
     assert diagnose(cluster, "front", f"{mute}:7000", code=0)["causes"] == []
     assert diagnose(cluster, "front", f"{mute}:80", code=0)["causes"] == []
+
+
+@pytest.fixture
+def gate(cluster):
+    """A real sshd in a container, at a published port, that looks up the names of its clients."""
+    worker, manager = cluster.host("worker1"), cluster.host("manager")
+    start = ["docker", "run", "-d", "--name", "gate", "-p", "2222:22", "--dns", manager.address]
+    worker.exec([*start, SSHD_IMAGE, "/usr/sbin/sshd", "-D", "-e", "-o", "UseDNS=yes"])
+    yield "worker1:2222"
+    worker.exec(["docker", "rm", "-f", "gate"])
+
+
+def test_an_sshd_whose_reverse_lookup_hangs(cluster, gate):
+    # A server that refuses is known at once to give no answer: nothing hangs.
+    assert diagnose(cluster, "manager", gate, code=0)["causes"] == []
+    cluster.break_("drop", host="manager", proto="udp", dport=53)
+    try:
+        cause = only_cause(diagnose(cluster, "manager", gate, code=1))
+        assert said(cause) == ("service.slow-answer", "worker1", "likely")
+        assert (cause["object"]["stage"], cause["object"]["process"]) == ("reverse-lookup", "sshd")
+        assert cause["object"]["server"] == cluster.host("manager").address
+    finally:
+        cluster.heal(cluster.faults()[-1])

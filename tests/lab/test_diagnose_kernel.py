@@ -151,6 +151,88 @@ def test_a_full_connection_tracking_table(cluster):
         worker.exec(["iptables", "-w", "-t", "raw", "-F"])
 
 
+MEANT = {
+    "tcp for udp": ("iptables", "-I INPUT -p tcp --dport 4789 -j ACCEPT", "it asks for protocol tcp"),
+    "for another host": ("iptables", "-I INPUT -s 10.71.0.9 -p udp --dport 4789 -j ACCEPT", "source 10.71.0.9"),
+    "behind": ("iptables", "-A INPUT -p udp --dport 4789 -j ACCEPT", "behind the one that decides"),
+    "forwarded": ("iptables", "-I FORWARD -p udp --dport 4789 -j ACCEPT", "it stands at forward"),
+}
+
+
+@contextlib.contextmanager
+def accepting(lab, tool, text):
+    """A rule on worker1 that accepts something, beside one for something else."""
+    worker, (action, chain, *rest) = lab.host("worker1"), text.split()
+    other = ["INPUT", "-p", "udp", "--dport", "4790", "-j", "ACCEPT"]
+    worker.exec([tool, "-w", action, chain, *rest])
+    worker.exec([tool, "-w", "-A", *other])
+    try:
+        yield
+    finally:
+        worker.exec([tool, "-w", "-D", chain, *rest])
+        worker.exec([tool, "-w", "-D", *other])
+
+
+@pytest.mark.parametrize("row", MEANT.values(), ids=MEANT)
+def test_a_rule_that_was_meant_to_accept_it(cluster, row):
+    tool, text, why = row
+    cluster.break_("drop", host="worker1", proto="udp", dport=4789)
+    with accepting(cluster, tool, text):
+        cause = only_cause(diagnose(cluster, *OVERLAY, code=1))
+        assert said(cause) == ("firewall.rule", "worker1", "proven")
+        assert cause["because"] == ["firewall.near-miss"]
+        (missed,) = [seen["text"] for seen in cause["evidence"] if seen["kind"] == "rule"]
+        assert why in missed
+
+
+@pytest.mark.parametrize("dropping", ["iptables", "iptables-legacy"])
+def test_what_one_backend_accepts_the_other_drops(cluster, dropping):
+    other = {"iptables": "iptables-legacy", "iptables-legacy": "iptables"}[dropping]
+    cluster.break_("drop", host="worker1", proto="udp", dport=4789, backend=dropping)
+    assert only_cause(diagnose(cluster, *OVERLAY, code=1))["code"] == "firewall.rule"
+    with accepting(cluster, other, "-I INPUT -p udp --dport 4789 -j ACCEPT"):
+        cause = only_cause(diagnose(cluster, *OVERLAY, code=1))
+        assert said(cause) == ("firewall.backend-split", "worker1", "proven")
+        assert sorted(cause["object"]["backends"]) == ["iptables-legacy", "iptables-nft"]
+        assert cause["object"]["backend"] == {"iptables": "iptables-nft"}.get(dropping, dropping)
+        with healed(cluster, cause):
+            diagnose(cluster, *OVERLAY, code=0)
+
+
+def test_a_rule_that_nobody_saved(cluster):
+    """What is saved is loaded at boot, and has not the rule that drops."""
+    worker, saved = cluster.host("worker1"), "/etc/iptables/rules.v4"
+    unit = "/etc/systemd/system/netfilter-persistent.service"
+    service = "[Service]\nType=oneshot\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
+    for file, text in ((saved, "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n"), (unit, service)):
+        worker.exec(["mkdir", "-p", file.rpartition("/")[0]])
+        worker.exec(["tee", file], stdin=text)
+    worker.exec(["systemctl", "enable", "netfilter-persistent"])
+    try:
+        cluster.break_("drop", host="worker1", proto="udp", dport=4789)
+        cause = only_cause(diagnose(cluster, *OVERLAY, code=1))
+        assert (cause["code"], cause["because"]) == ("firewall.rule", ["firewall.not-persistent"])
+    finally:
+        worker.exec(["systemctl", "disable", "netfilter-persistent"])
+        worker.exec(["rm", "-f", saved, unit])
+
+
+def test_an_encrypted_network(cluster):
+    """Not every kernel can encrypt: one that cannot is named with the part that it lacks, on both hosts."""
+    manager, worker = cluster.host("manager"), cluster.host("worker1")
+    manager.exec(["docker", "network", "create", "-d", "overlay", "--attachable", "--opt", "encrypted", "secret"])
+    manager.exec(["docker", "run", "-d", "--network", "secret", "--name", "sender", IMAGE, "sleep", "100000"])
+    worker.exec(["docker", "run", "-d", "--network", "secret", "--name", "receiver", IMAGE, *SERVE])
+    features = manager.exec(["netdiag", "facts", "kernel"]).stdout.splitlines()
+    lacking = {line.split()[0] for line in features if line.split()[1:2] == ["missing"]}
+    report = diagnose(cluster, "sender", "worker1/receiver:80", code=1 if lacking & {"esp4", "gcm"} else 0)
+    named = [(*said(cause), cause["object"]["feature"] in lacking) for cause in report["causes"]]
+    if lacking & {"esp4", "gcm"}:
+        assert named == [("overlay.encryption", host, "proven", True) for host in ("manager", "worker1")]
+    # A network that is not encrypted needs none of it.
+    assert diagnose(cluster, *OVERLAY, code=0)["causes"] == []
+
+
 VIP = "10.71.0.50"
 
 

@@ -55,7 +55,8 @@ def test_one_that_closes_is_not_silent(reset):
 
     with server(serve) as port:
         found = follow(port)
-    assert (found["first_byte_us"], found["closed"]) == (None, True)
+    # A reset may come before anybody has seen that the connection was open.
+    assert (found["first_byte_us"], found["closed"] or (reset and not found["connected"])) == (None, True)
 
 
 def test_a_port_on_which_nobody_listens():

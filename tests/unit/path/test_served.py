@@ -6,7 +6,18 @@ from netdiag.facts.sockets import Connection
 from netdiag.model.facts import Section, Socket
 from netdiag.model.path import End, PathKind, Side, Way
 from netdiag.model.report import Confidence
-from netdiag.path.served import Followed, Speaks, backlog_cause, held_by, listener_of, served_found, slow_cause, speaks
+from netdiag.path.served import (
+    Followed,
+    Lookup,
+    Speaks,
+    backlog_cause,
+    held_by,
+    listener_of,
+    lookup_found,
+    served_found,
+    slow_cause,
+    speaks,
+)
 from netdiag.path.stops import Stop
 from tests.unit.path.facts_of import FAR, NEAR, facts, listens
 from tests.unit.path.test_kernel_drops import SENT, moved, scene
@@ -114,6 +125,16 @@ def test_who_listens_where_the_flow_ends():
     one = type(one)(**{**_fields(one), "sockets": Section(value=sockets)})
     assert listener_of(one, way(80)).process == "right"
     assert listener_of(one, way(82)) is None
+
+
+def test_a_log_in_that_will_hang_is_likely():
+    lookup = Lookup(address=NEAR, server="192.0.2.53", where="/etc/ssh/sshd_config")
+    one = lookup_found(way(22), server("sshd", 22), lookup).cause
+    assert (one.code, one.confidence, one.object["stage"]) == (
+        "service.slow-answer",
+        Confidence.LIKELY,
+        "reverse-lookup",
+    )
 
 
 OVERFLOWS, REQUESTS = "TcpExt.ListenOverflows", "TcpExt.TCPReqQFullDrop"
