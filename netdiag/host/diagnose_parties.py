@@ -16,7 +16,7 @@ from netdiag.model.facts import HOST, Facts
 from netdiag.model.found import Found
 from netdiag.model.path import Side, Way
 from netdiag.path.ends import Service, node_address, node_name
-from netdiag.path.names import host_name, is_address
+from netdiag.path.names import host_name, is_address, is_host
 
 SECTIONS = ("identity", "kernel", "engine", "namespaces", "links", "addresses", "neighbours", "fdb", "sockets")
 
@@ -64,6 +64,10 @@ class Parties:
         self.here = self._read("", local)
         self._peers: dict[str, Party] = {}
 
+    def all(self) -> tuple[Party, ...]:
+        """All that were reached so far, this host first."""
+        return (self.here, *self._peers.values())
+
     def facts(self) -> list[Facts]:
         """The facts of all that were reached so far, this host's first."""
         return [self.here.facts, *(party.facts for party in self._peers.values())]
@@ -93,11 +97,13 @@ class Parties:
         return self._peers[name]
 
     def known(self, name: str) -> Party | None:
-        """A host that was reached already, by the name that was used, or by an address that only it has."""
+        """A host that was reached already, this one included: by a name of its own, or by an address that only it has."""
         if name in self._peers:
             return self._peers[name]
         if not is_address(name):
-            return None
+            if is_host(self.here.facts, name):
+                return self.here
+            return next((party for party in self._peers.values() if party.name == name), None)
         having = [party for party in (self.here, *self._peers.values()) if has_address(party.facts, name)]
         return having[0] if len(having) == 1 else None
 

@@ -22,8 +22,12 @@ from netdiag.path.ends import Service, address_of, balancer_address, first_choic
 from netdiag.path.ingress import SANDBOX, Ingress, ingress_attachment, ingress_service
 from netdiag.path.names import Typed, find_container, is_address
 from netdiag.path.routed import Attachment, Leg, Published, attachments, published_for, publishes, routed_way
+from netdiag.path.told import apart_found, itself_found
 from netdiag.path.unfit import detached_cause, no_way, state_cause, unfit_found, wanted_network
 from netdiag.path.ways import Host, bridge_way, namespace_of, overlay_way, shared_networks
+
+_OWN_CARDS = ("macvlan", "ipvlan")
+"""Drivers whose containers send and receive by a card of the host's, past its stack."""
 
 
 class Planner:
@@ -42,12 +46,15 @@ class Planner:
             UsageError: An end that means nothing or too much, or a flow that cannot be.
             CarrierError: A host that is needed cannot be reached.
         """
-        first, begin = self._ends.source(source)
+        first, begin, said = self._ends.source(source)
         flow = _Flow(_protocol(destination), destination.port)
         if begin is not None and not begin.running:
             # What its destination's name means to a container that does not run, nobody can say.
             return _unfit((first, begin), (first, None), state_cause(first.name, begin), flow, destination.text)
         meant = self._ends.destination(first, begin, destination)
+        meant = msgspec.structs.replace(meant, told=(*said, *meant.told))
+        if meant.party is None and meant.service is None and not meant.address:
+            return _nobody((first, begin), meant, flow, destination)
         if meant.party is not None and meant.container is not None and not meant.container.running:
             one = state_cause(meant.party.name, meant.container)
             return _unfit((first, begin), (meant.party, meant.container), one, flow, destination.text)
@@ -55,6 +62,8 @@ class Planner:
             own = _reachable(first)
             task = first_choice(meant.service.tasks, own)
             planned = self._to_task(first, begin, meant.service, task, flow)
+        elif meant.itself and begin is not None:
+            planned = _within(first, begin, meant.address, flow)
         else:
             _refuse_same(source, destination, first, begin, meant)
             try:
@@ -95,22 +104,39 @@ class Planner:
             return self._outwards(first, begin, meant.address, flow, typed.name)
         if end is None:
             return self._to_host(first, begin, last, meant.address, flow)
-        shared = () if begin is None else shared_networks(begin, end, first.facts)
-        spanning = [network for network in shared if first is last or network.driver == "overlay"]
-        if begin is not None and spanning:
-            network = next((each for each in spanning if _has(end, each, typed.name)), spanning[0])
-            if network.driver == "overlay":
-                return self._overlay(first, begin, last, end, network, flow)
-            host = Host(name=first.name, facts=first.facts)
-            way = bridge_way(host, begin, end, network, protocol=flow.protocol, port=flow.port)
-            return _planned(way, first, last, network)
-        published = published_for(last.facts, end, flow.port, flow.protocol)
+        network = None if begin is None else _shared((first, begin), (last, end), meant.address)
+        if begin is None or network is None:
+            return self._apart(first, begin, (last, end), meant, flow, typed)
+        if network.driver == "overlay":
+            return self._overlay(first, begin, last, end, network, flow)
+        host = Host(name=first.name, facts=first.facts)
+        way = bridge_way(host, begin, end, network, protocol=flow.protocol, port=flow.port)
+        return _planned(way, first, last, network)
+
+    def _apart(
+        self,
+        first: Party,
+        begin: Container | None,
+        destination: tuple[Party, Container],
+        meant: Meant,
+        flow: _Flow,
+        typed: Typed,
+    ) -> Planned:
+        """To a container with which the source has no network in common."""
+        last, end = destination
+        own_card = _own_card(last, end, meant.address)
+        if own_card is not None:
+            planned = self._outwards(first, begin, own_card[0], flow, f"{end.name} on {last.name}")
+            return msgspec.structs.replace(planned, told=(apart_found(last.name, end, *own_card[1:]),))
+        # Nobody typed the published port: it stands in for a container that is pointed at, not for a name or an address.
+        bare = meant.nameless or meant.address
+        published = None if bare else published_for(last.facts, end, flow.port, flow.protocol)
         if published is not None and (begin is not None or first is not last):
             called = published.address or _reachable(last)
             return self._published(first, begin, last, published, called, _Flow(published.protocol, published.port))
-        apart = None if begin is None or is_address(typed.name) else _apart((first, begin), (last, end))
+        apart = None if begin is None or meant.address else _not_attached((first, begin), (last, end))
         if begin is None or apart is None:
-            return self._to_container(first, begin, last, end, flow)
+            return self._to_container(first, begin, last, end, flow, meant.address)
         try:
             # Bridges of one host are kept apart by its engine; behind another host a route may lead there.
             if first is not last:
@@ -133,7 +159,9 @@ class Planner:
         )
         return _planned(way, first, last, network)
 
-    def _to_container(self, first: Party, begin: Container | None, last: Party, end: Container, flow: _Flow) -> Planned:
+    def _to_container(
+        self, first: Party, begin: Container | None, last: Party, end: Container, flow: _Flow, address: str = ""
+    ) -> Planned:
         """To a container's own address, by the hosts' routes."""
         found = attachments(last.facts, end)
         if not found:
@@ -141,7 +169,7 @@ class Planner:
                 f"{end.name} on {last.name} has no address that its host reaches: begin at a container of its network"
                 f" ({', '.join(sorted(each.network for each in end.networks)) or 'it has none'})"
             )
-        at = found[0]
+        at = next((each for each in found if each.address == address), found[0])
         leg = Leg.of(Host(name=last.name, facts=last.facts), end, at)
         if first is last:
             kind = PathKind.ROUTED if begin is not None else PathKind.TO_OWN_HOST
@@ -309,8 +337,13 @@ class _Flow(msgspec.Struct, frozen=True):
     port: int | None
 
 
-def _apart(source: tuple[Party, Container], destination: tuple[Party, Container]) -> Cause | None:
-    """Which of two containers with no network in common is not in the other's; None where neither is in one of its own."""
+def _not_attached(source: tuple[Party, Container], destination: tuple[Party, Container]) -> Cause | None:
+    """Which of two containers with no network in common is not in the other's.
+
+    None where neither is in one of its own, or where one is in a network of another kind, which may be routed.
+    """
+    if any(_own_card(party, container, "") is not None for party, container in (source, destination)):
+        return None
     for (party, container), (other, lacking) in ((source, destination), (destination, source)):
         engine = party.facts.engine.value
         network = wanted_network(container, engine.networks if engine is not None else ())
@@ -340,6 +373,52 @@ def _unfit(
     return Planned(way=way, parties=parties, networks=networks, told=(unfit_found(way, one),), unfit=True)
 
 
+def _shared(source: tuple[Party, Container], destination: tuple[Party, Container], address: str) -> Network | None:
+    """The network that carries a flow from one container to the other: the address's, where one is called."""
+    (first, begin), (last, end) = source, destination
+    shared = shared_networks(begin, end, first.facts)
+    spanning = [network for network in shared if first is last or network.driver == "overlay"]
+    if address:
+        spanning = [network for network in spanning if _has(end, network, address)]
+    return spanning[0] if spanning else None
+
+
+def _own_card(party: Party, container: Container, address: str) -> tuple[str, str, str] | None:
+    """A container's address, network and driver where it has a card of its own on a network of its host's."""
+    engine = party.facts.engine.value
+    drivers = {network.id: network.driver for network in (engine.networks if engine is not None else ())}
+    for each in container.networks:
+        driver = drivers.get(each.network_id, "")
+        if driver in _OWN_CARDS and each.address and address in ("", each.address):
+            return each.address, each.network, driver
+    return None
+
+
+def _nobody(source: tuple[Party, Container | None], meant: Meant, flow: _Flow, typed: Typed) -> Planned:
+    """A destination that means nobody, as was told of it."""
+    first, begin = source
+    way = no_way(
+        End(host=first.name, container=begin.name if begin is not None else "", address=""),
+        End(host=typed.name, address=""),
+        protocol=flow.protocol,
+        port=flow.port,
+    )
+    networks: dict[Side, Network | None] = {Side.SOURCE: None, Side.DESTINATION: None}
+    return Planned(way=way, parties={Side.SOURCE: first}, networks=networks, told=meant.told, unfit=True)
+
+
+def _within(party: Party, container: Container, typed: str, flow: _Flow) -> Planned:
+    """From a container to itself, by its loopback device."""
+    if flow.port is None:
+        raise UsageError(f"{typed} inside {container.name} is {container.name} itself: say which port")
+    address = typed if is_address(typed) else "127.0.0.1"
+    host = Host(name=party.name, facts=party.facts)
+    leg = Leg.of(host, container, Attachment(device="lo", address=address))
+    way = routed_way(PathKind.ITSELF, leg, leg, protocol=flow.protocol, port=flow.port)
+    told = itself_found(way.source, typed)
+    return msgspec.structs.replace(_planned(way, party, party), told=(told,))
+
+
 def _planned(way: Way, first: Party, last: Party, network: Network | None = None) -> Planned:
     engine = last.facts.engine.value
     rows = engine.networks if engine is not None and network is not None else ()
@@ -353,7 +432,7 @@ def _planned(way: Way, first: Party, last: Party, network: Network | None = None
 
 def _refuse_same(source: Typed, destination: Typed, first: Party, begin: Container | None, meant: Meant) -> None:
     """Raise UsageError where the two ends are one, and nothing lies between them."""
-    if meant.party is not first:
+    if meant.party is not first or meant.itself:
         return
     if begin is not None and meant.container is not None and begin.id == meant.container.id:
         raise UsageError(f"{source.text} and {destination.text} are the same container: {begin.name} on {first.name}")

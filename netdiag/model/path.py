@@ -24,6 +24,8 @@ class PathKind(enum.Enum):
     """Host to host."""
     TO_OWN_HOST = "to-own-host"
     """A container and its own host, either way."""
+    ITSELF = "itself"
+    """Within one container, by its loopback device."""
     ROUTED = "routed"
     """A container's address that is reached by routes, with no encapsulation (Calico, macvlan, outside)."""
 

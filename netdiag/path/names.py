@@ -73,10 +73,36 @@ def is_host(facts: Facts, name: str) -> bool:
     return any(row.cidr.partition("/")[0] == name for row in (facts.addresses.value or {}).get(HOST, ()))
 
 
+def is_loopback(name: str) -> bool:
+    """Whether a name or address means whoever says it."""
+    return name == "localhost" or (is_address(name) and ipaddress.ip_address(name).is_loopback)
+
+
+def shares_host(container: Container) -> bool:
+    """Whether a container runs in the network namespace of its host."""
+    return container.network_mode == "host" or any(each.network == "host" for each in container.networks)
+
+
+def _in_its_namespace(facts: Facts, container: Container) -> Container:
+    """A container as others reach it: one that runs in another's namespace has that one's networks and ports."""
+    engine = facts.engine.value
+    if engine is None or container.networks or not container.running:
+        return container
+    owners = {each.id: each for each in engine.containers}
+    owner = owners.get(container.network_mode.removeprefix("container:"))
+    if owner is None and container.pid is not None:
+        spaces = (facts.namespaces.value or {}).values()
+        ids = [each.owner_id for each in spaces if container.pid in each.pids]
+        owner = next((owners[each] for each in ids if each in owners), None)
+    if owner is None:
+        return container
+    return msgspec.structs.replace(owner, name=container.name, pid=container.pid, running=True, state=container.state)
+
+
 def find_container(facts: Facts, name: str) -> Container | None:
     """A container by its name, by the beginning of its id, by its task ("web.1") or by one of its addresses.
 
-    Raises UsageError when several fit.
+    One that runs in another's namespace comes with that one's id, networks and ports. Raises UsageError when several fit.
     """
     engine = facts.engine.value
     containers = engine.containers if engine is not None else ()
@@ -89,7 +115,7 @@ def find_container(facts: Facts, name: str) -> Container | None:
     ):
         running = [each for each in fits if each.running] or fits
         if len(running) == 1:
-            return running[0]
+            return _in_its_namespace(facts, running[0])
         if running:
             raise UsageError(f"{name!r} fits {', '.join(sorted(each.name for each in running)[:8])}: name one of them")
     return None

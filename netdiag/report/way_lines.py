@@ -14,6 +14,7 @@ _KINDS = {
     PathKind.PUBLISHED: "a published port",
     PathKind.HOST: "host to host",
     PathKind.TO_OWN_HOST: "a container to its own host",
+    PathKind.ITSELF: "within one container",
     PathKind.ROUTED: "routed, without encapsulation",
 }
 
