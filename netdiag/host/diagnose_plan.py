@@ -23,6 +23,7 @@ from netdiag.path.ingress import SANDBOX, Ingress, ingress_attachment, ingress_s
 from netdiag.path.names import Typed, find_container, is_address
 from netdiag.path.routed import Attachment, Leg, Published, attachments, published_for, publishes, routed_way
 from netdiag.path.unfit import detached_cause, no_way, state_cause, unfit_found, wanted_network
+from netdiag.path.vteps import vtep_of
 from netdiag.path.ways import Host, bridge_way, namespace_of, overlay_way, shared_networks
 
 
@@ -122,7 +123,12 @@ class Planner:
     def _overlay(
         self, first: Party, begin: Container, last: Party, end: Container, network: Network, flow: _Flow
     ) -> Planned:
-        hosts = self._hosts(first, last)
+        there = vtep_of(last.facts, first.facts, network=network.name)
+        origin = vtep_of(first.facts, last.facts, network=network.name)
+        hosts = self._hosts(first, last, towards=there, origin=origin)
+        if first is not last:
+            hosts[Side.SOURCE] = msgspec.structs.replace(hosts[Side.SOURCE], vtep=origin)
+            hosts[Side.DESTINATION] = msgspec.structs.replace(hosts[Side.DESTINATION], vtep=there)
         way = overlay_way(
             (hosts[Side.SOURCE], begin),
             (hosts[Side.DESTINATION], end),
@@ -253,14 +259,14 @@ class Planner:
     def _route(self, party: Party, address: str, namespace: str = HOST) -> RouteChoice:
         return drive(gather_lookup(address, netns_of(party.facts, namespace)), party.carrier).route
 
-    def _hosts(self, first: Party, last: Party, *, towards: str = "") -> dict[Side, Host]:
+    def _hosts(self, first: Party, last: Party, *, towards: str = "", origin: str = "") -> dict[Side, Host]:
         """Each with the device and address by which it reaches the other."""
         if first is last:
             host = Host(name=first.name, facts=first.facts)
             return {Side.SOURCE: host, Side.DESTINATION: host}
         there = towards or _reachable(last)
         out = self._route(first, there) if there else RouteChoice()
-        back = self._route(last, out.source or _reachable(first))
+        back = self._route(last, origin or out.source or _reachable(first))
         arrives = "" if out.gateway else _device_of(last, there)
         return {
             Side.SOURCE: Host(name=first.name, facts=first.facts, nic=out.device, nic_address=out.source),
