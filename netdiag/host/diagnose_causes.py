@@ -16,6 +16,7 @@ from netdiag.host.diagnose_traces import Tracer
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
 from netdiag.model.report import Cause, Confidence
+from netdiag.model.trace import TraceVerdict
 from netdiag.path.alone import alone_found, of_refusal, of_silence, refusal_text
 from netdiag.path.another import another_found, untranslated_cause
 from netdiag.path.bursts import between_nics
@@ -217,9 +218,13 @@ class Reasons:
     def of_refusal(self) -> list[Found]:
         """The exchange was seen whole, and it was a refusal."""
         way, sights = self._way, self._watched.sights
-        causes = self._of_filters(self._traces(refusal_questions(way, sights)))
+        # What drops does not refuse: it may count attempts, and take the packet that is sent to ask.
+        traced = self._traces(refusal_questions(way, sights))
+        rejected = [each for each in traced if each.trace is None or each.trace.verdict is not TraceVerdict.DROP]
+        causes = self._of_filters(rejected)
         if not causes:
-            causes = self._listener(refused=self._watched.attempt.refused)
+            seen = bool(sights) and sights[-1].watched and sights[-1].refused > 0
+            causes = self._listener(refused=self._watched.attempt.refused and seen)
         if not causes and Side.DESTINATION not in self._parties:
             attempt = self._watched.attempt
             said = of_refusal(way, attempt, own=own_addresses(self._planned))

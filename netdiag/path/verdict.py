@@ -13,10 +13,11 @@ from netdiag.model.fix import Fix
 from netdiag.model.found import Found
 from netdiag.model.icmp import IcmpError
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Way
-from netdiag.model.report import Cause, Evidence, Remedy, State, Step, Subject, clause
+from netdiag.model.report import Cause, Confidence, Evidence, Remedy, State, Step, Subject, clause
 from netdiag.model.trace import Trace, TraceVerdict
 from netdiag.path.one_way import asks_for_invalid, one_direction
 from netdiag.path.questions import Question
+from netdiag.path.rated import looks_at_more
 
 _AFFECTS = {
     PathKind.OVERLAY: ("overlay data",),
@@ -249,14 +250,20 @@ def rule_cause(way: Way, traced: Traced, host: str, sights: Sequence[Sight] = ()
         f"{rule.place()} ({rule.backend.value}): {rule.text}; the kernel's trace of this packet ended here{elapsed}",
         {**rule.as_object(), "elapsed_ms": trace.elapsed_ms},
     )
+    sure, doubt = trace.confidence, ""
+    if looks_at_more(rule.text) and not traced.question.answer and sure is Confidence.PROVEN:
+        sure = Confidence.LIKELY
+        doubt = " It looks at more than the packet itself, so that the lost one may have met it otherwise."
     return cause(
         code,
         host=host,
         object=named,
-        confidence=trace.confidence,
+        confidence=sure,
         explanation=(
             f"{traced.question.about}: a packet like the lost one was traced there, and the kernel named what takes it:"
-            f' {rule.place()}, "{rule.text}".' + (f" It is called from {rule.call_site}." if rule.call_site else "")
+            f' {rule.place()}, "{rule.text}".'
+            + (f" It is called from {rule.call_site}." if rule.call_site else "")
+            + doubt
         ),
         evidence=(seen, *((half,) if half is not None else ()), *attached.evidence),
         because=attached.because,

@@ -176,6 +176,11 @@ def test_a_server_that_does_not_accept_until_its_queue_is_full(cluster, spare):
         named = cause["object"]
         assert (named["port"], named["process"], named["queue"]) == (80, "httpd", "accept")
         assert named["waiting"] > 1
+        # A rule for invalid packets that no answer has met explains nothing: there was none.
+        invalid = ["OUTPUT", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"]
+        cluster.host("worker1").exec([*enter, "iptables", "-A", *invalid])
+        assert said(only_cause(diagnose(cluster, "front", spare, code=1))) == ("container.backlog", "worker1", "proven")
+        cluster.host("worker1").exec([*enter, "iptables", "-D", *invalid])
     assert diagnose(cluster, "front", spare, code=0)["causes"] == []
     # What was dropped stays counted, and says nothing of a packet that a rule takes now.
     cluster.host("worker1").exec([*enter, "iptables", "-A", "INPUT", "-p", "tcp", "--dport", "80", "-j", "DROP"])

@@ -150,6 +150,26 @@ def test_a_listener_on_the_loopback_address_of_a_host(hosts):
     assert cause["object"]["address"] == "127.0.0.1"
 
 
+def test_a_rule_that_drops_what_comes_too_fast_explains_no_refusal(hosts):
+    """It takes the second packet, with which netdiag asks, and had let the first one in, which was refused."""
+    limit = "--hashlimit-above 1/min --hashlimit-burst 1 --hashlimit-mode srcip --hashlimit-name few"
+    with rule(hosts, "worker", f"INPUT -p tcp --dport 7002 --syn -m hashlimit {limit} -j DROP"):
+        cause = only_cause(diagnose(hosts, "manager", "worker:7002", *VIA, code=1))
+    assert (cause["code"], cause["host"]) == ("container.no-listener", "worker")
+
+
+def test_a_listener_on_another_address_is_not_one_on_the_loopback_address(hosts):
+    worker = hosts.host("worker")
+    worker.exec(["ip", "address", "add", "10.99.0.2/32", "dev", "eth0"])
+    try:
+        with listening(worker, "10.99.0.2:7003"):
+            cause = only_cause(diagnose(hosts, "manager", "worker:7003", *VIA, code=1))
+    finally:
+        worker.exec(["ip", "address", "del", "10.99.0.2/32", "dev", "eth0"])
+    assert (cause["code"], cause["object"]["address"]) == ("container.no-listener", "10.99.0.2")
+    assert "on 10.99.0.2 only" in cause["explanation"]
+
+
 def test_nobody_listens_behind_a_published_port(hosts):
     worker = hosts.host("worker")
     worker.exec(["docker", "run", "-d", "--name", "idle", "-p", "8082:80", IMAGE, "sleep", "100000"])
