@@ -12,7 +12,7 @@ from netdiag.model.path import Direction, Way
 from netdiag.model.report import Cause, Confidence, Evidence, State, Subject
 from netdiag.model.two_sided import SidedProbe
 from netdiag.model.two_sided import Way as Sender
-from netdiag.path.bursts import Series, Wire, ends_of, series_of
+from netdiag.path.bursts import Series, Wire, counted, ends_of, series_of
 from netdiag.path.filtered import filtered_cause, merged
 from netdiag.path.flows import flow_cause, split
 from netdiag.path.lossy import is_lossy, loss_cause
