@@ -61,9 +61,16 @@ class Middle:
             return Blamed(causes=tuple(self._leaving.unanswered(loss.direction)), reason=seen.reason)
         if seen.evidence and not seen.whole:
             return Blamed(reason="some packets between the hosts are lost, too few to say more than chance")
-        # Packets like it arrive, or none could be sent. Either this flow is taken, or it was lost by chance.
+        return self._tried_again(loss, seen)
+
+    def _tried_again(self, loss: Loss, seen: Between) -> Blamed:
+        """Packets like it arrive, or none could be sent: either this flow is taken, or it was lost by chance."""
         again = watch_attempt(self._planned)
         if again.attempt.answered:
+            # Lost now and not then: two machines that have one address look like that as well.
+            astray = self._leaving.astray(loss.direction)
+            if astray:
+                return Blamed(causes=tuple(astray))
             text = f"lost between the hosts once; tried again, it is answered ({again.attempt.text})"
             return Blamed(chance=chance_found(self._planned.way, seen, text))
         if loss not in losses(again.sights):
@@ -86,6 +93,9 @@ class Middle:
         seen = self._look()
         if seen is None:
             return []
+        astray = self._leaving.astray(Direction.THERE)
+        if astray:
+            return [astray_found(self._planned.way, one) for one in astray]
         if seen.causes or not seen.whole:
             return list(between_founds(self._planned.way, seen, needed=True))
         return [chance_found(self._planned.way, seen, "it was answered at a later try only")]
