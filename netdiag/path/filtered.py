@@ -68,7 +68,7 @@ def flow_filtered_cause(
         others: All of those arrived.
         control_arrived: Whether an echo did, which was sent beside the attempts.
     """
-    if not between_nics(loss.last, loss.next) or not control_arrived:
+    if not between_nics(loss.last, loss.next) or not (others or control_arrived):
         return None
     protocol, port = ("udp", way.vxlan_port) if way.vxlan_port else (way.protocol, way.port)
     what = f"{protocol}/{port}" if port is not None else protocol
@@ -80,8 +80,8 @@ def flow_filtered_cause(
         confidence=Confidence.PROVEN if others else Confidence.LIKELY,
         explanation=(
             f"{what} leaves {loss.last.where if loss.last else ''} and never reaches"
-            f" {loss.next.where if loss.next else ''}, each time that it is tried, while ICMP echo between the same two does"
-            + (", and so do packets like it between the hosts' own addresses." if others else ".")
+            f" {loss.next.where if loss.next else ''}, each time that it is tried, while"
+            f" {'packets like it between the hosts themselves do' if others else 'ICMP echo between the same two does'}."
         ),
         evidence=(Evidence("capture", loss_text(loss)), *evidence),
     )

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netdiag.model.facts import Link, Section
-from netdiag.model.path import Direction, End, PathKind, Place, Side, Stage
+from netdiag.model.path import Direction, End, Loss, PathKind, Place, Side, Stage
 from netdiag.model.path import Way as Flow
 from netdiag.model.report import Confidence, State
 from netdiag.model.two_sided import Payload, SidedProbe, Way
 from netdiag.path.between import between_founds, is_unsteady, judge
 from netdiag.path.bursts import Rate, series_of, wire_of
-from netdiag.path.filtered import hidden_by_program
+from netdiag.path.filtered import flow_filtered_cause, hidden_by_program
 from netdiag.path.flows import split
 from netdiag.path.lossy import is_lossy
 from tests.unit.path.facts_of import facts
@@ -129,6 +129,24 @@ def test_loss_at_random_is_not_taken_for_dead_flows(rate, times):
         probes = [probe(number, sum(draw.random() >= rate for _ in range(times)), sent=times) for number in range(48)]
         wrong += "underlay.flow-hash" in codes(probes)
     assert wrong <= 1
+
+
+CARDS = Loss(direction=Direction.THERE, last=HOSTS.places[0], next=HOSTS.places[1])
+
+
+@pytest.mark.parametrize(
+    ("others", "control", "sure"),
+    [(True, None, Confidence.PROVEN), (True, False, Confidence.PROVEN), (False, True, Confidence.LIKELY)],
+)
+def test_one_flow_alone_is_taken(others, control, sure):
+    one = flow_filtered_cause(HOSTS, CARDS, (), others=others, control_arrived=control)
+    assert (one.code, one.confidence, one.object["port"]) == ("underlay.filtered", sure, 443)
+
+
+def test_without_anything_that_arrives_no_flow_is_filtered():
+    assert flow_filtered_cause(HOSTS, CARDS, (), others=False, control_arrived=False) is None
+    ended = Loss(direction=Direction.BACK, last=None, next=HOSTS.places[1])
+    assert flow_filtered_cause(HOSTS, ended, (), others=True, control_arrived=True) is None
 
 
 def test_a_program_on_the_receiver_s_card_may_be_what_drops():
