@@ -180,7 +180,8 @@ def between_founds(way: Way, seen: Between, *, needed: bool) -> Iterator[Found]:
     if not sent:
         yield Found(
             check="path.between",
-            state=State.UNKNOWN,
+            # The flow itself was answered: what could not be counted beside it leaves nothing open.
+            state=State.SKIP,
             subject=subject,
             summary="whether packets are lost between the hosts",
             reason=seen.reason or "none could be counted",

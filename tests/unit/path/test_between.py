@@ -238,7 +238,8 @@ def test_what_could_not_be_watched_or_sent_tells_nothing():
     assert (seen.causes, seen.whole) == ((), False)
     assert "not permitted" in seen.reason
     (found,) = between_founds(HOSTS, seen, needed=True)
-    assert found.state is State.UNKNOWN
+    assert found.state is State.SKIP
+    assert "not permitted" in found.reason
 
 
 def test_an_address_that_arrives_as_another():
