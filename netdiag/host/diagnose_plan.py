@@ -261,10 +261,10 @@ class Planner:
         there = towards or _reachable(last)
         out = self._route(first, there) if there else RouteChoice()
         back = self._route(last, out.source or _reachable(first))
-        arrives = "" if out.gateway else _device_of(last, there)
+        arrives = _device_of(last, there)
         return {
             Side.SOURCE: Host(name=first.name, facts=first.facts, nic=out.device, nic_address=out.source),
-            # On one network packets come to the card that has the address, whichever way the answers take.
+            # Packets come to the card that has the address, whichever way the answers take.
             Side.DESTINATION: Host(
                 name=last.name, facts=last.facts, nic=arrives or back.device, nic_address=back.source
             ),
