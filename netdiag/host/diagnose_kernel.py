@@ -22,7 +22,7 @@ from netdiag.model.path import Loss
 from netdiag.model.report import Cause
 from netdiag.path.kernel_drops import Scene, devices_of, drop_causes
 from netdiag.path.served import backlog_cause, listener_of
-from netdiag.path.stops import Moved, Stop, entered_by, stop_of
+from netdiag.path.stops import Moved, Stop, devices_under, entered_by, stop_of
 from netdiag.path.ways import Host
 
 BURST, MOST_BURST = 16, 64
@@ -49,8 +49,9 @@ def kernel_causes(planned: Planned, loss: Loss) -> list[Cause]:
 def _scene(planned: Planned, stop: Stop, party: Party) -> Scene:
     netns = netns_of(party.facts, stop.namespace)
     devices = (*devices_of(planned.way, stop.side, stop.namespace), stop.device, entered_by(party.facts, stop))
+    below = devices_under(party.facts, stop.namespace, stop.device)
     programmed = stop.wire and any(
-        link.xdp_mode for link in (party.facts.links.value or {}).get(stop.namespace, ()) if link.name == stop.device
+        link.xdp_mode for link in (party.facts.links.value or {}).get(stop.namespace, ()) if link.name in below
     )
     count = MOST_BURST if programmed else BURST
     moved = _moved(planned, party, netns, tuple(dict.fromkeys(each for each in devices if each)), count)
