@@ -66,12 +66,17 @@ OBJECT_KINDS: Mapping[str, str] = MappingProxyType(
         "policy": "the policy of a base chain; the fields of a rule, with policy set and number null",
         "chain": "a firewall chain: backend, namespace, family, table, chain",
         "conntrack": "the connection tracking table: count, maximum, drops, namespace",
-        "segment": "the way between two hosts: from, to, protocol, port, and size or direction where they matter",
+        "segment": (
+            "the way between two hosts: from, to, hosts, protocol, port; where they matter size, payload, side, both_ways,"
+            " answers; rate, low, high, sent, lost; share, flows, dead, source_ports; in_device, out_device"
+        ),
         "route": "a route: destination, table, gateway, device, type, namespace; expected where it is wrong",
         "neighbour": "an ARP or ND entry: address, device, mac; expected where it is wrong",
         "fdb": "a forwarding entry of a VXLAN device: namespace, mac, device, vtep, expected",
         "device": "a network device: name, namespace, and vni, port, mtu_bytes, largest_bytes, peer or feature where they matter",
-        "address": "an address: address, expected, device, option; candidates or others that claim it; network",
+        "address": (
+            "an address: address, expected, device, option; candidates, others or macs that claim it; network; before, after, from, to"
+        ),
         "feature": "a feature of the kernel: feature, kernel",
         "sysctl": "a kernel setting: key, value, wanted; device, namespace, reverse_device, address where they matter",
         "clock": "two clocks: peer, offset_s, error_s; behind_s_at_least where only a bound is known",

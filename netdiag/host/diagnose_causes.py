@@ -48,7 +48,7 @@ class Reasons:
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
         self._leaving = Leaving(planned, now_s=now_s, options=options)
-        self._between = Middle(planned, watched, self._leaving)
+        self._between = Middle(planned, watched, self._leaving, now_s=now_s, options=options)
         self._tracer = Tracer(
             planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s, options=options
         )
@@ -76,7 +76,7 @@ class Reasons:
                 return [seen.chance]
             causes, unblamed = list(seen.causes), seen.reason
         elif not causes:
-            causes = self._leaving.of_loss(loss, sights) or self._between.of_silence()
+            causes = self._leaving.of_loss(loss, sights) or self._between.of_silence(loss)
         reason = self._unseen() or unblamed or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
         reason = (
             reason or "no filter on either host takes such a packet, and the entries that lead on are as they should be"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from netdiag.facts.context import Options
 from netdiag.facts.route_lookup import gather_lookup
 from netdiag.host.diagnose_attempt import Watched, watch_attempt
 from netdiag.host.diagnose_bursts import look_between
+from netdiag.host.diagnose_checksums import wrong_checksums
 from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_parties import Planned
 from netdiag.host.drive import drive
@@ -32,8 +34,9 @@ class Blamed(msgspec.Struct, frozen=True, kw_only=True):
 class Middle:
     """The network between the hosts of one flow; it is looked at once, when it is first asked about."""
 
-    def __init__(self, planned: Planned, watched: Watched, leaving: Leaving) -> None:
+    def __init__(self, planned: Planned, watched: Watched, leaving: Leaving, *, now_s: float, options: Options) -> None:
         self._planned, self._watched, self._leaving = planned, watched, leaving
+        self._now_s, self._options = now_s, options
         self._seen: Between | None = None
         self._looked = False
 
@@ -82,10 +85,11 @@ class Middle:
             return []
         return list(between_founds(self._planned.way, msgspec.structs.replace(seen, causes=causes), needed=False))
 
-    def of_silence(self) -> list[Cause]:
-        """Why a flow that came to the other host's card is not answered there: perhaps the way back is another one."""
-        if not self._leaving.leads_elsewhere():
-            return []
+    def of_silence(self, loss: Loss) -> list[Cause]:
+        """Why a flow that came to its end gets no answer: a checksum that is wrong, or a way back that is another one."""
+        wrong = wrong_checksums(self._planned, loss, now_s=self._now_s, options=self._options)
+        if wrong or not self._leaving.leads_elsewhere():
+            return wrong
         seen = self._look()
         found = [one for one in seen.causes if one.code == "underlay.asymmetric"] if seen is not None else []
         # That the ways differ was seen; that this is what stops the flow was not.

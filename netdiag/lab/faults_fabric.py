@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 
-from netdiag.lab.faults import Fault, Kind, Parameter, Values, Work
-from netdiag.lab.faults_firewall import MATCH, add_native_table, native_match
+from netdiag.lab.faults import HOST, INTERFACE, Fault, Kind, Parameter, Values, Work
+from netdiag.lab.faults_firewall import MATCH, NETNS, add_native_table, native_match, netns_words
 from netdiag.lab.topology import FABRIC
 
 
@@ -38,6 +38,18 @@ def _nat(work: Work, values: Values) -> None:
     work.run(FABRIC, ["nft", "-f", "-"], stdin=text, undo=gone, only_if=["nft", "list", "table", "ip", table])
 
 
+def _bad_checksum(work: Work, values: Values) -> None:
+    """In VXLAN over IPv4: the TCP checksum of the inner packet, 66 bytes behind the outer UDP header's begin.
+
+    A sum that the sender leaves to its card is none yet: the sender is made to fill it in.
+    """
+    within = netns_words(work, values)
+    offload = [*within, "ethtool", "-K", values["interface"], "tx"]
+    work.run(values["host"], [*offload, "off"], undo=[*offload, "on"])
+    rule = ["udp", "dport", values["port"], "@th,312,8", "6", "@th,528,16", "set", "0x6e64"]
+    add_native_table(work, FABRIC, "bridge", "forward", rule)
+
+
 _PROTO = Parameter("proto", Kind.CHOICE, "protocol", required=True, choices=("tcp", "udp"))
 _OTHERS = tuple(each for each in MATCH if each.name != "proto")
 
@@ -48,6 +60,18 @@ FAULTS = (
         (_PROTO, Parameter("members", Kind.NUMBER, "how many there are", default="4", low=2, high=64), *_OTHERS),
         _flow_hash,
         "proto=udp dport=4789",
+    ),
+    Fault(
+        "bad-checksum",
+        "TCP segments inside VXLAN arrive with a wrong checksum, as a card makes them that cannot do it.",
+        (
+            HOST,
+            INTERFACE,
+            Parameter("port", Kind.NUMBER, "the UDP port of VXLAN", default="4789", low=1, high=65535),
+            NETNS,
+        ),
+        _bad_checksum,
+        "host=worker",
     ),
     Fault(
         "lose-first",

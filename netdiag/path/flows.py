@@ -41,7 +41,8 @@ def split(series: Series) -> Split | None:
     if len(dead) < 2 or not alive:
         return None
     rest = Rate(sent=sum(shot.sent for shot in alive), lost=sum(shot.sent - shot.arrived for shot in alive))
-    by_chance = (rest.lost + 1) / (rest.sent + 2)
+    # One packet of each living tuple must have arrived for it to count as one: it says nothing of the rate.
+    by_chance = min(1.0, (rest.lost + 1) / (rest.sent - len(alive) + 2))
     expected = sum(by_chance**shot.sent for shot in shots)
     if _at_least(len(dead), expected) > _CHANCE:
         return None

@@ -249,3 +249,41 @@ def test_datagrams_that_are_dropped_by_their_length(cluster, broken):
         assert (cause["object"]["port"], cause["object"]["size"], cause["host"]) == (4789, 1221, None)
     cluster.heal(fault)
     assert codes(diagnose(cluster, code=0)) == []
+
+
+def test_a_switch_that_takes_vxlan_for_its_own(cluster, broken):
+    """Datagrams to the port arrive, unless they look like VXLAN."""
+    fault = broken("nft", host="fabric", family="bridge", hook="forward", rules="udp dport 4789 @th,64,8 8 drop")
+    (cause,) = diagnose(cluster, destination="worker1/back:80")["causes"]
+    assert (cause["code"], cause["host"], cause["confidence"]) == ("underlay.filtered", None, "proven")
+    assert (cause["object"]["payload"], cause["object"]["both_ways"]) == ("vxlan", True)
+    assert "--data-path-port" in cause["remedy"][0]["commands"][0]
+    cluster.heal(fault)
+    assert codes(diagnose(cluster, destination="worker1/back:80", code=0)) == []
+
+
+def test_a_filter_that_keeps_state_is_named_with_its_side(cluster):
+    """As a security group of worker1 does it: what worker1 has sent to may answer."""
+    worker, fabric = cluster.host("worker1").address, cluster.host("fabric")
+    rules = [["-d", worker, "-m", "state", "--state", "ESTABLISHED", "-j", "ACCEPT"]]
+    rules += [["-d", worker, "-p", "udp", "--dport", "4789", "-j", "DROP"]]
+    fabric.exec(["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"])
+    try:
+        for rule in rules:
+            fabric.exec(["iptables", "-A", "FORWARD", *rule])
+        (cause,) = diagnose(cluster, destination="worker1/back:80")["causes"]
+    finally:
+        fabric.exec(["iptables", "-F", "FORWARD"])
+        fabric.exec(["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0"])
+    assert (cause["code"], cause["object"]["hosts"]) == ("underlay.filtered", ["manager", "worker1"])
+    assert cause["object"]["side"] == "worker1"
+
+
+def test_segments_that_arrive_with_a_wrong_checksum(cluster, broken):
+    """The ping passes; every segment comes to its end and is dropped there without a word."""
+    fault = broken("bad-checksum", host="manager", netns="container:front")
+    (cause,) = diagnose(cluster, destination="worker1/back:80")["causes"]
+    assert (cause["code"], cause["host"], cause["confidence"]) == ("underlay.checksum-offload", "manager", "proven")
+    assert (cause["object"]["name"], cause["object"]["peer"]) == ("eth0", "worker1")
+    cluster.heal(fault)
+    assert codes(diagnose(cluster, destination="worker1/back:80", code=0)) == []

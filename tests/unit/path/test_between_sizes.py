@@ -110,6 +110,12 @@ def test_large_pings_that_are_filtered_bother_nobody():
     assert judged(probes) == []
 
 
+def test_a_size_that_is_lost_once_below_one_that_arrives_is_chance():
+    (lost,) = swept(1300, 1400)[1:]
+    probes = [*swept(1500, 1450, 1500), lost]
+    assert judged(probes, HOSTS) == []
+
+
 def test_without_a_small_packet_that_arrives_a_size_says_nothing():
     assert judged([*swept(0, 1400, 1500, small=False)], HOSTS) == []
     assert judged([], HOSTS) == []
