@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 
 import msgspec
@@ -261,7 +262,7 @@ class Planner:
         there = towards or _reachable(last)
         out = self._route(first, there) if there else RouteChoice()
         back = self._route(last, out.source or _reachable(first))
-        arrives = "" if out.gateway else _device_of(last, there)
+        arrives = _device_of(last, out.gateway or there, out.source)
         return {
             Side.SOURCE: Host(name=first.name, facts=first.facts, nic=out.device, nic_address=out.source),
             # On one network packets come to the card that has the address, whichever way the answers take.
@@ -370,13 +371,12 @@ def _refuse_same(source: Typed, destination: Typed, first: Party, begin: Contain
             )
 
 
-def _device_of(party: Party, address: str) -> str:
-    """The card of a host that has an address; empty for one that no packet comes by."""
-    rows = (party.facts.addresses.value or {}).get(HOST, ())
-    name = next((row.device for row in rows if row.cidr.partition("/")[0] == address), "")
-    links = (party.facts.links.value or {}).get(HOST, ())
-    found = next((link for link in links if link.name == name), None)
-    return name if found is not None and not found.loopback and found.kind not in ("dummy", "vxlan") else ""
+def _device_of(party: Party, address: str, peer: str) -> str:
+    """By which card a peer of the same network reaches an address; empty where it is not there, or no card's own."""
+    for row in (party.facts.addresses.value or {}).get(HOST, ()):
+        if row.cidr.partition("/")[0] == address and peer:
+            return row.device if ipaddress.ip_address(peer) in ipaddress.ip_interface(row.cidr).network else ""
+    return ""
 
 
 def _protocol(typed: Typed) -> str:
