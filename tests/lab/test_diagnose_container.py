@@ -59,6 +59,8 @@ def test_the_container_does_not_run(cluster, spare, verb, state):
     cause = only_cause(diagnose(cluster, "front", spare, code=1))
     assert said(cause) == ("container.not-running", "worker1", "proven")
     assert (cause["object"]["name"], cause["object"]["state"]) == ("spare", state)
+    plan = ["netdiag", "diagnose", "front", spare, "--via", "ssh", "--plan"]
+    assert cluster.host("manager").exec(plan).stdout.endswith(f"spare is {state}.\nNothing would be tried.\n")
     with healed(cluster, cause):
         diagnose(cluster, "front", spare, code=0)
 
