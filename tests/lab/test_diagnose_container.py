@@ -260,6 +260,11 @@ def test_a_server_that_accepts_and_never_speaks(cluster, mute):
     }
 
 
+def test_without_a_port_every_one_is_followed(cluster, mute):
+    cause = only_cause(diagnose(cluster, "front", mute, code=1))
+    assert (cause["code"], cause["object"]["port"]) == ("service.slow-answer", 22)
+
+
 def test_a_server_that_waits_for_its_client_is_not_slow(cluster, mute):
     assert diagnose(cluster, "front", f"{mute}:7000", code=0)["causes"] == []
     assert diagnose(cluster, "front", f"{mute}:80", code=0)["causes"] == []
