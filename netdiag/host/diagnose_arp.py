@@ -27,7 +27,7 @@ def arp_causes(planned: Planned, stop: Stop) -> list[Cause]:
     """Why a next hop's hardware address is not told, where that is what keeps a stack from sending."""
     party = planned.parties[stop.side]
     target = stop.source if stop.asked else stop.destination
-    if (stop.device and not stop.asked) or ":" in target:
+    if (stop.device and not stop.asked) or ":" in target or not target:
         return []
     netns = netns_of(party.facts, stop.namespace)
     lookup = drive(gather_lookup(target, netns), party.carrier)

@@ -38,7 +38,7 @@ def kernel_causes(planned: Planned, loss: Loss) -> list[Cause]:
         return unencrypted
     stop = stop_of(planned.way, loss)
     party = planned.parties.get(stop.side) if stop is not None else None
-    if stop is None or party is None:
+    if stop is None or party is None or (stop.namespace != HOST and not netns_of(party.facts, stop.namespace)):
         return []
     scene = _scene(planned, stop, party)
     full = backlog_cause(scene, _listener(planned, stop, party)) if stop.asked else None
@@ -55,8 +55,10 @@ def _scene(planned: Planned, stop: Stop, party: Party) -> Scene:
     )
     count = MOST_BURST if programmed else BURST
     moved = _moved(planned, party, netns, tuple(dict.fromkeys(each for each in devices if each)), count)
-    back = drive(gather_lookup(stop.source, netns), party.carrier).route if stop.device else None
-    out = None if stop.device or stop.wire else drive(gather_lookup(stop.destination, netns), party.carrier).route
+    own = not stop.device and not stop.wire
+    # A host without a route to the other has no address on the way.
+    back = drive(gather_lookup(stop.source, netns), party.carrier).route if stop.device and stop.source else None
+    out = drive(gather_lookup(stop.destination, netns), party.carrier).route if own and stop.destination else None
     dropping = any(key.startswith("qdisc.") for key in moved.after.values)
     return Scene(
         way=planned.way,
