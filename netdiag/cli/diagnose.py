@@ -56,7 +56,8 @@ def diagnose(
     if timings:
         click.echo("  ".join(f"{name} {seconds:.2f} s" for name, seconds in run.timings_s.items()), err=True)
     if plan:
-        click.echo("\n".join(plan_lines(planned.way)))
+        why = [found.summary for found in planned.told] if planned.unfit else []
+        click.echo("\n".join([*why, "Nothing would be tried."] if why else plan_lines(planned.way)))
         return
     emit(report, output, verbose=verbose, drawing=way_lines(done.way, done.sights, done.losses))
     sys.exit(report.exit_code())

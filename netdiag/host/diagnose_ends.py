@@ -171,12 +171,24 @@ class Ends:
         if service is None:
             return None
         if not service.tasks:
-            raise UsageError(f"DESTINATION {typed.text!r}: the service {service.name} has no task that runs")
+            ended = self._ended(service.name)
+            if ended is None:
+                raise UsageError(f"DESTINATION {typed.text!r}: the service {service.name} has no task that runs")
+            return ended
         if not is_address(typed.name):
             addresses = [address_of(task) for task in service.tasks]
             expected = [service.virtual_address] if service.virtual_address else addresses
             told = (name_found(_end(first, begin), lookup, expected),)
         return Meant(service=service, told=told)
+
+    def _ended(self, service: str) -> Meant | None:
+        """A container of a service that has ended, on a host that was reached; None where none is known."""
+        for party in self._parties.reached():
+            engine = party.facts.engine.value
+            for each in engine.containers if engine is not None else ():
+                if each.service == service and not each.running:
+                    return Meant(party=party, container=each)
+        return None
 
     def _may_be_service(self, first: Party, name: str) -> bool:
         """Whether a name that this engine knows no service of may be one: no address, and nobody else's."""

@@ -66,7 +66,11 @@ class Parties:
 
     def facts(self) -> list[Facts]:
         """The facts of all that were reached so far, this host's first."""
-        return [self.here.facts, *(party.facts for party in self._peers.values())]
+        return [party.facts for party in self.reached()]
+
+    def reached(self) -> list[Party]:
+        """All that were reached so far, this host first."""
+        return [self.here, *self._peers.values()]
 
     def peer(self, name: str) -> Party:
         """Another host, by its name, its address, or its name in the manager's list of nodes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 
 import msgspec
@@ -267,10 +268,10 @@ class Planner:
         there = towards or _reachable(last)
         out = self._route(first, there) if there else RouteChoice()
         back = self._route(last, origin or out.source or _reachable(first))
-        arrives = "" if out.gateway else _device_of(last, there)
+        arrives = _arrives_by(last, there, out.gateway, out.source)
         return {
             Side.SOURCE: Host(name=first.name, facts=first.facts, nic=out.device, nic_address=out.source),
-            # On one network packets come to the card that has the address, whichever way the answers take.
+            # Packets come to the card that has the address, whichever way the answers take.
             Side.DESTINATION: Host(
                 name=last.name, facts=last.facts, nic=arrives or back.device, nic_address=back.source
             ),
@@ -376,13 +377,21 @@ def _refuse_same(source: Typed, destination: Typed, first: Party, begin: Contain
             )
 
 
-def _device_of(party: Party, address: str) -> str:
-    """The card of a host that has an address; empty for one that no packet comes by."""
+def _arrives_by(party: Party, address: str, gateway: str, peer: str) -> str:
+    """By which card what a peer sends to an address comes in; empty where the addresses do not tell.
+
+    On one network that is the card that has the address (or is the peer's gateway to it). Behind a router it is the
+    one that has the address too, unless the address is no network's at all, as those of a loopback device are.
+    """
     rows = (party.facts.addresses.value or {}).get(HOST, ())
-    name = next((row.device for row in rows if row.cidr.partition("/")[0] == address), "")
-    links = (party.facts.links.value or {}).get(HOST, ())
-    found = next((link for link in links if link.name == name), None)
-    return name if found is not None and not found.loopback and found.kind not in ("dummy", "vxlan") else ""
+    for row in rows:
+        if row.cidr.partition("/")[0] == (gateway or address) and peer:
+            network = ipaddress.ip_interface(row.cidr).network
+            return row.device if ipaddress.ip_address(peer) in network else ""
+    if not gateway:
+        return ""
+    held = [row for row in rows if row.cidr.partition("/")[0] == address]
+    return next((row.device for row in held if ipaddress.ip_interface(row.cidr).network.num_addresses > 1), "")
 
 
 def _protocol(typed: Typed) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from netdiag.model.path import Direction, Loss, PathKind, Place, Sight, Way
+from netdiag.model.path import Direction, Loss, PathKind, Place, Side, Sight, Way
 from netdiag.report.wording import visible
 
 _KINDS = {
@@ -52,6 +52,11 @@ def plan_lines(way: Way) -> list[str]:
     ]
     if way.vxlan_port is not None:
         said.append(f"  if it fails, one ICMP echo from {way.source.host_address} to {way.destination.host_address}")
+    if way.nic(Side.SOURCE) and way.nic(Side.DESTINATION):
+        said.append(
+            "  if nothing on either host explains that, and without a port: some hundred numbered packets between the two,"
+            " both ways, that reach no program, and an ARP probe"
+        )
     said += [
         "  if it fails, packets like the lost one through the filters of the host where it was lost; they reach nobody",
         "  if no filter takes them, its beginning some times more (64 at most), while that host's counters are read",
