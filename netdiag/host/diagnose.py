@@ -131,7 +131,7 @@ class _Run:
             return self._untried(planned, attempt, unsent_found(planned.way, state, kept_back))
         start_s = time.monotonic()
         self._progress("watching an attempt")
-        watched = watch_attempt(planned)
+        watched = _as_the_end_says(watch_attempt(planned))
         self._took("attempt", start_s)
         if not watched.attempt.sent:
             # Nothing is lost that was never sent.
@@ -151,12 +151,6 @@ class _Run:
     def _judged(self, planned: Planned, watched: Watched, reasons: Reasons) -> tuple[list[Found], tuple[Loss, ...]]:
         """What is to be said of an attempt, and where it was lost."""
         way, attempt = planned.way, watched.attempt
-        proxied = _refused_behind_a_proxy(watched)
-        if proxied:
-            text = f"{attempt.text} to a proxy in front, and the end refuses"
-            attempt = msgspec.structs.replace(attempt, answered=False, refused=True, text=text)
-            watched = msgspec.structs.replace(watched, attempt=attempt)
-            reasons = Reasons(planned, watched, now_s=self._now_s, options=self._options)
         if attempt.answered and not _by_another(watched):
             late = reasons.of_second_try() if attempt.tries > 1 else []
             passed = [healthy_found(way, watched.sights), *reasons.unnoticed(), *late]
@@ -170,7 +164,7 @@ class _Run:
             found = reasons.of_another()
         elif who:
             found = reasons.of_silence(lost[0], who)
-        elif proxied or not lost or (attempt.refused and at_the_end):
+        elif not lost or (attempt.refused and at_the_end):
             found = reasons.of_refusal()
         else:
             found = [one for loss in lost for one in reasons.of_loss(loss)]
@@ -210,10 +204,14 @@ class _Run:
         self._timings_s[name] = self._timings_s.get(name, 0.0) + time.monotonic() - start_s
 
 
-def _refused_behind_a_proxy(watched: Watched) -> bool:
-    """Whether a connection came about, and all that the destination itself answered refuses (docker-proxy accepts first)."""
+def _as_the_end_says(watched: Watched) -> Watched:
+    """A connection that a proxy accepted (docker-proxy does so first) and the destination itself refused is a refusal."""
     last = watched.sights[-1] if watched.sights else None
-    return watched.attempt.answered and last is not None and bool(last.there) and 0 < last.back == last.refused
+    if not watched.attempt.answered or last is None or not last.there or not 0 < last.back == last.refused:
+        return watched
+    text = f"{watched.attempt.text} to a proxy in front, and the end refuses"
+    attempt = msgspec.structs.replace(watched.attempt, answered=False, refused=True, text=text)
+    return msgspec.structs.replace(watched, attempt=attempt)
 
 
 def _by_another(watched: Watched) -> bool:

@@ -222,12 +222,13 @@ class Reasons:
         traced = self._traces(refusal_questions(way, sights))
         rejected = [each for each in traced if each.trace is None or each.trace.verdict is not TraceVerdict.DROP]
         causes = self._of_filters(rejected)
+        seen = bool(sights) and sights[-1].watched and sights[-1].refused > 0
         if not causes:
-            seen = bool(sights) and sights[-1].watched and sights[-1].refused > 0
             causes = self._listener(refused=self._watched.attempt.refused and seen)
         if not causes and Side.DESTINATION not in self._parties:
             attempt = self._watched.attempt
-            said = of_refusal(way, attempt, own=own_addresses(self._planned))
+            left = any(sight.watched and sight.there for sight in sights)
+            said = of_refusal(way, attempt, own=own_addresses(self._planned), left=left)
             return [alone_found(way, sights, refusal_text(way, attempt), said, self._unseen())]
         there = way.places[-1] if way.places else None
         loss = Loss(direction=Direction.BACK, last=None, next=there)
@@ -235,7 +236,8 @@ class Reasons:
         reason = self._unseen() or "somebody listens there, and no rule of its own refuses"
         if party is not None and listeners(party.facts, way) is None:
             reason = f"the sockets of {way.destination.label()} could not be read"
-        return list(loss_found(way, loss, sights, causes, reason))
+        what = "" if seen else refusal_text(way, self._watched.attempt)
+        return list(loss_found(way, loss, sights, causes, reason, what=what))
 
 
 def _is_astray(way: Way, sender: Side, sights: tuple[Sight, ...]) -> bool:

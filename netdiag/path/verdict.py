@@ -166,8 +166,14 @@ def loss_text(loss: Loss) -> str:
     return f"{what} were seen at {loss.last.where}, and not at {loss.next.where if loss.next else 'the end'}"
 
 
-def loss_found(way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[Cause], reason: str) -> Iterator[Found]:
-    """The findings of one loss: one for each cause, or one that says what is not known."""
+def loss_found(
+    way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[Cause], reason: str, *, what: str = ""
+) -> Iterator[Found]:
+    """The findings of one loss: one for each cause, or one that says what is not known.
+
+    ``what`` happened, in a clause, where the places do not say it.
+    """
+    text = what or loss_text(loss)
     subject = Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None)
     evidence = sight_evidence(way, sights)
     for one in causes:
@@ -175,7 +181,7 @@ def loss_found(way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[C
             check="path.loss",
             state=State.FAIL,
             subject=subject,
-            summary=f"{loss_text(loss)}: {clause(one.title)}",
+            summary=f"{text}: {clause(one.title)}",
             evidence=evidence,
             cause=one,
         )
@@ -184,7 +190,7 @@ def loss_found(way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[C
             check="path.loss",
             state=State.UNKNOWN,
             subject=subject,
-            summary=f"why {loss_text(loss)}",
+            summary=f"why {text}",
             evidence=evidence,
             reason=reason,
             next=tuple(_would_tell(way, loss)),
@@ -284,13 +290,15 @@ def _remedy(fix: Fix) -> Remedy:
 
 
 def healthy_found(way: Way, sights: Sequence[Sight]) -> Found:
-    """Everything was seen everywhere."""
-    count = sum(sight.watched for sight in sights)
+    """It works, and was seen where it should pass."""
+    watched = [sight for sight in sights if sight.watched]
+    seen = sum(bool(sight.there) for sight in watched)
+    count = f"all {seen}" if seen == len(watched) else f"{seen} of {len(watched)}"
     return Found(
         check="path.way",
         state=State.OK,
         subject=Subject(host=way.source.host, peer=way.destination.host),
-        summary=f"requests and answers were seen at all {count} places of the way ({way.kind.value})",
+        summary=f"requests and answers were seen at {count} places of the way ({way.kind.value})",
         evidence=sight_evidence(way, sights),
     )
 

@@ -178,6 +178,21 @@ def test_nobody_listens_behind_a_published_port(hosts):
     assert "idle on worker" in cause["explanation"]
 
 
+def test_a_proxy_accepts_what_the_container_refuses(hosts):
+    """What a container sends to its own host's published port is no matter of translation: docker-proxy takes it."""
+    manager = hosts.host("manager")
+    manager.exec(["docker", "run", "-d", "--name", "mute", "-p", "8084:81", IMAGE, "sleep", "100000"])
+    try:
+        report = diagnose(hosts, "client", f"{manager.address}:8084", code=1)
+        cause = only_cause(report)
+        assert (cause["code"], cause["object"]["port"]) == ("container.no-listener", 81)
+        assert "mute on manager" in cause["explanation"]
+        manager.exec(["docker", "exec", "-d", "mute", *SERVE, "81"])
+        diagnose(hosts, "client", f"{manager.address}:8084", code=0)
+    finally:
+        manager.exec(["docker", "rm", "-f", "mute"])
+
+
 def test_the_engine_s_chains_are_emptied(hosts):
     fault = hosts.break_("flush", host="worker", table="filter")
     cause = only_cause(diagnose(hosts, "manager", "worker:8081", *VIA, code=1))
