@@ -17,7 +17,7 @@ from netdiag.host.diagnose_plan import Planner
 from netdiag.host.diagnose_service import survey
 from netdiag.host.drive import Carrier
 from netdiag.model.found import Found
-from netdiag.model.path import Direction, Loss, Side, Sight, Way
+from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Way
 from netdiag.model.report import State
 from netdiag.path.layers import sizes_found
 from netdiag.path.listening import who_listens
@@ -151,7 +151,7 @@ class _Run:
     def _judged(self, planned: Planned, watched: Watched, reasons: Reasons) -> tuple[list[Found], tuple[Loss, ...]]:
         """What is to be said of an attempt, and where it was lost."""
         way, attempt = planned.way, watched.attempt
-        if attempt.answered and not _by_another(watched):
+        if attempt.answered and not _by_another(watched, way):
             late = reasons.of_second_try() if attempt.tries > 1 else []
             passed = [healthy_found(way, watched.sights), *reasons.unnoticed(), *late]
             return [attempt_found(way, attempt), *passed], ()
@@ -214,10 +214,15 @@ def _as_the_end_says(watched: Watched) -> Watched:
     return msgspec.structs.replace(watched, attempt=attempt)
 
 
-def _by_another(watched: Watched) -> bool:
-    """Whether somebody answered who is not the destination: what was sent never came to its last place."""
-    last = watched.sights[-1] if watched.sights else None
-    return last is not None and last.watched and not last.there
+def _by_another(watched: Watched, way: Way) -> bool:
+    """Whether somebody answered who is not the destination: what was sent came to the place before its last, and no further.
+
+    That is a matter of translation. Where none is, a packet that is not known again may have had another address.
+    """
+    seen = [sight for sight in watched.sights if sight.watched]
+    if way.kind is not PathKind.PUBLISHED or not seen or seen[-1].there:
+        return False
+    return len(seen) < 2 or bool(seen[-2].there)
 
 
 def _losses(watched: Watched) -> tuple[Loss, ...]:

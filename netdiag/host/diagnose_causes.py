@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from netdiag.facts.context import Options
 from netdiag.host.diagnose_alone import own_addresses, survey_silence
 from netdiag.host.diagnose_attempt import Watched, try_again
@@ -64,7 +66,7 @@ class Reasons:
         traced = self._traces([*asked, *ahead])
         here = [each for each in traced if each.question in asked]
         causes = self._of_filters(here)
-        further = [each for each in traced if each.question not in asked] if causes else []
+        further = [each for each in traced if each.question not in asked]
         if not causes:
             causes = self._untranslated(here) or self._entries(loss)
         if not causes:
@@ -83,7 +85,11 @@ class Reasons:
             reason or "no filter on either host takes such a packet, and the entries that lead on are as they should be"
         )
         found = list(loss_found(way, loss, sights, causes, reason))
-        return [*found, *(ahead_found(way, each, one) for each in further for one in self._of_filters([each]))]
+        behind = [(each, one) for each in further for one in self._of_filters([each])]
+        if not causes:
+            # It may have come so far under an address that nobody looked for: what stands there is a guess, and a good one.
+            behind = [(each, _at_most_likely(one)) for each, one in behind]
+        return [*found, *(ahead_found(way, each, one) for each, one in behind)]
 
     def of_what_stands(self) -> list[Found]:
         """What every filter on the way would do, for a flow that was not tried."""
@@ -238,6 +244,11 @@ class Reasons:
             reason = f"the sockets of {way.destination.label()} could not be read"
         what = "" if seen else refusal_text(way, self._watched.attempt)
         return list(loss_found(way, loss, sights, causes, reason, what=what))
+
+
+def _at_most_likely(one: Cause) -> Cause:
+    """The cause, for a packet that was not seen to come to it."""
+    return msgspec.structs.replace(one, confidence=Confidence.LIKELY) if one.confidence is Confidence.PROVEN else one
 
 
 def _is_astray(way: Way, sender: Side, sights: tuple[Sight, ...]) -> bool:

@@ -170,7 +170,7 @@ class Planner:
     def _to_host(self, first: Party, begin: Container | None, last: Party, address: str, flow: _Flow) -> Planned:
         called = address or _reachable(last)
         published = publishes(last.facts, flow.port, flow.protocol, called)
-        if published is not None and not called.startswith("127."):
+        if published is not None:
             return self._published(first, begin, last, published, called, flow)
         ingress = ingress_service((first.facts, last.facts), flow.port, flow.protocol)
         if ingress is not None:

@@ -178,7 +178,11 @@ def routed_way(
             places += _nics(destination.host, Side.DESTINATION, seen, translated)
     if destination.host is not None and destination.at is not None:
         flow = Flow(begins_at.nic_address or source.address, destination.address, inner_port or port)
-        places += _behind(source, destination.host, ends[1], destination.at, flow, same_host=same_host)
+        relayed = _is_relayed(outside.b, destination.address) and bool(destination.at.gateway)
+        if relayed:
+            places += _behind_a_proxy(destination.host, ends[1], destination.at, flow)
+        else:
+            places += _behind(source, destination.host, ends[1], destination.at, flow, same_host=same_host)
     elif same_host and source.at is not None and source.at.bridge:
         places.append(_own_host(begins_at, outside, source.at.bridge))
     return Way(
@@ -211,6 +215,20 @@ def _nics(host: Host, side: Side, flow: Flow, origins: tuple[str, ...]) -> list[
         return []
     place = flow.at(side, Stage.NIC, HOST, host.nic, f"{host.nic} of {host.name}")
     return [msgspec.structs.replace(place, origins=tuple(each for each in origins if each != flow.a))]
+
+
+def _is_relayed(called: str, address: str) -> bool:
+    """Whether the engine's proxy makes the call again: nothing translates between families, or what goes to loopback."""
+    one, other = ipaddress.ip_address(called.partition("%")[0]), ipaddress.ip_address(address.partition("%")[0])
+    return one.version != other.version or (one.is_loopback and not other.is_loopback)
+
+
+def _behind_a_proxy(host: Host, end: End, at: Attachment, flow: Flow) -> list[Place]:
+    """The places next to the container, to which the proxy on its host calls by the bridge's own address."""
+    inner = Flow(at.gateway, flow.b, flow.port)
+    return [
+        msgspec.structs.replace(place, proxy=at.gateway) for place in reversed(near(host, end, Side.DESTINATION, inner))
+    ]
 
 
 def _behind(source: Leg, host: Host, end: End, at: Attachment, flow: Flow, *, same_host: bool) -> list[Place]:

@@ -193,6 +193,31 @@ def test_a_proxy_accepts_what_the_container_refuses(hosts):
         manager.exec(["docker", "rm", "-f", "mute"])
 
 
+def test_a_published_port_by_the_loopback_address_is_the_proxy_s(hosts):
+    diagnose(hosts, "manager", "127.0.0.1:8080", code=0)
+    pid = hosts.host("manager").exec(["docker", "inspect", "-f", "{{.State.Pid}}", "shop"]).stdout.strip()
+    inside = ("nsenter", "-n", "-t", pid)
+    with rule(hosts, "manager", "INPUT -p tcp --dport 80 -j REJECT --reject-with tcp-reset", inside):
+        cause = only_cause(diagnose(hosts, "manager", "127.0.0.1:8080", code=1))
+    assert (cause["code"], cause["host"], cause["confidence"]) == ("firewall.container", "manager", "proven")
+
+
+def test_a_source_that_another_rule_translates(hosts):
+    """What is not known again under its new address is not lost, and what takes it is a guess."""
+    snat = "POSTROUTING -t nat -d 10.71.0.2 -p tcp --dport 7000 -j SNAT --to-source 10.71.0.77"
+    manager = hosts.host("manager")
+    manager.exec(["ip", "address", "add", "10.71.0.77/32", "dev", "eth0"])
+    try:
+        with rule(hosts, "manager", snat):
+            report = diagnose(hosts, "client", "worker:7000", *VIA, code=0)
+            assert not any("lost" in found["summary"] for found in report["findings"])
+            with rule(hosts, "worker", "INPUT -p tcp --dport 7000 -j DROP"):
+                cause = only_cause(diagnose(hosts, "client", "worker:7000", *VIA, code=1))
+    finally:
+        manager.exec(["ip", "address", "del", "10.71.0.77/32", "dev", "eth0"])
+    assert (cause["code"], cause["host"], cause["confidence"]) == ("firewall.rule", "worker", "likely")
+
+
 def test_the_engine_s_chains_are_emptied(hosts):
     fault = hosts.break_("flush", host="worker", table="filter")
     cause = only_cause(diagnose(hosts, "manager", "worker:8081", *VIA, code=1))
