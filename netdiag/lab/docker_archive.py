@@ -31,12 +31,12 @@ class Layer(NamedTuple):
     """The digest of the tar archive itself, by which engines know a layer that they have."""
 
 
-def compressed(tar: bytes, level: int = 9) -> Layer:
+def compressed(tar: bytes, level: int = 6) -> Layer:
     """A layer from its tar archive; the same bytes at any time."""
     return Layer(gzip.compress(tar, compresslevel=level, mtime=0), f"sha256:{hashlib.sha256(tar).hexdigest()}")
 
 
-def docker_archive(
+def pack(
     tags: Sequence[str],
     layers: Sequence[Layer],
     *,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from netdiag.errors import LabToolMissing
-from netdiag.lab.docker_archive import ARCHITECTURES, compressed, docker_archive
+from netdiag.lab.docker_archive import ARCHITECTURES, compressed, pack
 from netdiag.lab.topology import BUSYBOX_IMAGE, SSHD_IMAGE
 
 _EPOCH = "2024-01-01T00:00:00Z"
@@ -111,7 +111,7 @@ def _key_pair(lab_root: Path) -> tuple[bytes, bytes]:
 
 
 def _archive(name: str, layer: bytes, command: tuple[str, ...]) -> bytes:
-    return docker_archive(
+    return pack(
         (name,),
         (compressed(layer, level=1),),
         architecture=ARCHITECTURES.get(platform.machine(), platform.machine()),

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from netdiag.lab.docker_archive import ARCHITECTURES, Layer, compressed, docker_archive
+from netdiag.lab import docker_archive
+from netdiag.lab.docker_archive import ARCHITECTURES, Layer, compressed
 from netdiag.lab.root import CHECKOUT, location, locked
-from tools.image import contents, enter, inputs
+from tools.image import contents, enter, inputs, layers
 from tools.image.inputs import Say
 from tools.image.layers import compile_modules, layer
 
@@ -50,7 +51,8 @@ def build(file: Path, say: Say, *, fresh: bool = False) -> Built:
 
     Raises:
         LabToolMissing: this machine has no apt, or its Debian is too old.
-        LabError: a registry could not be reached, or something cannot be unpacked or compiled.
+        NotFetched: a registry could not be reached, or lacks something.
+        LabError: something cannot be unpacked or compiled.
     """
     directory = _prepared(say, fresh=fresh)
     say("building netdiag's own layer")
@@ -61,7 +63,7 @@ def build(file: Path, say: Say, *, fresh: bool = False) -> Built:
         compile_modules(directory / "root", [root / "usr/lib/python3/dist-packages"])
         own = compressed(layer(root, _modified_s()))
     tags = (f"netdiag:{_version()}", "netdiag:latest")
-    image = docker_archive(
+    image = docker_archive.pack(
         tags,
         [Layer((directory / _LAYER).read_bytes(), (directory / _DIFF_ID).read_text(encoding="utf-8")), own],
         architecture=ARCHITECTURES.get(platform.machine(), platform.machine()),
@@ -96,6 +98,9 @@ def _prepared(say: Say, *, fresh: bool) -> Path:
         (unfinished / _LAYER).write_bytes(lower.blob)
         (unfinished / _DIFF_ID).write_text(lower.diff_id, encoding="utf-8")
         inputs.clear(unfinished / "packages")
+        for outdated in location().glob("image-*"):
+            if outdated != unfinished:
+                inputs.clear(outdated)
         unfinished.rename(directory)
     return directory
 
@@ -103,7 +108,7 @@ def _prepared(say: Say, *, fresh: bool) -> Path:
 def _kind() -> str:
     """Stands for what the lower layer depends on but the registries: the lists, and how they are used."""
     known = [platform.machine(), str(_modified_s()), *inputs.PACKAGES, *inputs.dependencies()]
-    sources = [(CHECKOUT / "tools/image" / f"{name}.py").read_bytes() for name in ("inputs", "contents", "layers")]
+    sources = [Path(str(module.__file__)).read_bytes() for module in (inputs, contents, layers, docker_archive)]
     return hashlib.sha256("\n".join(known).encode() + b"".join(sources)).hexdigest()[:12]
 
 

@@ -151,6 +151,8 @@ def compose(inputs: Inputs, packages: Path, root: Path) -> None:
     for wheel in inputs.wheels:
         if wheel.name.partition("-")[0].lower() not in UNUSED_WHEELS:
             unpack_wheel(wheel, root)
+    for extension in sorted((root / "usr/lib/python3").rglob("*.so")):
+        _link_closure(unpacked, extension, root)
     _papers(unpacked, root)
 
 

@@ -100,7 +100,7 @@ def enter_host() -> str:
         OSError: one of them cannot be entered.
     """
     image = os.open("/", os.O_PATH | os.O_DIRECTORY)
-    os.set_inheritable(image, True)  # noqa: FBT003 - the call's own form
+    os.set_inheritable(image, True)
     here = Path.cwd()
     libc = ctypes.CDLL(None, use_errno=True)
     entries = [
@@ -124,7 +124,7 @@ def become(root: str, found: Layout, words: list[str]) -> NoReturn:
     beside = (f"{root}/{BESIDE}",) if root else ()
     # What starts another interpreter starts the wrapper, as the bare program would use the host's libraries.
     interpreter = f"{root}/{BESIDE}/python3" if root else found.python
-    os.execve(
+    os.execve(  # noqa: S606 - there is no shell in the image
         root + found.loader,
         [
             *("netdiag", "--inhibit-cache", "--library-path", root + found.libraries, "--argv0", interpreter),

@@ -34,6 +34,10 @@ OLDEST = (3, 11)
 _REQUIREMENT = re.compile(r"[A-Za-z0-9._-]+")
 
 
+class NotFetched(LabError):
+    """Something could not be had from a registry; the text is the tool's own last line."""
+
+
 class Inputs(msgspec.Struct, frozen=True):
     """Files that the image is made from."""
 
@@ -68,20 +72,29 @@ def fetch(directory: Path, say: Say) -> None:
 
     Raises:
         LabToolMissing: no apt, or a Python that is too old.
-        LabError: a registry could not be reached or lacks something; the text is the tool's own.
+        NotFetched: Debian's archive or PyPI could not be reached, or lacks something.
     """
     debian.require()
-    archives = debian.download(PACKAGES, directory / "archives", say, complete=True)
-    python, libc = _version(archives, "python3-minimal"), _version(archives, "libc6")
+    try:
+        archives = debian.download(PACKAGES, directory / "archives", say, complete=True)
+        python, libc = _version(archives, "python3-minimal"), _version(archives, "libc6")
+        say(f"downloading the wheels of {len(dependencies())} dependencies")
+        _fetch_wheels(directory, python, int(libc[1]))
+    except LabToolMissing:
+        raise
+    except LabError as error:
+        raise NotFetched(str(error)) from error
+
+
+def _fetch_wheels(directory: Path, python: tuple[str, str], libc_minor: int) -> None:
     if tuple(map(int, python)) < OLDEST:
         raise LabToolMissing(f"this distribution's python3 is {'.'.join(python)}; the image needs Debian 12 or newer")
-    say(f"downloading the wheels of {len(dependencies())} dependencies")
     wheels = directory / "wheels"
     # Those of which PyPI has only the source are built here; they must not need a compiler.
     _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), *_source_only())
     target = ["--only-binary=:all:", "--implementation", "cp", "--python-version", ".".join(python)]
     target += ["--abi", f"cp{''.join(python)}", "--abi", "abi3", "--abi", "none"]
-    for minor in range(int(libc[1]), 16, -1):
+    for minor in range(libc_minor, 16, -1):
         target += ["--platform", f"manylinux_2_{minor}_{platform.machine()}"]
     _pip("download", "--dest", str(wheels), "--find-links", str(wheels), *target, *dependencies())
     # What builds netdiag's own wheel, so that the next build does without a network.
