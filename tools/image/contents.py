@@ -19,7 +19,6 @@ from tools.image.inputs import Inputs
 
 PROGRAMS = {
     "ssh": "usr/bin/ssh",
-    "ssh-add": "usr/bin/ssh-add",
     "ip": "usr/bin/ip",
     "bridge": "usr/sbin/bridge",
     "nft": "usr/sbin/nft",
@@ -40,11 +39,11 @@ UNUSED_WHEELS = {
 _UNUSED_MODULES = frozenset(
     {
         *("test", "tests", "idlelib", "lib2to3", "ensurepip", "distutils", "pydoc_data", "tkinter", "turtledemo"),
-        *("sqlite3", "curses", "dbm", "venv", "__pycache__"),
+        *("curses", "dbm", "venv", "__pycache__"),
     }
 )
 _UNUSED_EXTENSIONS = re.compile(
-    r"_?xx|_test|_ctypes_test|_curses|_dbm|_sqlite3|_crypt|_uuid|_lsprof|_codecs_(?!iso8859)|_tkinter|nis|readline|"
+    r"_?xx|_test|_ctypes_test|_curses|_dbm|_crypt|_uuid|_lsprof|_codecs_(?!iso8859)|_tkinter|nis|readline|"
     r"ossaudiodev|audioop"
 )
 _UNUSED_FILES = frozenset({".pyi", ".c", ".h", ".pyx", ".pxd", ".a", ".exe"})

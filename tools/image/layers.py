@@ -43,8 +43,9 @@ def compile_modules(root: Path, directories: Sequence[Path]) -> None:
     libraries = next(path.parent for path in (root / "usr/lib").glob("*/libc.so.6"))
     python = root / "usr/bin" / (root / "usr/bin/python3").readlink()
     interpreter = [str(next(libraries.glob("ld-linux*"))), "--inhibit-cache", "--library-path", str(libraries)]
-    interpreter += ["--argv0", str(python), str(python), "-s", "-S", "-P", "-W", "ignore"]
+    interpreter += ["--argv0", str(python), str(python), "-B", "-s", "-S", "-P", "-W", "ignore"]
     for directory in directories:
+        # -B: what the compiler itself imports is compiled like the rest, and not on its own.
         # Not by time, which would be another one in each build; the paths that they name are those in the image.
         words = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
         places = ["-s", str(_root_of(directory)), "-p", "/", str(directory)]
