@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -264,6 +265,55 @@ def test_a_host_without_the_programs(lab):
     finally:
         for words in undo:
             worker.exec(words)
+
+
+# A host of its own network and processes: what is in `host` is its root, and its first process only waits.
+BARE = """
+mount --make-rprivate /
+mount --bind {host} {host}
+cd {host}
+mount -t proc proc proc
+mount --bind /dev dev
+pivot_root . old
+exec /bin/busybox sh -c "/bin/busybox umount -l /old; echo up; exec /bin/busybox sleep 1000"
+"""
+CONTAINER = (
+    "mount -t proc proc {root}/proc && exec chroot {root} /usr/bin/python3 -I -S /usr/lib/netdiag/enter.py {words}"
+)
+
+
+def test_a_host_without_the_images_libc(image, lab_root, tmp_path):
+    """The host has busybox and nothing else, not even a C library: all that runs there is the image's."""
+    host, root = tmp_path / "host", tmp_path / "image"
+    for name in ("bin", "dev", "proc", "old", "etc"):
+        (host / name).mkdir(parents=True)
+    shutil.copy(next(lab_root.glob("usr/bin/busybox")), host / "bin/busybox")
+    (host / "bin/sh").symlink_to("busybox")
+    unpack(image.file, root)
+    new = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", BARE.format(host=host)]
+    with subprocess.Popen(new, stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout.readline() == "up\n"
+            (pid,) = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+            iptables = ["chroot", str(root), "/usr/sbin/xtables-nft-multi", "iptables"]
+            add = [*iptables, "-A", "INPUT", "-p", "tcp", "--dport", "2377", "-j", "DROP"]
+            subprocess.run(["nsenter", "-t", pid, "--net", *add], check=True)
+            enter = ["nsenter", "-t", pid, "--pid", "unshare", "--mount", "sh", "-c"]
+            words = CONTAINER.format(root=root, words="facts firewall --output json")
+            done = subprocess.run([*enter, words], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert "-A INPUT -p tcp -m tcp --dport 2377 -j DROP" in done.stdout
+        finally:
+            first.kill()
+
+
+def unpack(file, root):
+    """Lay an image's layers over each other."""
+    with tarfile.open(file) as archive:
+        (manifest,) = json.load(archive.extractfile("manifest.json"))
+        for name in manifest["Layers"]:
+            with tarfile.open(fileobj=archive.extractfile(name), mode="r:gz") as layer:
+                layer.extractall(root, filter="fully_trusted")
 
 
 def test_a_killed_container_leaves_no_rule(lab):
