@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import time
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from netdiag.host.diagnose_causes import Reasons
 from netdiag.host.diagnose_layers import further_layers
 from netdiag.host.diagnose_parties import Open, Planned
 from netdiag.host.diagnose_plan import Planner
-from netdiag.host.diagnose_service import survey
+from netdiag.host.diagnose_service import only_task, survey, tasks_told, try_virtual
 from netdiag.host.drive import Carrier
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, Side, Sight, Way
@@ -68,14 +69,22 @@ def diagnose(
     planned = planner.plan(source, destination)
     timings_s["facts"] = time.monotonic() - start_s
     found = list(planned.told)
-    if planned.service is not None:
-        start_s = time.monotonic()
-        progress(f"trying the tasks of {planned.service.name}")
-        planned, told = survey(planner, planned)
-        found += told
-        timings_s["tasks"] = time.monotonic() - start_s
     run = _Run(now_s, options, progress, timings_s, send_payload=send_payload)
-    done = run.explain(planned)
+    only = only_task(planned)
+    if only is not None:
+        # Its own attempt is the watched one; the virtual IP is another flow, and is tried beside it.
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
+            virtual = pool.submit(try_virtual, planned)
+            done = run.explain(planned)
+        found += tasks_told(planned, [(only, done.attempt)], virtual.result())
+    else:
+        if planned.service is not None:
+            start_s = time.monotonic()
+            progress(f"trying the tasks of {planned.service.name}")
+            planned, told = survey(planner, planned)
+            found += told
+            timings_s["tasks"] = time.monotonic() - start_s
+        done = run.explain(planned)
     if planned.way.port is None and done.attempt.answered and not done.losses:
         start_s = time.monotonic()
         progress("trying ports and sizes")
