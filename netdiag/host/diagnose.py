@@ -45,6 +45,7 @@ def diagnose(
     now_s: float,
     options: Options,
     send_payload: bool = False,
+    at_once: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Diagnosis:
     """Diagnose one flow.
@@ -57,6 +58,7 @@ def diagnose(
         now_s: Unix time.
         options: What the operator chose.
         send_payload: Send a datagram also to a port on which somebody listens.
+        at_once: Two hosts may be opened at the same time; not where opening one asks the operator something.
         progress: Told what is being done.
 
     Raises:
@@ -65,7 +67,7 @@ def diagnose(
     """
     timings_s: dict[str, float] = {}
     start_s = time.monotonic()
-    planner = Planner(local, open_peer, now_s, options, progress)
+    planner = Planner(local, open_peer, now_s, options, progress, at_once=at_once)
     planned = planner.plan(source, destination)
     timings_s["facts"] = time.monotonic() - start_s
     found = list(planned.told)
