@@ -26,6 +26,8 @@ FLAGS = ("--privileged", "--net", "host", "--pid", "host")
 RUN = ("docker", "run", "--rm", *FLAGS, "netdiag")
 INTERPRETERS = "for directory in $(echo $PATH | tr : ' '); do readlink -f $directory/python3*[0-9]; done | sort -u"
 LARGEST_MB = 40.0
+PATIENCE_S = 90.0
+"""The engine copies the whole image for each container here, which a busy machine takes its time for."""
 TOOLS = ("ssh", "ip", "nft", "iptables-nft-save", "iptables-legacy-save")
 
 # What --privileged gives are all capabilities that the kernel knows; a machine that is a guest itself can lack some.
@@ -66,7 +68,7 @@ def lab(up, image):
         hide(worker, *pythons(worker))
         worker.exec(["mount", "-t", "tmpfs", "none", sys.prefix])
         shutil.copyfile(image.file, worker.path("/root/netdiag.tar"))
-        worker.exec(["docker", "load", "-i", "/root/netdiag.tar"])
+        worker.exec(["docker", "load", "-i", "/root/netdiag.tar"], timeout_s=PATIENCE_S)
         yield running
 
 
@@ -118,12 +120,14 @@ def installed(host, *words):
     targets = [line.split()[1] for line in host.exec(["cat", "/proc/self/mounts"]).stdout.splitlines()]
     mounts = " ".join([target for target in targets if "/bin/python3" in target or target == sys.prefix])
     return host.exec(
-        ["unshare", "-m", "sh", "-c", f'umount {mounts} && exec "$@"', "sh", "netdiag", *words], check=False
+        ["unshare", "-m", "sh", "-c", f'umount {mounts} && exec "$@"', "sh", "netdiag", *words],
+        check=False,
+        timeout_s=PATIENCE_S,
     )
 
 
 def contained(host, *words):
-    return host.exec([*RUN, *words], check=False)
+    return host.exec([*RUN, *words], check=False, timeout_s=PATIENCE_S)
 
 
 def both(host, *words, code):
