@@ -12,32 +12,12 @@ from netdiag.checks.own_rules import is_own, local_rule
 from netdiag.checks.two_sided_paths import cause_toward
 from netdiag.firewall.plain import Outcome
 from netdiag.model.found import Found
-from netdiag.model.icmp import IcmpError
+from netdiag.model.icmp import HOST_UNREACHABLE, PROHIBITED, UNREACHABLE, IcmpError
 from netdiag.model.probes import ManagerProbe, TcpOutcome, TcpProbe, TlsOutcome
 from netdiag.model.report import Cause, Confidence, Evidence, Need, Remedy, Risk, Step, Subject
 from netdiag.shell import shell_text
 
 _JOIN = (Need.JOIN,)
-
-# RFC 792 and RFC 1812 §5.2.7.1, RFC 4443: code -> what it says. Prohibitions come from packet filters (and from routes of
-# the type "prohibit" on a router); Linux never answers a TCP segment with "port unreachable" except by a REJECT rule
-# (net/ipv4/tcp_ipv4.c sends a RST instead).
-_PROHIBITED = {
-    (3, 3): "port unreachable",
-    (3, 9): "network prohibited",
-    (3, 10): "host prohibited",
-    (3, 13): "administratively prohibited",
-    (1, 1): "administratively prohibited",
-    (1, 4): "port unreachable",
-    (1, 5): "source address failed policy",
-    (1, 6): "reject route",
-}
-_UNREACHABLE = {
-    (3, 0): "network unreachable",
-    (3, 1): "host unreachable",
-    (1, 0): "no route",
-    (1, 3): "address unreachable",
-}
 
 
 def unreachable(ctx: Context, check: str, probe: ManagerProbe) -> Found:
@@ -86,7 +66,7 @@ def _seen(probe: ManagerProbe, tcp: TcpProbe) -> str:
             return f"{where}: RST"
         case TcpOutcome.ICMP if tcp.icmp is not None:
             return (
-                f"{where}: ICMP {_said(tcp.icmp)} (type {tcp.icmp.type}, code {tcp.icmp.code}) from {tcp.icmp.sender}"
+                f"{where}: ICMP {tcp.icmp.said()} (type {tcp.icmp.type}, code {tcp.icmp.code}) from {tcp.icmp.sender}"
             )
         case _:
             return f"{where}: {tcp.error or tcp.outcome.value}"
@@ -95,15 +75,7 @@ def _seen(probe: ManagerProbe, tcp: TcpProbe) -> str:
 def _prohibited(ctx: Context, probe: ManagerProbe, icmp: IcmpError) -> bool:
     # No host says of itself that it cannot be reached; a REJECT rule there does (--reject-with icmp-host-unreachable).
     by_end = same_address(icmp.sender, probe.address) or is_own(ctx, probe, icmp.sender)
-    return _key(icmp) in _PROHIBITED or (by_end and _key(icmp) in _UNREACHABLE)
-
-
-def _said(icmp: IcmpError) -> str:
-    return _PROHIBITED.get(_key(icmp)) or _UNREACHABLE.get(_key(icmp)) or "unreachable"
-
-
-def _key(icmp: IcmpError) -> tuple[int, int]:
-    return (icmp.type, icmp.code)
+    return icmp.key in PROHIBITED or (by_end and icmp.key in UNREACHABLE)
 
 
 def _explain(ctx: Context, probe: ManagerProbe, tcp: TcpProbe, seen: Evidence) -> tuple[Cause | None, str]:
@@ -127,7 +99,7 @@ def _explain(ctx: Context, probe: ManagerProbe, tcp: TcpProbe, seen: Evidence) -
                 f"{port} to {probe.given} is rejected: {by} answers with a prohibition",
             )
         case TcpOutcome.ICMP if tcp.icmp is not None:
-            return _beyond(probe, tcp.icmp, seen), f"{tcp.icmp.sender} says of {probe.given}: {_said(tcp.icmp)}"
+            return _beyond(probe, tcp.icmp, seen), f"{tcp.icmp.sender} says of {probe.given}: {tcp.icmp.said()}"
         case TcpOutcome.NO_ROUTE:
             return local_path(ctx, probe, seen)
         case TcpOutcome.LOCAL_DENIED:
@@ -152,7 +124,7 @@ def _explain(ctx: Context, probe: ManagerProbe, tcp: TcpProbe, seen: Evidence) -
 
 def _beyond(probe: ManagerProbe, icmp: IcmpError, seen: Evidence) -> Cause:
     """A router on the way says that it cannot reach the manager."""
-    if _key(icmp) not in ((3, 1), (1, 3)):
+    if icmp.key not in HOST_UNREACHABLE:
         return no_route(icmp.sender, probe, seen, Confidence.LIKELY)
     return cause(
         "underlay.neighbour",
@@ -238,13 +210,13 @@ def _rejected(ctx: Context, probe: ManagerProbe, icmp: IcmpError, seen: Evidence
             "kind": "rule",
             "known": False,
             "hook": "input" if at_end else ("output" if own else "forward"),
-            "reject_with": _said(icmp),
+            "reject_with": icmp.said(),
             "protocol": "tcp",
             "port": probe.port,
         },
         confidence=Confidence.LIKELY,
         explanation=(
-            f'{icmp.sender} answers with ICMP "{_said(icmp)}", which for a TCP connection only a packet filter sends'
+            f'{icmp.sender} answers with ICMP "{icmp.said()}", which for a TCP connection only a packet filter sends'
             f"{'' if at_end or own else ' (or a router with a route that prohibits)'}: a REJECT rule there stops"
             f" tcp/{probe.port}. Which rule it is can be seen {where} only."
         ),
@@ -256,7 +228,7 @@ def _rejected(ctx: Context, probe: ManagerProbe, icmp: IcmpError, seen: Evidence
 
 def _openings(ctx: Context, probe: ManagerProbe, icmp: IcmpError, host: str) -> tuple[Remedy, ...]:
     opening = _opening(ctx, probe, host)
-    if _said(icmp) not in ("administratively prohibited", "host prohibited"):
+    if icmp.said() not in ("administratively prohibited", "host prohibited"):
         return (opening,)
     # firewalld rejects like this (admin-prohibited over nftables, host-prohibited over iptables), from a table of its own
     # or in front of rules that its next reload throws away: no iptables rule opens what it rejects.

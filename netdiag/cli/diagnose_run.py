@@ -78,6 +78,7 @@ class Run:
             started=began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             duration_s=round(time.monotonic() - start_s, 3),
             found=done.found,
+            about=("path.attempt", "path.filters"),
         )
         return report, done
 

@@ -184,7 +184,7 @@ def _flow(
     resolved, _ = read_answer(data, rules, sent, links, port=port, suspects=suspects)
     if later is not None and resolved.path:
         behind, _ = read_answer(data, later, sent, links, port=port, suspects=suspects)
-        resolved = agreed(resolved, behind)
+        resolved = agreed(resolved, behind, legacy_stands=rules.legacy_as(later))
     resolved = with_names(resolved, rules, facts)
     if sent.protocol in PORTS:
         sent = msgspec.structs.replace(sent, source_port=data["sport"])

@@ -1,7 +1,8 @@
 """One answer of two readings of the rules, one before the packet and one behind it, where they differ.
 
 The kernel's events name rules by handle or number; a text that both readings give for it was there when the packet
-came. Any other text may be another rule's.
+came. Any other text may be another rule's. An engine that writes rules for something else meanwhile takes nothing from
+what was proven.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from netdiag.model.trace import Rewrite, TraceStep, TraceVerdict
 CHANGED = "the rule set changed meanwhile"
 
 
-def agreed(before: Resolved, behind: Resolved) -> Resolved:
-    """The answer with what both readings say, likely at most.
+def agreed(before: Resolved, behind: Resolved, *, legacy_stands: bool) -> Resolved:
+    """The answer with what both readings say: as sure as it was if that is all of the way, else likely at most.
 
     Args:
         before: What the kernel's events say with the rules as they were listed before the packet.
         behind: What the same events say with the rules as they were listed behind it.
+        legacy_stands: Both listings show the same legacy rules; these have no handles that are never used again.
     """
+    if _uncounted(before) == _uncounted(behind) and (legacy_stands or not _has_legacy(before)):
+        return before
     aligned = len(before.path) == len(behind.path)
     others = dict(zip(map(id, before.path), behind.path, strict=True)) if aligned else {}
     kept = before.path if aligned else tuple(step for step in before.path if step is before.decided)
@@ -42,6 +46,17 @@ def agreed(before: Resolved, behind: Resolved) -> Resolved:
         confidence=before.confidence if before.confidence is Confidence.POSSIBLE else Confidence.LIKELY,
         reason=reason,
     )
+
+
+def _uncounted(found: Resolved) -> Resolved:
+    """Without counters, which also differ where no rule does."""
+    path = tuple(msgspec.structs.replace(step, packets=None) for step in found.path)
+    decided = msgspec.structs.replace(found.decided, packets=None) if found.decided is not None else None
+    return msgspec.structs.replace(found, path=path, decided=decided)
+
+
+def _has_legacy(found: Resolved) -> bool:
+    return any(step.rule.backend is Backend.IPTABLES_LEGACY for step in found.path)
 
 
 def _step(one: TraceStep, other: TraceStep | None) -> TraceStep:

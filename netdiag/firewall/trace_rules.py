@@ -50,8 +50,12 @@ class Rules:
         return (
             _listed(self.listing) == _listed(other.listing)
             and _shown(self.saved) == _shown(other.saved)
-            and _shown(self.legacy) == _shown(other.legacy)
+            and self.legacy_as(other)
         )
+
+    def legacy_as(self, other: Rules) -> bool:
+        """Whether both readings show the same legacy rules in the same places."""
+        return _shown(self.legacy) == _shown(other.legacy)
 
     @property
     def legacy_tables(self) -> tuple[str, ...]:

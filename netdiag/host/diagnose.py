@@ -11,7 +11,8 @@ import msgspec
 from netdiag.facts.context import Options
 from netdiag.host.diagnose_attempt import Watched, watch_attempt
 from netdiag.host.diagnose_causes import Reasons
-from netdiag.host.diagnose_layers import further_layers
+from netdiag.host.diagnose_layers import end_sizes, further_layers, layer_between
+from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_parties import Open, Planned
 from netdiag.host.diagnose_plan import Planner
 from netdiag.host.diagnose_service import only_task, survey, tasks_told, try_virtual
@@ -19,10 +20,13 @@ from netdiag.host.drive import Carrier
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, Side, Sight, Way
 from netdiag.model.report import State
+from netdiag.path.layers import sizes_found
 from netdiag.path.listening import who_listens
 from netdiag.path.names import Typed
 from netdiag.path.sights import losses
 from netdiag.path.verdict import Attempt, attempt_found, healthy_found, unsent_found
+
+_ASKED = "--send-payload sends a marked datagram"
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +75,11 @@ def diagnose(
     planned = planner.plan(source, destination)
     timings_s["facts"] = time.monotonic() - start_s
     found = list(planned.told)
+    if planned.unfit:
+        untried = Attempt(answered=False, refused=False, text="not tried", sent=False)
+        return Diagnosis(
+            way=planned.way, sights=(), losses=(), attempt=untried, found=planned.told, timings_s=timings_s
+        )
     run = _Run(now_s, options, progress, timings_s, send_payload=send_payload)
     only = only_task(planned)
     if only is not None:
@@ -91,9 +100,17 @@ def diagnose(
         start_s = time.monotonic()
         progress("trying ports and sizes")
         broken, told = further_layers(planned)
+        swept = end_sizes(planned)
+        told.append(sizes_found(planned.way, *swept))
         timings_s["layers"] = time.monotonic() - start_s
         found += [*done.found, *told]
         done = run.explain(broken) if broken is not None else msgspec.structs.replace(done, found=())
+        if not any(one.cause is not None for one in done.found):
+            start_s = time.monotonic()
+            progress("counting packets between the hosts")
+            leaving = Leaving(planned, now_s=now_s, options=options)
+            found += layer_between(broken or planned, swept, leaving)
+            timings_s["between"] = time.monotonic() - start_s
     return msgspec.structs.replace(
         done,
         found=(*found, *done.found),
@@ -118,13 +135,19 @@ class _Run:
 
     def explain(self, planned: Planned) -> Diagnosis:
         """Watch an attempt, and find out why it fails."""
-        who = self._not_to_be_sent_to(planned)
-        if who:
-            return self._untried(planned, who)
+        kept_back = self._kept_back(planned)
+        if kept_back:
+            attempt = Attempt(answered=False, refused=False, text="not tried", sent=False)
+            state = State.SKIP if Side.DESTINATION in planned.parties else State.UNKNOWN
+            return self._untried(planned, attempt, unsent_found(planned.way, state, kept_back))
         start_s = time.monotonic()
         self._progress("watching an attempt")
         watched = watch_attempt(planned)
         self._took("attempt", start_s)
+        if not watched.attempt.sent:
+            # Nothing is lost that was never sent.
+            reason = f"the attempt could not be made: {watched.attempt.text}"
+            return self._untried(planned, watched.attempt, unsent_found(planned.way, State.UNKNOWN, reason))
         reasons = Reasons(planned, watched, now_s=self._now_s, options=self._options)
         found, lost = self._judged(planned, watched, reasons)
         return Diagnosis(
@@ -140,7 +163,8 @@ class _Run:
         """What is to be said of an attempt, and where it was lost."""
         way, attempt = planned.way, watched.attempt
         if attempt.answered and not _by_another(watched):
-            passed = [healthy_found(way, watched.sights), *reasons.unnoticed()]
+            late = reasons.of_second_try() if attempt.tries > 1 else []
+            passed = [healthy_found(way, watched.sights), *reasons.unnoticed(), *late]
             return [attempt_found(way, attempt), *passed], ()
         start_s = time.monotonic()
         self._progress("finding what took it")
@@ -156,29 +180,34 @@ class _Run:
         else:
             found = [one for loss in lost for one in reasons.of_loss(loss)]
         self._took("cause", start_s)
-        silent = bool(who) and all(one.state is State.OK for one in found)
-        first = attempt_found(way, attempt, state=State.OK if silent else State.FAIL)
-        return [first, *found], () if silent else lost
+        passes = bool(found) and all(one.state in (State.OK, State.WARN) for one in found)
+        first = attempt_found(way, attempt, state=(State.OK if who else State.WARN) if passes else State.FAIL)
+        refused_elsewhere = attempt.refused and Side.DESTINATION not in planned.parties
+        return [first, *found], () if passes or refused_elsewhere else lost
 
     @staticmethod
     def _listening(planned: Planned) -> str:
         party = planned.parties.get(Side.DESTINATION)
         return who_listens(party.facts, planned.way) if party is not None else ""
 
-    def _not_to_be_sent_to(self, planned: Planned) -> str:
-        """Who listens for datagrams at the destination and is sent none; empty where one may be sent."""
-        return "" if planned.way.protocol != "udp" or self._send_payload else self._listening(planned)
+    def _kept_back(self, planned: Planned) -> str:
+        """Why the destination is sent no datagram unasked; empty where it is sent one."""
+        if planned.way.protocol != "udp" or self._send_payload:
+            return ""
+        if Side.DESTINATION not in planned.parties:
+            return f"who listens there is not known, and might not like what it does not expect: {_ASKED}"
+        who = self._listening(planned)
+        return f"{who} listens there and might not like what it does not expect: {_ASKED}" if who else ""
 
-    def _untried(self, planned: Planned, who: str) -> Diagnosis:
+    def _untried(self, planned: Planned, attempt: Attempt, first: Found) -> Diagnosis:
         """Nothing is sent: what the filters would do is asked."""
         start_s = time.monotonic()
         self._progress("asking the filters on the way")
         way = planned.way
-        attempt = Attempt(answered=False, refused=False, text="not tried", sent=False)
         sights = tuple(Sight(place=place, error="not tried") for place in way.places)
         watched = Watched(attempt=attempt, sights=sights)
         reasons = Reasons(planned, watched, now_s=self._now_s, options=self._options)
-        found = (unsent_found(way, who), *reasons.of_what_stands())
+        found = (first, *reasons.of_what_stands())
         self._took("cause", start_s)
         return Diagnosis(way=way, sights=sights, losses=(), attempt=attempt, found=found, timings_s={})
 

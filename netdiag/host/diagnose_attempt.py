@@ -12,6 +12,7 @@ import msgspec
 from netdiag.host.diagnose_parties import Party, Planned, netns_of
 from netdiag.model.engine import OverlayTask
 from netdiag.model.facts import HOST
+from netdiag.model.icmp import IcmpError
 from netdiag.model.path import Place, Side, Sight, Stage, Way
 from netdiag.model.wire import Answer, Request
 from netdiag.path.ends import address_of
@@ -22,6 +23,8 @@ ATTEMPT_S = 1.15
 """How long an attempt is waited for: a lost SYN has been sent again by then."""
 SETTLE_MS = 60
 CAPTURE_S = 20.0
+BURST_SETTLE_MS = 150
+"""How long the last one of a burst has to arrive."""
 SURVEY_S = 0.5
 """How long each of several is waited for: only the one that is then watched is judged."""
 MOST_TASKS = 8
@@ -115,6 +118,21 @@ def try_again(planned: Planned, *, wait_s: float) -> None:
     _attempt(planned.way, planned.parties[Side.SOURCE], os.urandom(_TAG_BYTES), wait_s=wait_s)
 
 
+def burst(planned: Planned, count: int) -> int:
+    """Send the beginning of the flow several times at once, and nothing else of it; how many were really sent."""
+    way, party = planned.way, planned.parties[Side.SOURCE]
+    protocol = way.protocol if way.port is not None else "icmp"
+    probe: dict[str, Any] = {"proto": protocol, "dst": way.target}
+    if protocol != "icmp":
+        probe["dport"] = way.port
+    netns = netns_of(party.facts, way.source.namespace)
+    params = {"probes": [probe] * count, "wait_ms": BURST_SETTLE_MS, **({"netns": netns} if netns else {})}
+    (answer,) = party.carrier.ask([Request("send-probe", params, 2.0)])
+    if answer.data is None:  # not every carrier serves it: attempts as the user's own serve as well
+        return sum(attempt.sent for attempt in _try_all(planned, [way] * MOST_TASKS))
+    return sum(bool(row["sent_us"]) for row in answer.data["probes"])
+
+
 def try_tasks(planned: Planned, tasks: Sequence[OverlayTask]) -> list[tuple[OverlayTask, Attempt]]:
     """Try several tasks of a service at once, from the source."""
     tried = tasks[:MOST_TASKS]
@@ -185,35 +203,51 @@ def _echo_attempt(data: dict[str, Any] | None, error: str) -> Attempt:
     row = data["sizes"][0]
     if row["outcome"] == "answered":
         rtt_ms = (row["rtt_us"] or 0) / 1000
-        return Attempt(answered=True, refused=False, text=f"answered after {rtt_ms:.2f} ms", rtt_us=row["rtt_us"])
+        return Attempt(
+            answered=True,
+            refused=False,
+            text=f"answered after {rtt_ms:.2f} ms",
+            rtt_us=row["rtt_us"],
+            tries=row["attempts"],
+        )
     if row["icmp"]:
-        return Attempt(answered=False, refused=True, text=f"{row['icmp']['error']} from {row['icmp']['offender']}")
+        icmp = _icmp(row["icmp"])
+        text = f"{row['icmp']['error']} from {row['icmp']['offender']}"
+        return Attempt(answered=False, refused=True, text=text, icmp=icmp)
     return Attempt(answered=False, refused=False, text="no answer")
 
 
 def _tcp_attempt(data: dict[str, Any], wait_s: float) -> Attempt:
     rtt_us = data["elapsed_us"]
     if data["connected"]:
-        return Attempt(answered=True, refused=False, text=f"connected after {rtt_us / 1000:.2f} ms", rtt_us=rtt_us)
+        text, tries = f"connected after {rtt_us / 1000:.2f} ms", data["syns"] or 1
+        text += f", at try {tries}" if tries > 1 else ""
+        return Attempt(answered=True, refused=False, text=text, rtt_us=rtt_us, tries=tries)
     if data["timed_out"]:
         return Attempt(answered=False, refused=False, text=f"no answer within {wait_s:g} s")
     if data["icmp"]:
         first = data["icmp"][0]
-        return Attempt(answered=False, refused=True, text=f"{first['error']} ({first['offender'] or 'this host'})")
+        text = f"{first['error']} ({first['offender'] or 'this host'})"
+        return Attempt(answered=False, refused=True, text=text, icmp=_icmp(first))
     return Attempt(answered=False, refused=data["error"] == "Connection refused", text=str(data["error"]).lower())
 
 
 def _udp_attempt(data: dict[str, Any]) -> Attempt:
     heard = data["heard"]
     if data["errno"]:
-        return Attempt(answered=False, refused=False, text=str(data["error"]).lower(), sent=False)
+        # So the kernel says of what a filter or a route of this host's takes.
+        return Attempt(answered=False, refused=False, text=str(data["error"]).lower())
     if heard["kind"] == "reply":
         return Attempt(answered=True, refused=False, text="answered", rtt_us=heard["rtt_us"])
     if heard["kind"] == "icmp":
         error = heard["icmp"]
         text = f"refused: ICMP {error['type']}/{error['code']} from {error['offender']}"
-        return Attempt(answered=False, refused=True, text=text)
+        return Attempt(answered=False, refused=True, text=text, icmp=_icmp(error))
     return Attempt(answered=False, refused=False, text="nothing came back")
+
+
+def _icmp(row: dict[str, Any]) -> IcmpError:
+    return IcmpError(type=row["type"], code=row["code"], sender=row["offender"])
 
 
 def _heard(attempt: Attempt, sights: Sequence[Sight]) -> Attempt:

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from netdiag.facts.context import Options
+from netdiag.host.diagnose_alone import own_addresses, survey_silence
 from netdiag.host.diagnose_attempt import Watched, try_again
+from netdiag.host.diagnose_follow import follow
+from netdiag.host.diagnose_kernel import kernel_causes
+from netdiag.host.diagnose_leaving import Leaving
+from netdiag.host.diagnose_middle import Middle
 from netdiag.host.diagnose_parties import Planned
 from netdiag.host.diagnose_traces import Tracer
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
 from netdiag.model.report import Cause, Confidence
+from netdiag.path.alone import alone_found, of_refusal, of_silence, refusal_text
 from netdiag.path.another import another_found, untranslated_cause
+from netdiag.path.bursts import between_nics
 from netdiag.path.docker_chains import missing_cause, missing_for
+from netdiag.path.duplicates import duplicate_cause, twice_found
 from netdiag.path.entries import entry_causes, received_causes
 from netdiag.path.ingress import SANDBOX
 from netdiag.path.listening import listener_cause, listeners
@@ -20,14 +28,15 @@ from netdiag.path.questions import Question, into_the_host, questions, refusal_q
 from netdiag.path.verdict import (
     Traced,
     ahead_found,
-    filtered_cause,
     loss_found,
+    loss_text,
     passing_found,
     rule_cause,
     silent_found,
     unnoticed_found,
     unseen_reason,
 )
+from netdiag.path.vni import vni_cause
 from netdiag.path.ways import Host
 
 
@@ -35,8 +44,11 @@ class Reasons:
     """Finds what took a flow, on whichever host that is."""
 
     def __init__(self, planned: Planned, watched: Watched, *, now_s: float, options: Options) -> None:
+        self._planned = planned
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
+        self._leaving = Leaving(planned, now_s=now_s, options=options)
+        self._between = Middle(planned, watched, self._leaving, now_s=now_s, options=options)
         self._tracer = Tracer(
             planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s, options=options
         )
@@ -44,19 +56,28 @@ class Reasons:
     def of_loss(self, loss: Loss) -> list[Found]:
         """The findings of one loss, and of what stands behind it on the way."""
         way, sights = self._way, self._watched.sights
-        asked, ahead = questions(way, loss, sights), standing(way, loss, sights)
+        if self._leaves_for_good(loss):
+            said = of_silence(way, survey_silence(self._planned), own=own_addresses(self._planned))
+            return [alone_found(way, sights, loss_text(loss), said, self._unseen())]
+        asked, ahead, unblamed = questions(way, loss, sights), standing(way, loss, sights), ""
         traced = self._traces([*asked, *ahead])
         here = [each for each in traced if each.question in asked]
         causes = self._of_filters(here)
         further = [each for each in traced if each.question not in asked] if causes else []
         if not causes:
             causes = self._untranslated(here) or self._entries(loss)
+        if not causes:
+            causes = kernel_causes(self._planned, loss)
         if not causes and loss.direction is Direction.BACK and loss.last is None:
             causes = self._listener(refused=False)
-        if not causes:
-            one = filtered_cause(way, loss, control_arrived=self._watched.control_arrived)
-            causes = [one] if one is not None else []
-        reason = self._unseen() or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
+        if not causes and between_nics(loss.last, loss.next):
+            seen = self._between.of_loss(loss)
+            if seen.chance is not None:
+                return [seen.chance]
+            causes, unblamed = list(seen.causes), seen.reason
+        elif not causes:
+            causes = self._leaving.of_loss(loss, sights) or self._between.of_silence(loss)
+        reason = self._unseen() or unblamed or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
         reason = (
             reason or "no filter on either host takes such a packet, and the entries that lead on are as they should be"
         )
@@ -79,7 +100,7 @@ class Reasons:
         way, causes = self._way, []
         for each in traced:
             party = self._parties[each.question.side]
-            one = rule_cause(way, each, party.name)
+            one = rule_cause(way, each, party.name, self._watched.sights)
             if one is None:
                 continue
             policy = one.code == "firewall.forward-policy"
@@ -103,6 +124,10 @@ class Reasons:
         """Why nothing is known of the destination; empty where it takes part."""
         return "" if Side.DESTINATION in self._parties else unseen_reason(self._way)
 
+    def _leaves_for_good(self, loss: Loss) -> bool:
+        """Whether it was lost behind this host's last device, and nobody else takes part."""
+        return Side.DESTINATION not in self._parties and loss.direction is Direction.BACK and loss.last is None
+
     def _entries(self, loss: Loss) -> list[Cause]:
         way, sights, parties, networks = self._way, self._watched.sights, self._parties, self._networks
         if way.kind is not PathKind.OVERLAY:
@@ -110,23 +135,44 @@ class Reasons:
         sender = Side.SOURCE if loss.direction is Direction.THERE else Side.DESTINATION
         other = Side.DESTINATION if sender is Side.SOURCE else Side.SOURCE
         network = networks[sender]
+        twice = self._duplicates()
+        if twice:
+            return twice
         at = loss.last
         early = at is None or (at.side is sender and at.stage in (Stage.END, Stage.PORT, Stage.TUNNEL))
         astray = at is not None and at.side is sender and at.stage is Stage.NIC and _is_astray(way, sender, sights)
-        hosts = {side: Host(name=party.name, facts=party.facts) for side, party in parties.items()}
+        hosts = {side: Host(name=party.name, facts=party.facts, nic=way.nic(side)) for side, party in parties.items()}
         theirs = networks[other]
+        lost_at = other if at is not None and at.side is other else sender
+        conflict = vni_cause(way, hosts[lost_at], way.end(lost_at), networks[lost_at])
+        if conflict is not None:
+            return [conflict]
         if at is not None and at.side is other and at.stage is Stage.NIC and theirs is not None:
             # A VXLAN device takes nothing from a host that its own entry puts elsewhere, and counts it nowhere.
-            return list(received_causes(way, loss, hosts[other], hosts[sender], theirs, sights))
+            found = list(received_causes(way, loss, hosts[other], hosts[sender], theirs, sights))
+            return self._between.with_source(found, sender)
         if network is None or not (early or astray):
             return []
         proven = Confidence.PROVEN
         return list(entry_causes(way, hosts[sender], sender, other=hosts[other], network=network, confidence=proven))
 
+    def _duplicates(self) -> list[Cause]:
+        """An address of one of the ends that another container of the network has as well."""
+        hosts = [Host(name=party.name, facts=party.facts) for party in self._parties.values()]
+        found = [
+            duplicate_cause(self._way.end(side), network, hosts)
+            for side, network in self._networks.items()
+            if network is not None
+        ]
+        return [one for one in found if one is not None]
+
     def unnoticed(self) -> list[Found]:
-        """Entries that are missing or wrong although the flow works: what was learnt stands in for them for a while."""
+        """What is wrong although the connection opens: a server that keeps it waiting, and entries of the overlay.
+
+        What was learnt stands in for an entry that is missing or wrong, for a while.
+        """
         way, parties, networks = self._way, self._parties, self._networks
-        found: list[Found] = []
+        found = follow(self._planned)
         if way.kind is not PathKind.OVERLAY:
             return found
         hosts = {side: Host(name=party.name, facts=party.facts) for side, party in parties.items()}
@@ -136,7 +182,11 @@ class Reasons:
                 proven = Confidence.PROVEN
                 causes = entry_causes(way, hosts[side], side, other=hosts[other], network=network, confidence=proven)
                 found += [unnoticed_found(way, one) for one in causes]
-        return found
+        return [*found, *(twice_found(way, one) for one in self._duplicates())]
+
+    def of_second_try(self) -> list[Found]:
+        """It was answered, and not at once: whether the network between loses packets."""
+        return self._between.of_second_try()
 
     def of_silence(self, loss: Loss, who: str) -> list[Found]:
         """A datagram came to its end, where somebody listens, and nothing came back."""
@@ -149,7 +199,8 @@ class Reasons:
     def of_another(self) -> list[Found]:
         """Somebody answered, and what was sent did not come to the destination."""
         causes = self._untranslated(self._traces(into_the_host(self._way)))
-        return list(another_found(self._way, self._watched.sights, causes))
+        changed = [] if causes else self._between.of_another()
+        return changed or list(another_found(self._way, self._watched.sights, causes))
 
     def _untranslated(self, traced: Sequence[Traced]) -> list[Cause]:
         """Why a call to a published port is not led on into the container."""
@@ -169,6 +220,10 @@ class Reasons:
         causes = self._of_filters(self._traces(refusal_questions(way, sights)))
         if not causes:
             causes = self._listener(refused=self._watched.attempt.refused)
+        if not causes and Side.DESTINATION not in self._parties:
+            attempt = self._watched.attempt
+            said = of_refusal(way, attempt, own=own_addresses(self._planned))
+            return [alone_found(way, sights, refusal_text(way, attempt), said, self._unseen())]
         there = way.places[-1] if way.places else None
         loss = Loss(direction=Direction.BACK, last=None, next=there)
         party = self._parties.get(Side.DESTINATION)

@@ -79,7 +79,9 @@ class Ends:
         """Where it should end, as the source knows it."""
         if typed.host:
             party = first if is_host(first.facts, typed.host) else self._parties.peer(typed.host)
-            return Meant(party=party, container=self._container(party, typed, "DESTINATION"))
+            container = self._container(party, typed, "DESTINATION")
+            named = container is None and is_address(typed.name)
+            return Meant(party=party, container=container, address=typed.name if named else "")
         service = find_service(self._views(first), begin, typed.name)
         if service is not None or (begin is not None and self._may_be_service(first, begin, typed.name)):
             found = self._service(first, begin, typed, service)

@@ -42,6 +42,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
         networks: The overlay or bridge network of the way.
         service: The service that was named as the destination; the way is to one of its tasks.
         told: What is to be said of the ends before anything is tried.
+        unfit: There is no way, and ``told`` says why: nothing is tried.
     """
 
     way: Way
@@ -49,6 +50,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     networks: dict[Side, Network | None]
     service: Service | None = None
     told: tuple[Found, ...] = ()
+    unfit: bool = False
 
 
 class Parties:

@@ -14,12 +14,15 @@ from netdiag.host.diagnose_parties import Open, Parties, Party, Planned, has_add
 from netdiag.host.drive import Carrier, drive
 from netdiag.model.engine import Container, Network, OverlayTask
 from netdiag.model.facts import HOST
-from netdiag.model.path import PathKind, Side, Way
+from netdiag.model.path import End, PathKind, Side, Way
 from netdiag.model.probes import RouteChoice
+from netdiag.model.report import Cause
+from netdiag.path.container_routes import route_cause
 from netdiag.path.ends import Service, address_of, balancer_address, first_choice, other_hosts
 from netdiag.path.ingress import SANDBOX, Ingress, ingress_attachment, ingress_service
 from netdiag.path.names import Typed, find_container, is_address
 from netdiag.path.routed import Attachment, Leg, Published, attachments, published_for, publishes, routed_way
+from netdiag.path.unfit import detached_cause, no_way, state_cause, unfit_found, wanted_network
 from netdiag.path.ways import Host, bridge_way, namespace_of, overlay_way, shared_networks
 
 
@@ -51,16 +54,29 @@ class Planner:
         if self._at_once:
             self._parties.reach(other_hosts(self._parties.here.facts, source, destination))
         first, begin = self._ends.source(source)
-        meant = self._ends.destination(first, begin, destination)
         flow = _Flow(_protocol(destination), destination.port)
+        if begin is not None and not begin.running:
+            # What its destination's name means to a container that does not run, nobody can say.
+            return _unfit((first, begin), (first, None), state_cause(first.name, begin), flow, destination.text)
+        meant = self._ends.destination(first, begin, destination)
+        if meant.party is not None and meant.container is not None and not meant.container.running:
+            one = state_cause(meant.party.name, meant.container)
+            return _unfit((first, begin), (meant.party, meant.container), one, flow, destination.text)
         if meant.service is not None and begin is not None:
             own = _reachable(first)
             task = first_choice(meant.service.tasks, own)
             planned = self._to_task(first, begin, meant.service, task, flow)
         else:
             _refuse_same(source, destination, first, begin, meant)
-            planned = self._between(first, begin, meant, flow, destination)
-        return msgspec.structs.replace(planned, service=meant.service, told=meant.told)
+            try:
+                planned = self._between(first, begin, meant, flow, destination)
+            except _NoRoute as error:
+                astray = error.cause()
+                if astray is None:
+                    raise
+                last = meant.party or first
+                planned = _unfit((first, begin), (last, meant.container), astray, flow, destination.text)
+        return msgspec.structs.replace(planned, service=meant.service, told=(*meant.told, *planned.told))
 
     def towards(self, planned: Planned, task: OverlayTask) -> Planned:
         """The same flow, to another task of its service."""
@@ -103,7 +119,16 @@ class Planner:
         if published is not None and (begin is not None or first is not last):
             called = published.address or _reachable(last)
             return self._published(first, begin, last, published, called, _Flow(published.protocol, published.port))
-        return self._to_container(first, begin, last, end, flow)
+        apart = None if begin is None or is_address(typed.name) else _apart((first, begin), (last, end))
+        if begin is None or apart is None:
+            return self._to_container(first, begin, last, end, flow)
+        try:
+            # Bridges of one host are kept apart by its engine; behind another host a route may lead there.
+            if first is not last:
+                return self._to_container(first, begin, last, end, flow)
+        except UsageError:
+            pass
+        return _unfit((first, begin), (last, end), apart, flow, typed.text)
 
     def _overlay(
         self, first: Party, begin: Container, last: Party, end: Container, network: Network, flow: _Flow
@@ -208,8 +233,6 @@ class Planner:
     def _outwards(self, first: Party, begin: Container | None, address: str, flow: _Flow, name: str) -> Planned:
         """To somebody who takes no part: only this side is seen."""
         route = self._route(first, address)
-        if route.absent is not None:
-            raise UsageError(f"{first.name} has no route to {address}: {route.absent.text}")
         host = Host(name=first.name, facts=first.facts, nic=route.device, nic_address=route.source)
         kind = PathKind.ROUTED if begin is not None else PathKind.HOST
         way = routed_way(
@@ -233,7 +256,7 @@ class Planner:
         namespace = namespace_of(party.facts, container)
         route = self._route(party, target, namespace)
         if route.absent is not None:
-            raise UsageError(f"{container.name} on {party.name} has no route to {target}: {route.absent.text}")
+            raise _NoRoute(party, namespace, target, route)
         found = next((each for each in attachments(party.facts, container) if each.device == route.device), None)
         at = found or Attachment(device=route.device, address=route.source)
         return msgspec.structs.replace(Leg.of(host, container, at), address=route.source or at.address)
@@ -249,9 +272,13 @@ class Planner:
         there = towards or _reachable(last)
         out = self._route(first, there) if there else RouteChoice()
         back = self._route(last, out.source or _reachable(first))
+        arrives = "" if out.gateway else _device_of(last, there)
         return {
             Side.SOURCE: Host(name=first.name, facts=first.facts, nic=out.device, nic_address=out.source),
-            Side.DESTINATION: Host(name=last.name, facts=last.facts, nic=back.device, nic_address=back.source),
+            # On one network packets come to the card that has the address, whichever way the answers take.
+            Side.DESTINATION: Host(
+                name=last.name, facts=last.facts, nic=arrives or back.device, nic_address=back.source
+            ),
         }
 
     def _leads_to(self, route: RouteChoice, last: Party) -> bool:
@@ -272,11 +299,56 @@ class Planner:
         return found[0].gateway if found else ""
 
 
+class _NoRoute(UsageError):
+    """A container's own namespace has no route to where it should send."""
+
+    def __init__(self, party: Party, namespace: str, address: str, route: RouteChoice) -> None:
+        why = route.absent.text if route.absent is not None else ""
+        super().__init__(f"{namespace} on {party.name} has no route to {address}: {why}")
+        self._party, self._namespace, self._address, self._route = party, namespace, address, route
+
+    def cause(self) -> Cause | None:
+        """As a cause; None where the namespace is no container's that is known."""
+        host = Host(name=self._party.name, facts=self._party.facts)
+        return route_cause(host, self._namespace, self._address, self._route)
+
+
 class _Flow(msgspec.Struct, frozen=True):
     """What is asked for: tcp, udp or icmp, and the port."""
 
     protocol: str
     port: int | None
+
+
+def _apart(source: tuple[Party, Container], destination: tuple[Party, Container]) -> Cause | None:
+    """Which of two containers with no network in common is not in the other's; None where neither is in one of its own."""
+    for (party, container), (other, lacking) in ((source, destination), (destination, source)):
+        engine = party.facts.engine.value
+        network = wanted_network(container, engine.networks if engine is not None else ())
+        if network:
+            return detached_cause(other.name, lacking, network, f"{container.name} on {party.name}")
+    return None
+
+
+def _unfit(
+    source: tuple[Party, Container | None],
+    destination: tuple[Party, Container | None],
+    one: Cause,
+    flow: _Flow,
+    typed: str,
+) -> Planned:
+    """No way, and why."""
+    (first, begin), (last, end) = source, destination
+    name = end.name if end is not None else ""
+    way = no_way(
+        End(host=first.name, container=begin.name if begin is not None else "", address=""),
+        End(host=last.name if end is not None else typed, container=name, address=""),
+        protocol=flow.protocol,
+        port=flow.port,
+    )
+    parties = {Side.SOURCE: first, Side.DESTINATION: last}
+    networks: dict[Side, Network | None] = {Side.SOURCE: None, Side.DESTINATION: None}
+    return Planned(way=way, parties=parties, networks=networks, told=(unfit_found(way, one),), unfit=True)
 
 
 def _planned(way: Way, first: Party, last: Party, network: Network | None = None) -> Planned:
@@ -307,6 +379,15 @@ def _refuse_same(source: Typed, destination: Typed, first: Party, begin: Contain
                 f"{source.text} and {destination.text} are the same host, and it publishes no such port: ss -lntup lists"
                 " who listens"
             )
+
+
+def _device_of(party: Party, address: str) -> str:
+    """The card of a host that has an address; empty for one that no packet comes by."""
+    rows = (party.facts.addresses.value or {}).get(HOST, ())
+    name = next((row.device for row in rows if row.cidr.partition("/")[0] == address), "")
+    links = (party.facts.links.value or {}).get(HOST, ())
+    found = next((link for link in links if link.name == name), None)
+    return name if found is not None and not found.loopback and found.kind not in ("dummy", "vxlan") else ""
 
 
 def _protocol(typed: Typed) -> str:

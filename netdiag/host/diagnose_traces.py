@@ -81,7 +81,12 @@ class Tracer:
         around = self._around(answer, party)
         proposal = plan(answer, around, answers_to=question.opened if question.answer else None)
         return Traced(
-            question=question, trace=answer, fix=proposal.fix, reason=proposal.reason, rule_sets=around.rule_sets
+            question=question,
+            trace=answer,
+            fix=proposal.fix,
+            reason=proposal.reason,
+            rule_sets=around.rule_sets,
+            saved=around.saved,
         )
 
     def _traced(self, question: Question, party: Party) -> Trace:

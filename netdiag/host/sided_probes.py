@@ -27,11 +27,20 @@ OVERLAY_OUTER_BYTES = 1500
 _LEAD_S = 0.15
 """How much later this host sends than the peer, if that has not ended before."""
 _REFINING_ROUNDS = 3
+_GAP_MS = 20.0
 _SSH_PORT = 22
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """A probe that is to be sent."""
+    """A probe that is to be sent.
+
+    Attributes:
+        count: How often. A connection attempt repeats itself, unless it is made by hand.
+        gap_ms: Between two sendings; None for the participant's own.
+        source: The address to send from; empty for the one that routing uses.
+        source_port: None for any that is free.
+        by_hand: Without a socket: a SYN whose connection never comes about, so that no program sees it.
+    """
 
     way: Way
     protocol: str
@@ -39,6 +48,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     payload: Payload = Payload.TAG
     length_bytes: int | None = None
     count: int = TIMES
+    gap_ms: float | None = None
+    source: str = ""
+    source_port: int | None = None
+    by_hand: bool = False
 
 
 class Sides(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,14 +94,14 @@ def wanted_probes(
         wanted.append(one)
         if use.plane is Plane.DATA and protocol == "udp":
             wanted.append(msgspec.structs.replace(one, payload=Payload.VXLAN))
-            for size in _first_sizes(mtu_bytes):
+            for size in first_sizes(mtu_bytes):
                 large = msgspec.structs.replace(one, payload=Payload.VXLAN, length_bytes=size)
                 wanted += [large, Wanted(way=way, protocol="icmp", length_bytes=size)]
     return wanted, withheld
 
 
-def _first_sizes(mtu_bytes: int) -> list[int]:
-    """What the device may send, and what an overlay with the usual MTU needs."""
+def first_sizes(mtu_bytes: int) -> list[int]:
+    """What the device may send, and what an overlay with the usual MTU needs; none for one that sends small ones only."""
     return sorted({min(mtu_bytes, OVERLAY_OUTER_BYTES), mtu_bytes}) if mtu_bytes > planner.CONTROL_BYTES else []
 
 
@@ -122,9 +135,9 @@ class Exchange:
         found: list[SidedProbe] = []
         if not any(each.arrived for each in mine) and not self._sides.receiver(way).blind:
             # Nothing at all: what the operator himself came by is the last thing that may get through.
-            found += self._sent(way, [Wanted(way=way, protocol="tcp", port=_SSH_PORT)])
-        found += self._sizes(way, mine)
-        found += self._again(way, mine)
+            found += self.sent(way, [Wanted(way=way, protocol="tcp", port=_SSH_PORT)])
+        found += self.sizes(way, mine)
+        found += self.again(way, mine)
         more[way] = found
 
     def lost(self, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
@@ -157,7 +170,8 @@ class Exchange:
             raise failed[0]
         return self._seen([*found, *own])
 
-    def _sent(self, way: Way, wanted: Sequence[Wanted]) -> list[SidedProbe]:
+    def sent(self, way: Way, wanted: Sequence[Wanted]) -> list[SidedProbe]:
+        """Send the probes of one way, and what both sides saw of them."""
         return self._seen(self._send(way, wanted)) if wanted else []
 
     def _send(self, way: Way, wanted: Sequence[Wanted], *, again: bool = False) -> list[SidedProbe]:
@@ -202,10 +216,17 @@ class Exchange:
             "expects": answers
             and each.length_bytes is None
             and (each.protocol in ("tcp", "icmp") or not sender.guarded),
-            "count": 1 if each.protocol == "tcp" else each.count,
+            "count": 1 if each.protocol == "tcp" and not each.by_hand else each.count,
+            "src": each.source,
+            "sport": each.source_port or 0,
+            "by_hand": each.by_hand,
         }
+        if each.gap_ms is not None:
+            params["gap_ms"] = each.gap_ms
         if each.length_bytes is not None:
-            params.update(length=each.length_bytes, df=True)
+            # An ICMP error about the first one is heard when the next one is sent: it needs the time to come back.
+            gap_ms = max(_GAP_MS, self._sides.rtt_s * 1500)
+            params.update(length=each.length_bytes, df=True, gap_ms=gap_ms)
         return params
 
     def _probe(self, each: Wanted, number: int, row: dict[str, Any], again: bool) -> SidedProbe:
@@ -266,26 +287,30 @@ class Exchange:
             seen_source=first.source if first is not None else "",
             seen_source_port=first.source_port if first is not None else None,
             seen_destination=first.destination if first is not None else "",
+            seen_devices=receiver.places(probe.number, out=False, answer=False),
+            answer_devices=receiver.places(probe.number, out=True, answer=True),
+            left_devices=sender.places(probe.number, out=True, answer=False),
+            back_devices=sender.places(probe.number, out=False, answer=True),
         )
 
-    def _sizes(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
+    def sizes(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
         """Close in on the largest packet that arrives, where one that the device may send did not."""
         more: list[SidedProbe] = []
         for _ in range(_REFINING_ROUNDS):
             wanted: list[Wanted] = []
             for protocol in ("icmp", "udp"):
-                payload = Payload.VXLAN if protocol == "udp" else Payload.TAG
-                mine = [each for each in (*probes, *more) if (each.protocol, each.payload) == (protocol, payload)]
-                like = next((each for each in mine if each.length_bytes is not None), None)
+                like = next((each for each in probes if each.protocol == protocol and each.length_bytes), None)
                 if like is not None:
-                    one = Wanted(way=way, protocol=protocol, port=like.port, payload=payload)
+                    kind = (protocol, like.port, like.payload)
+                    mine = [each for each in (*probes, *more) if (each.protocol, each.port, each.payload) == kind]
+                    one = Wanted(way=way, protocol=protocol, port=like.port, payload=like.payload)
                     wanted += [msgspec.structs.replace(one, length_bytes=size) for size in _next_sizes(mine)]
             if not wanted:
                 break
-            more += self._sent(way, wanted)
+            more += self.sent(way, wanted)
         return more
 
-    def _again(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
+    def again(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
         """Datagrams that did not come through, once more from a port to which the receiver has sent before."""
         lost = [
             each

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -9,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from netdiag.checks.context import Context as CheckContext
+from netdiag.checks.context import Options as CheckOptions
 from netdiag.errors import CarrierError
 from netdiag.facts.context import Context
 from netdiag.facts.kernel import gather_kernel
@@ -23,6 +26,7 @@ Port = tuple[str, int | None]
 """Protocol and port; protocol 50 has none."""
 
 _ADDRESS_IN_USE = 98
+_MOST_DEVICES = 8
 _ARM_S = 4.0
 _LOOK_S = 3.0
 
@@ -67,7 +71,9 @@ class Station:
         wanted = [{"proto": protocol, "port": port or 0} for protocol, port in ports]
         common = {"mark": self._mark, "seconds": seconds}
         capture = Request("capture-start", {"points": points, "seconds": seconds}, _ARM_S)
-        binds = [Request("bind-port", {**common, "ports": wanted, "six": six == 6}, _ARM_S) for six in families]
+        binds = [
+            Request("bind-port", {**common, "ports": wanted, "six": six == 6}, _ARM_S) for six in families if wanted
+        ]
         member = self._is_member()
         answers = list(self.carrier.ask([capture, *binds, *([self._guard(common)] if member else [])]))
         self._watching(answers[0])
@@ -125,6 +131,12 @@ class Station:
             return []
         ((most, _),) = places.most_common(1)
         return [each for each in found if each.place == most]
+
+    def places(self, number: int, *, out: bool, answer: bool) -> tuple[str, ...]:
+        """The devices that saw frames of a probe."""
+        with self._turns:
+            found = [each for each in self._sights.get(number, ()) if each.out is out and each.answer is answer]
+        return tuple(dict.fromkeys(each.place for each in found))
 
     def seen(self, number: int, *, out: bool, answer: bool) -> int | None:
         """How many `sights` there are; None for none where the kernel could not keep all frames, or nobody looked."""
@@ -207,3 +219,18 @@ class Station:
                 passed.update(number for number in got if not number & ANSWER)
         with self._turns:
             self._passed, self._lost_events = passed, self._lost_events or lost
+
+
+def devices_of(facts: Facts, first: Sequence[str]) -> list[str]:
+    """Devices by which the other side's packets may come in: the first ones, and those with an address of the host's."""
+    context = CheckContext(facts=facts, options=CheckOptions())
+    own = set(context.own_addresses())
+    others = [device for address, device in context.local_addresses().items() if address in own]
+    return [device for device in dict.fromkeys([*first, *others]) if device and device != "lo"][:_MOST_DEVICES]
+
+
+def new_mark() -> str:
+    """A random mark that cannot be taken for VXLAN (`netdiag.participant.marks`)."""
+    raw = bytearray(secrets.token_bytes(4))
+    raw[0] = raw[0] & ~0x08 | 0x80
+    return raw.hex()

@@ -235,7 +235,7 @@ class _Tracer:
             again, unread = self._rules("behind the trace")
             if unread == hidden and not rules.same_as(again):
                 later, _ = read_answer(data, again, packet, links, port=port, suspects=suspects, waited=waited)
-                resolved = agreed(resolved, later)
+                resolved = agreed(resolved, later, legacy_stands=rules.legacy_as(again))
         names = {link.index: link.name for link in links}
         if waited:
             packet = _seen(packet, events, names)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import itertools
 import queue
-import secrets
 import threading
 import time
 from collections import Counter
@@ -18,14 +17,12 @@ from typing import Any
 
 import msgspec
 
-from netdiag.checks.context import Context
-from netdiag.checks.context import Options as CheckOptions
 from netdiag.facts.context import Options
 from netdiag.host.drive import Carrier
 from netdiag.host.losses import trace_losses
 from netdiag.host.meet import Peer, Target, meet
 from netdiag.host.sided_probes import Exchange, Sides, Wanted, wanted_probes
-from netdiag.host.station import Port, Station
+from netdiag.host.station import Port, Station, devices_of, new_mark
 from netdiag.model.facts import Facts
 from netdiag.model.two_sided import PeerView, SidedProbe, Way
 from netdiag.swarm.ports import CONTROL_PORT, DEFAULT_DATA_PATH_PORT, Plane, PortUse, ports_of_swarm
@@ -100,7 +97,7 @@ class _Examination:
         progress: Callable[[str], None],
     ) -> None:
         self._facts, self._targets, self._asked, self._options, self._say = facts, targets, asked, options, progress
-        self._mark = _new_mark()
+        self._mark = new_mark()
         self._numbers = itertools.count(1)
         self._here = Station("this host", here, facts, self._mark)
         self._kinds: Counter[tuple[Any, ...]] = Counter()
@@ -182,7 +179,7 @@ class _Examination:
         devices = dict.fromkeys([peer.device for peer in peers if peer.device])
         self._here.arm(
             ports=[_port(use) for use in self._all_uses if use.plane is not Plane.CONTROL or self._asked.manager],
-            devices=_devices(self._facts, tuple(devices)),
+            devices=devices_of(self._facts, tuple(devices)),
             families=sorted({6 if ":" in peer.address else 4 for peer in peers}),
             seconds=ARMED_S,
             frames=16384 if len(peers) > 1 else 2048,
@@ -205,7 +202,7 @@ class _Examination:
         }
         there.arm(
             ports=[_port(use) for use in uses[Way.THERE]],
-            devices=_devices(peer.facts, (peer.peer_device,)),
+            devices=devices_of(peer.facts, (peer.peer_device,)),
             families=[6 if ":" in peer.address else 4],
             seconds=ARMED_S,
             frames=1024,
@@ -260,18 +257,3 @@ class _Examination:
 
 def _port(use: PortUse) -> Port:
     return (use.protocol.value, use.port)
-
-
-def _devices(facts: Facts, first: tuple[str, ...]) -> list[str]:
-    """Devices by which the other side's packets may come in: those with an address of the host's own."""
-    context = Context(facts=facts, options=CheckOptions())
-    own = set(context.own_addresses())
-    others = [device for address, device in context.local_addresses().items() if address in own]
-    return [device for device in dict.fromkeys([*first, *others]) if device and device != "lo"][:8]
-
-
-def _new_mark() -> str:
-    """A random mark that cannot be taken for VXLAN (`netdiag.participant.marks`)."""
-    raw = bytearray(secrets.token_bytes(4))
-    raw[0] = raw[0] & ~0x08 | 0x80
-    return raw.hex()

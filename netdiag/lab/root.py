@@ -20,7 +20,7 @@ from netdiag.lab import debian
 PACKAGES = (
     *("docker.io", "iptables", "nftables", "iproute2", "busybox-static", "openssh-server", "openssh-client"),
     *("firewalld", "ufw", "ipset", "conntrack", "tcpdump", "ethtool", "dbus", "etcd-server", "etcd-client", "bird2"),
-    *("iputils-ping", "procps", "fail2ban", "sudo", "csh", "fish"),
+    *("iputils-ping", "procps", "fail2ban", "sudo", "csh", "fish", "libfaketime"),
 )
 """What a lab host needs; apt adds what these need and the machine lacks."""
 

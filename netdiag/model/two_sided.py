@@ -54,6 +54,10 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         answers_left, answers_arrived: The same of what the receiver's kernel answered (SYN-ACK, RST, echo reply).
         seen_source: Where it came from, as the receiver sees it; empty where it was not seen.
         seen_destination: Where it was sent to, as the receiver sees it.
+        seen_devices: The receiver's devices on which it was seen arriving.
+        answer_devices: The receiver's devices by which its answer left.
+        left_devices: The sender's devices by which it left.
+        back_devices: The sender's devices on which the answer arrived.
     """
 
     number: int
@@ -79,6 +83,10 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     seen_source: str = ""
     seen_source_port: int | None = None
     seen_destination: str = ""
+    seen_devices: tuple[str, ...] = ()
+    answer_devices: tuple[str, ...] = ()
+    left_devices: tuple[str, ...] = ()
+    back_devices: tuple[str, ...] = ()
 
 
 class LossTrace(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

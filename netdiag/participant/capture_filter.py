@@ -27,11 +27,13 @@ def program(flow: Dict[str, Any]) -> bytes:
     It holds ``a`` and ``b`` (addresses, either may send), ``others`` (addresses that may stand in a's place: 3 at most),
     ``proto`` (a number; None is any), ``port`` (of one of the two ends; None is any), ``vxlan_port`` (the flow is inside
     VXLAN to that UDP port), ``outer_six`` (over IPv6); or only ``mark``: all probes of a run,
-    whatever their addresses (`netdiag.participant.marks`).
+    whatever their addresses (`netdiag.participant.marks`); or only ``arp``: the search for one IPv4 address.
     """
     steps: List[Instruction] = []
     if flow.get("mark"):
         steps += _marked(mark_of(str(flow["mark"])))
+    elif flow.get("arp"):
+        steps += _searched(str(flow["arp"]))
     elif flow.get("vxlan_port"):
         steps += _outer(bool(flow.get("outer_six")), int(flow["vxlan_port"]))
         start = 8 + 8 + _ETHERNET  # UDP, VXLAN and the inner Ethernet header, behind X
@@ -70,6 +72,20 @@ def _marked(mark: Mark) -> List[Instruction]:
         (-1, 0, "yes", ""),
     ]
     return steps
+
+
+def _searched(address: str) -> List[Instruction]:
+    """ARP that asks for an address, or tells it (RFC 826)."""
+    wanted = struct.unpack(">I", socket.inet_pton(socket.AF_INET, address))[0]
+    return [
+        (_LD_H, 12, "", ""),
+        (_JEQ, 0x0806, "", "no"),
+        (_LD_W, _ETHERNET + 24, "", ""),
+        (_JEQ, wanted, "yes", ""),
+        (_LD_W, _ETHERNET + 14, "", ""),
+        (_JEQ, wanted, "yes", "no"),
+        (-1, 0, "yes", ""),
+    ]
 
 
 def _outer(six: bool, port: int) -> List[Instruction]:

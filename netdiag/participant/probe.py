@@ -195,7 +195,7 @@ class _Probe:
 
     def send(self, start_s: float) -> None:
         """Send it once; what the kernel refuses is kept for the answer."""
-        if self._flow.protocol == 6 and self.row["sent_us"]:
+        if self._flow.protocol == 6 and self.row["sent_us"] and not self._whole:
             return
         for _ in range(2):
             try:
@@ -290,7 +290,8 @@ class _Probe:
 
     def _read_errors(self) -> None:
         for found in read_errors(self.sock):
-            del found["payload"]
+            if not self._is_about(found.pop("payload")):
+                continue
             number = found.pop("errno")
             del found["error"]
             if found["origin"] == "local":
@@ -299,6 +300,16 @@ class _Probe:
             if self.row["heard"]["icmp"] is None:
                 self.row["heard"]["icmp"] = found
                 self._heard("icmp")
+
+    def _is_about(self, quoted: bytes) -> bool:
+        """Whether an ICMP error quotes this packet: a raw socket is told the errors of all of its protocol.
+
+        Behind the first 4 bytes, with which nothing is known, stands what tells it; routers quote 8 bytes at least.
+        """
+        if self._flow.protocol in (6, 17):
+            return True
+        sent = packets.after_ip(self._flow)[4:16]
+        return len(quoted) >= 8 and quoted[4:16] == sent[: len(quoted) - 4]
 
     def _after_header(self, flow: packets.Flow, tag: bytes) -> bytes:
         """What stands behind the transport header: the packet's own tag, as `packets.payload` takes it."""
@@ -332,6 +343,8 @@ class _Probe:
         family = socket.AF_INET6 if flow.six else socket.AF_INET
         if self._by_hand:
             self._whole = True
+            if flow.protocol == 6:
+                self.row["sequence"] = struct.unpack(">I", flow.tag)[0]
             return socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)
         kind = {6: socket.SOCK_STREAM, 17: socket.SOCK_DGRAM}.get(flow.protocol, socket.SOCK_RAW)
         protocol = 0 if flow.protocol in (6, 17) else flow.protocol

@@ -15,7 +15,18 @@ from netdiag.participant.deadline import Deadline
 from netdiag.participant.netlink import HEADER
 
 TRACE_MESSAGE = 10 << 8 | 17
-TABLE, CHAIN, TYPE, VERDICT, ID, NETWORK_HEADER, TRANSPORT_HEADER, OUT_DEVICE, POLICY = 1, 2, 4, 5, 6, 8, 9, 12, 16
+TABLE, CHAIN, HANDLE, TYPE, VERDICT, ID, NETWORK_HEADER, TRANSPORT_HEADER, OUT_DEVICE, POLICY = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    9,
+    12,
+    16,
+)
 """Attributes of an event (enum nft_trace_attributes)."""
 TYPE_POLICY = 1
 LIMIT_BYTES = 1 << 20

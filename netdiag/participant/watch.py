@@ -20,6 +20,7 @@ from netdiag.participant.same_packet import Follower
 from netdiag.participant.trace_chains import copy_mark
 from netdiag.participant.trace_events import (
     CHAIN,
+    HANDLE,
     NETWORK_HEADER,
     TABLE,
     TYPE,
@@ -36,9 +37,9 @@ def firewall_watch(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]
 
     Parameters: ``path`` ("out": one that this host sends; else one that arrives), ``devices`` (where it may arrive),
     ``bridges`` (this namespace has bridges), and what it must be, as far as it is said: ``src``, ``dst``, ``proto``,
-    ``sport``, ``dport``, ``icmp_type``; ``netns``, ``level`` (as for ``firewall-trace``), ``wait_ms``, ``may_load``. Data: ``messages``, ``table``,
-    ``seen_us`` (from the start to the event that ended the trace; None when none came), ``foreign``, ``lost``. Errors:
-    withheld, permission, missing, unsupported, timeout, failed.
+    ``sport``, ``dport``, ``icmp_type``; ``netns``, ``level`` (as for ``firewall-trace``), ``wait_ms``, ``may_load``.
+    Data: ``messages``, ``table``, ``seen_us`` (from the start to the event that ended the trace; None when none came),
+    ``foreign``, ``lost``. Errors: withheld, permission, missing, unsupported, timeout, failed.
     """
     if not params.get("may_load"):
         raise VerbError(WITHHELD, "wait for a packet: it could load nf_tables")
@@ -73,11 +74,14 @@ class _Watch:
         }
 
     def claims(self, found: Dict[int, bytes]) -> Optional[bool]:
-        """Whether an event is of the one packet that is followed: the first that our first chain saw."""
+        """Whether an event is of the one packet that is followed: the first that a rule of our first chain matched.
+
+        What somebody else traces passes that chain as well, and has an event there that is of no rule.
+        """
         if NETWORK_HEADER not in found:
             return None
         first = word(found.get(TABLE)) == self._table and word(found.get(CHAIN)).startswith("begin")
-        if self._packet.first is None and first:
+        if self._packet.first is None and first and HANDLE in found:
             self._packet.follow(found)
             return True
         return self._packet.is_it(found)

@@ -36,9 +36,12 @@ PAGES: Mapping[str, Page] = {
         ),
         Page(
             id="path.ends",
-            title="A host that takes no part",
-            explains="It cannot be asked, so that only this side of the flow is seen.",
-            remedy="Name a way to it with --via, or diagnose there.",
+            title="An end that is not as it must be",
+            explains=(
+                "A host that cannot be asked takes no part: only this side of the flow is seen. Between a container that does"
+                " not run, has no route, or is in no network of the other's, and the other end there is no way to try."
+            ),
+            remedy="Name a way to the host with --via, or diagnose there; for a container see the cause.",
         ),
         Page(
             id="path.virtual-ip",
@@ -100,14 +103,38 @@ PAGES: Mapping[str, Page] = {
         Page(
             id="path.sizes",
             title="Up to which size packets pass",
-            explains="Echoes of growing size with DF set, from both ends, up to the MTU of the end's own device.",
+            explains=(
+                "Echoes of growing size with DF set, from both ends, up to the MTU of the end's own device; and between the"
+                " hosts, seen arriving at the other network card, in two kinds and each way by itself."
+            ),
             remedy="Find the device or path with the smaller MTU; lower the network's MTU to what passes.",
+        ),
+        Page(
+            id="path.between",
+            title="What the network between the hosts does",
+            explains=(
+                "Numbered packets of the flow's own kind go between the two hosts, from 48 source ports and four times each,"
+                " with echoes beside them, and are counted at both network cards. Where some are lost, the same ports are"
+                " tried again: ports that never get through are told from loss at random. This is done where nothing on"
+                " either host explains a loss, where the first try was not answered, and without a port."
+            ),
+            remedy="See the cause. One packet that is lost by chance has none.",
         ),
         Page(
             id="path.way",
             title="The flow passes",
             explains="Requests and answers were seen at every place that could be watched.",
             remedy="Nothing: it works now.",
+        ),
+        Page(
+            id="path.served",
+            title="The server takes its time",
+            explains=(
+                "A connection that opens is followed: whether the program accepts it, and when the first byte comes. Nothing"
+                " is sent, so that only a program whose protocol lets it speak first (ssh, smtp and the like) is judged by"
+                " its silence; one that does not even accept the connection is, whatever it speaks."
+            ),
+            remedy="Look at what the program waits for: its name server, its files, a lock.",
         ),
         Page(
             id="path.entries",

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from netdiag.causes import cause
-from netdiag.model.facts import RuleSet
+from netdiag.firewall.reasons import reasons_of
+from netdiag.model.facts import FirewallSaved, RuleSet
 from netdiag.model.fix import Fix
 from netdiag.model.found import Found
-from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
-from netdiag.model.report import Cause, Confidence, Evidence, Remedy, State, Step, Subject
+from netdiag.model.icmp import IcmpError
+from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Way
+from netdiag.model.report import Cause, Evidence, Remedy, State, Step, Subject, clause
 from netdiag.model.trace import Trace, TraceVerdict
+from netdiag.path.one_way import asks_for_invalid, one_direction
 from netdiag.path.questions import Question
 
 _AFFECTS = {
@@ -33,6 +36,8 @@ class Traced(msgspec.Struct, frozen=True, kw_only=True):
     """Why there is no trace, or no fix."""
     rule_sets: tuple[RuleSet, ...] = ()
     """The rules of the namespace, where something stopped the packet."""
+    saved: FirewallSaved | None = None
+    """What is saved on its host, there too."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +49,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         text: In a few words.
         rtt_us: How long the answer took.
         sent: Whether anything could be sent at all.
+        icmp: The ICMP error that came back.
+        tries: How often it had to be sent: a kernel repeats what is not answered.
     """
 
     answered: bool
@@ -51,14 +58,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     rtt_us: int | None = None
     sent: bool = True
+    icmp: IcmpError | None = None
+    tries: int = 1
 
 
 def attempt_found(way: Way, attempt: Attempt, *, state: State = State.FAIL) -> Found:
     """What the user's own attempt meets; ``state`` is that of one that was not answered."""
-    what = f"{way.protocol}/{way.port}" if way.port is not None else way.protocol
-    summary = (
-        f"{what} from {way.source.label()} to {way.destination.label()} ({way.destination.address}): {attempt.text}"
-    )
+    summary = f"{_flow(way)} from {way.source.label()} to {way.destination.label()} ({way.destination.address}): {attempt.text}"
     subject = Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None)
     return Found(
         check="path.attempt",
@@ -69,15 +75,19 @@ def attempt_found(way: Way, attempt: Attempt, *, state: State = State.FAIL) -> F
     )
 
 
-def unsent_found(way: Way, who: str) -> Found:
-    """Nothing is sent to a datagram port of somebody else's who does not expect it."""
+def unsent_found(way: Way, state: State, reason: str) -> Found:
+    """Nothing was sent, by choice (skip) or because it could not be (unknown)."""
     return Found(
         check="path.attempt",
-        state=State.SKIP,
+        state=state,
         subject=Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None),
-        summary=f"{way.protocol}/{way.port} from {way.source.label()} to {way.destination.label()} ({way.target})",
-        reason=f"{who} listens there and might not like what it does not expect: --send-payload sends a marked datagram",
+        summary=f"{_flow(way)} from {way.source.label()} to {way.destination.label()} ({way.target})",
+        reason=reason,
     )
+
+
+def _flow(way: Way) -> str:
+    return f"{way.protocol}/{way.port}" if way.port is not None else way.protocol
 
 
 def silent_found(way: Way, sights: Sequence[Sight], who: str) -> Found:
@@ -108,7 +118,7 @@ def passing_found(way: Way, traced: Sequence[Traced]) -> Found:
             check="path.filters",
             state=State.UNKNOWN,
             subject=subject,
-            summary=f"whether the filters on the way let {way.protocol}/{way.port} through",
+            summary=f"whether the filters on the way let {_flow(way)} through",
             evidence=evidence,
             reason="; ".join(dict.fromkeys(unknown)),
         )
@@ -116,7 +126,7 @@ def passing_found(way: Way, traced: Sequence[Traced]) -> Found:
         check="path.filters",
         state=State.OK,
         subject=subject,
-        summary=f"the filters at {asked} places of the way let {way.protocol}/{way.port} through",
+        summary=f"the filters at {asked} places of the way let {_flow(way)} through",
         evidence=evidence,
     )
 
@@ -164,7 +174,7 @@ def loss_found(way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[C
             check="path.loss",
             state=State.FAIL,
             subject=subject,
-            summary=f"{loss_text(loss)}: {one.title.lower() if not one.title[:2].isupper() else one.title}",
+            summary=f"{loss_text(loss)}: {clause(one.title)}",
             evidence=evidence,
             cause=one,
         )
@@ -205,8 +215,11 @@ def unseen_reason(way: Way) -> str:
     return f"{way.destination.host} takes no part, so that what happens there is not seen (--via ssh reaches it)"
 
 
-def rule_cause(way: Way, traced: Traced, host: str) -> Cause | None:
-    """The rule or policy that the kernel named for the lost packet; None where none was."""
+def rule_cause(way: Way, traced: Traced, host: str, sights: Sequence[Sight] = ()) -> Cause | None:
+    """The rule or policy that the kernel named for the lost packet; None where none was.
+
+    ``sights`` tell whether that host has seen both directions, where the rule takes what connection tracking calls invalid.
+    """
     trace = traced.trace
     if trace is None or trace.verdict not in (TraceVerdict.DROP, TraceVerdict.REJECT):
         return None
@@ -218,6 +231,18 @@ def rule_cause(way: Way, traced: Traced, host: str) -> Cause | None:
         code = "firewall.container"
     elif code == "firewall.policy" and rule.chain == "FORWARD" and rule.table == "filter":
         code = "firewall.forward-policy"
+    attached = reasons_of(
+        trace,
+        traced.rule_sets,
+        traced.saved,
+        answers_to=traced.question.opened if traced.question.answer else None,
+    )
+    named: dict[str, object] = dict(rule.as_object())
+    if code == "firewall.rule" and attached.split:
+        code, named["backends"] = "firewall.backend-split", [each.value for each in attached.split]
+    half = one_direction(sights, traced.question.side) if code == "firewall.rule" and asks_for_invalid(rule) else None
+    if half is not None:
+        code = "conntrack.invalid"
     elapsed = f", {trace.elapsed_ms:g} ms after it was sent" if trace.elapsed_ms is not None else ""
     seen = Evidence(
         "trace",
@@ -227,13 +252,14 @@ def rule_cause(way: Way, traced: Traced, host: str) -> Cause | None:
     return cause(
         code,
         host=host,
-        object=rule.as_object(),
+        object=named,
         confidence=trace.confidence,
         explanation=(
             f"{traced.question.about}: a packet like the lost one was traced there, and the kernel named what takes it:"
             f' {rule.place()}, "{rule.text}".' + (f" It is called from {rule.call_site}." if rule.call_site else "")
         ),
-        evidence=(seen,),
+        evidence=(seen, *((half,) if half is not None else ()), *attached.evidence),
+        because=attached.because,
         affects=_AFFECTS.get(way.kind, ("container traffic",)),
         remedy=(_remedy(traced.fix),) if traced.fix is not None else (),
     )
@@ -247,34 +273,6 @@ def _remedy(fix: Fix) -> Remedy:
         undo=tuple(command.text for command in reversed(fix.undo)),
         persist=fix.persist,
         risk=fix.risk,
-    )
-
-
-def filtered_cause(way: Way, loss: Loss, *, control_arrived: bool | None) -> Cause | None:
-    """Lost between two NICs: something between the hosts took it, if a control packet got through."""
-    if loss.last is None or loss.next is None or (loss.last.stage, loss.next.stage) != (Stage.NIC, Stage.NIC):
-        return None
-    if not control_arrived:
-        return None
-    there = loss.direction is Direction.THERE
-    sender, receiver = (way.source, way.destination) if there else (way.destination, way.source)
-    protocol, port = ("udp", way.vxlan_port) if way.vxlan_port else (way.protocol, way.port)
-    return cause(
-        "underlay.filtered",
-        host=None,
-        object={
-            "kind": "segment",
-            "from": sender.host_address,
-            "to": receiver.host_address,
-            "protocol": protocol,
-            "port": port,
-        },
-        confidence=Confidence.PROVEN,
-        explanation=(
-            f"{protocol}/{port} leaves {loss.last.where} and never reaches {loss.next.where}, while ICMP echo between"
-            " the same two does."
-        ),
-        evidence=(Evidence("capture", loss_text(loss)),),
     )
 
 

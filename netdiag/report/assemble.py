@@ -26,6 +26,7 @@ def build_report(
     found: Sequence[Found],
     question: Need | None = None,
     answers_for: Collection[Need] = tuple(Need),
+    about: Collection[str] = (),
     next_steps: Sequence[Step] = (),
 ) -> Report:
     """Make the report of one command.
@@ -33,7 +34,8 @@ def build_report(
     * **Answers** (only with a question): *no* if any finding says no; else *unknown* if any says unknown, if nothing was
       found out at all, or if the need before it (join, names, traffic) is not a yes; else *yes*.
     * **Verdict**: *fail* if any finding failed (a check weighs that against the question itself); else *unknown* if the
-      question is answered so, or, without a question, if an unknown finding leaves a need open; else
+      question is answered so, or, without a question, if an unknown finding leaves a need open or is of a check that
+      the command is about; else
       *warn* if any warns; else *ok*.
     * **Causes** that name the same object of the same host are told once, the most specific code of a line of parents.
       Ranked by the worst finding that they explain; a state that follows from something else (``follows`` in the
@@ -51,6 +53,7 @@ def build_report(
         question: For a preflight, the need that it asks about.
         answers_for: For a command without a question: the needs that it can answer. An unknown finding that leaves
             another one open is told, and is not the verdict.
+        about: The checks that are the command's own question, where it has no need for one.
         next_steps: What to do after everything above is done: the join itself, or the command again.
     """
     causes, places = _rank(found)
@@ -61,7 +64,7 @@ def build_report(
         host=host,
         started=started,
         duration_s=duration_s,
-        verdict=_verdict(findings, None if question is None else answers[question], answers_for),
+        verdict=_verdict(findings, None if question is None else answers[question], answers_for, about),
         question=question,
         answers=answers,
         counts=Counts(**{state.value: sum(one.state is state for one in findings) for state in State}),
@@ -99,12 +102,15 @@ def _answers(found: Sequence[Found]) -> dict[Need, Answer]:
     return answers
 
 
-def _verdict(findings: Sequence[Finding], answer: Answer | None, answers_for: Collection[Need]) -> State:
+def _verdict(
+    findings: Sequence[Finding], answer: Answer | None, answers_for: Collection[Need], about: Collection[str]
+) -> State:
     states = {one.state for one in findings}
     if State.FAIL in states:
         return State.FAIL
     open_question = any(
-        one.state is State.UNKNOWN and any(need in answers_for for need in one.answers) for one in findings
+        one.state is State.UNKNOWN and (one.check in about or any(need in answers_for for need in one.answers))
+        for one in findings
     )
     if answer is Answer.UNKNOWN or (answer is None and open_question):
         return State.UNKNOWN

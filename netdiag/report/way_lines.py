@@ -20,6 +20,8 @@ _KINDS = {
 
 def way_lines(way: Way, sights: Sequence[Sight], losses: Sequence[Loss]) -> list[str]:
     """The places in the order of the requests, with counts of both directions and a line where one was lost."""
+    if not sights:
+        return []
     network = f" ({way.source.network})" if way.source.network else ""
     rows = [(_host(way, sight.place), _device(sight.place), *_counts(sight)) for sight in sights]
     widths = [max([len(row[column]) for row in rows] + [5]) for column in range(3)]
@@ -52,6 +54,7 @@ def plan_lines(way: Way) -> list[str]:
         said.append(f"  if it fails, one ICMP echo from {way.source.host_address} to {way.destination.host_address}")
     said += [
         "  if it fails, packets like the lost one through the filters of the host where it was lost; they reach nobody",
+        "  if no filter takes them, its beginning some times more (64 at most), while that host's counters are read",
         "",
         "Would change: nothing. Each trace has a table of its own for half a second, which the kernel removes.",
     ]

@@ -197,14 +197,6 @@ def test_without_a_port_a_container_of_no_route_is_called_by_its_published_one(h
     assert "tcp/8081 from manager to store on worker" in report["findings"][0]["summary"]
 
 
-def test_one_side_only_says_what_it_cannot_know(hosts):
-    with rule(hosts, "worker", "INPUT -p tcp --dport 7000 -j DROP"):
-        report = diagnose(hosts, "client", "10.71.0.2:7000", code=1)
-    assert report["causes"] == []
-    (unknown,) = [found for found in report["findings"] if found["state"] == "unknown"]
-    assert "10.71.0.2 takes no part" in unknown["reason"]
-
-
 def test_what_cannot_be(hosts):
     manager = hosts.host("manager")
     for words, said in (

@@ -8,11 +8,6 @@ import pytest
 
 from netdiag.lab.host import end_group
 from netdiag.lab.process import until
-from netdiag.participant.verbs import VERBS
-
-SENDS = pytest.mark.skipif(
-    "send-probe" not in VERBS, reason="this participant has no verb that sends a marked datagram"
-)
 
 SERVER = """
 import socket
@@ -45,6 +40,38 @@ def diagnose(one, destination, *words, code):
     return json.loads(result.stdout)
 
 
+def test_who_may_listen_on_a_host_that_takes_no_part_is_sent_nothing_either(pair):
+    one, two = pair
+    result = one.exec(["netdiag", "diagnose", "one", f"{two.address}:5300/udp", "--output", "json"], check=False)
+    attempt = tried(json.loads(result.stdout))
+    assert (attempt["state"], result.returncode) == ("unknown", 3), result.stdout
+    assert "not known" in attempt["reason"]
+    assert heard(two) == b""
+
+
+def test_what_could_not_be_sent_was_not_lost(pair):
+    """Without root and without a group that may ping, there is no echo: no rule and no host is blamed for it."""
+    one, two = pair
+    one.exec(["sysctl", "-qw", "net.ipv4.ping_group_range=1 0"])
+    try:
+        words = ["setpriv", "--reuid", "65534", "--clear-groups", "netdiag", "diagnose", "one", two.address]
+        result = one.exec([*words, "--output", "json"], check=False)
+    finally:
+        one.exec(["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"])
+    document = json.loads(result.stdout)
+    attempt = tried(document)
+    assert (attempt["state"], result.returncode) == ("unknown", 3), result.stdout
+    assert "could not be made" in attempt["reason"]
+    assert document["causes"] == []
+    assert "lost" not in result.stdout
+
+
+def tried(document):
+    """The finding of the attempt itself."""
+    (found,) = [one for one in document["findings"] if one["check"] == "path.attempt"]
+    return found
+
+
 @contextlib.contextmanager
 def dropped(two, port):
     words = ["INPUT", "-p", "udp", "--dport", str(port), "-j", "DROP"]
@@ -70,7 +97,6 @@ def test_who_listens_is_sent_nothing_and_the_filters_are_asked(pair):
     assert heard(two) == b""
 
 
-@SENDS
 def test_a_datagram_that_was_asked_for_is_answered(pair):
     one, two = pair
     attempt = diagnose(one, "two:5300/udp", "--send-payload", code=0)["findings"][0]
@@ -81,7 +107,6 @@ def test_a_datagram_that_was_asked_for_is_answered(pair):
     assert (cause["code"], cause["object"]["chain"]) == ("firewall.rule", "INPUT")
 
 
-@SENDS
 def test_a_free_port_is_tried_for_real(pair):
     one, two = pair
     (cause,) = diagnose(one, "two:5301/udp", code=1)["causes"]

@@ -109,11 +109,8 @@ def test_a_rule_of_legacy_iptables_beside_nft(swarm2_lab, hosts):
     swarm2_lab.break_("drop", host="manager", proto="udp", dport=4789, backend="iptables-legacy")
     said = ask(manager, "verify", "swarm", "--peer", worker.address, expect=1)
     (cause,) = [one for one in said.document["causes"] if one["code"] == "firewall.rule"]
-    assert (cause["confidence"], cause["object"]["backend"], cause["object"]["number"]) == (
-        "proven",
-        "iptables-legacy",
-        1,
-    )
+    confidence, rule = cause["confidence"], cause["object"]
+    assert (confidence, rule["backend"], rule["number"]) == ("proven", "iptables-legacy", 1), cause["explanation"]
     assert traced(cause) == {("udp/4789", worker.address)}
     heal(manager, cause)
     ask(manager, "verify", "swarm", "--peer", worker.address, expect=0)

@@ -270,6 +270,24 @@ def test_one_rule_is_one_cause_wherever_it_is_called_from():
     assert len([one for one in found("firewall.inbound", ctx) if one.cause]) == 1
 
 
+def test_one_rule_is_one_cause_whether_it_was_traced_or_read():
+    """Only the kernel tells a handle."""
+    read = "-A INPUT -j REJECT --reject-with icmp-host-prohibited"
+    rule = FirewallRule(
+        backend=Backend.IPTABLES_NFT, family="ip", table="filter", chain="INPUT", number=5, handle=9, text=read
+    )
+
+    def said(packet):
+        if packet.direction is Direction.OUT:
+            return (ACCEPT,)
+        late = TracedFlow(packet=packet, why_not="no answer")
+        return late if (packet.protocol, packet.destination_port) == ("tcp", 7946) else (REJECT, rule)
+
+    ctx = traced(with_rules(STOCK_INPUT), said)
+    causes = [one.cause for one in found("firewall.inbound", ctx) if one.cause is not None]
+    assert [(one.object["handle"], one.confidence) for one in causes] == [(9, Confidence.PROVEN)]
+
+
 def test_a_trace_wins_over_what_the_rules_look_like():
     """A rate limit, a set or a mark: the packet came through, so nothing stops it."""
     one = only("firewall.inbound", traced(with_rules(STOCK_INPUT), lambda _: (ACCEPT,)))

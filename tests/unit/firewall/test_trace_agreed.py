@@ -18,15 +18,31 @@ def both(**changes):
     for name, (old, new) in changes.items():
         assert old in getattr(behind, name)
         setattr(behind, name, getattr(behind, name).replace(old, new))
-    return agreed(before.resolve(), behind.resolve())
+    return agreed(before.resolve(), behind.resolve(), legacy_stands=True)
 
 
-def test_a_rule_that_both_readings_have_is_named_and_the_change_is_told():
+def test_a_change_that_is_not_on_the_way_takes_nothing_from_the_answer():
     found = both(nft=("\t\tmeta l4proto udp counter packets 0 bytes 0 accept # handle 8\n", ""))
-    assert (found.verdict, found.confidence, found.decided.rule.number) == (TraceVerdict.REJECT, Confidence.LIKELY, 2)
-    assert found.decided.rule.text.startswith("-A LOG_DROP -p tcp")
+    assert (found.verdict, found.confidence, found.decided.rule.number) == (TraceVerdict.REJECT, Confidence.PROVEN, 2)
+    assert (found.decided.rule.text.startswith("-A LOG_DROP -p tcp"), found.reason) == (True, "")
     assert found.decided in found.path
-    assert found.reason == "the rule set changed meanwhile"
+
+
+def test_what_was_counted_meanwhile_is_no_change():
+    before = Recording("trace_in_reject").resolve()
+    counted = tuple(msgspec.structs.replace(step, packets=(step.packets or 0) + 7) for step in before.path)
+    behind = msgspec.structs.replace(before, path=counted, decided=counted[-1])
+    assert agreed(before, behind, legacy_stands=False) == before
+
+
+def test_legacy_rules_that_changed_have_no_handle_to_be_known_by():
+    before = Recording("trace_in_reject").resolve()
+    rules = [msgspec.structs.replace(step.rule, backend=Backend.IPTABLES_LEGACY) for step in before.path]
+    path = tuple(msgspec.structs.replace(step, rule=rule) for step, rule in zip(before.path, rules, strict=True))
+    legacy = msgspec.structs.replace(before, path=path, decided=path[-1])
+    assert agreed(legacy, legacy, legacy_stands=True).confidence is Confidence.PROVEN
+    found = agreed(legacy, legacy, legacy_stands=False)
+    assert (found.confidence, found.reason) == (Confidence.LIKELY, "the rule set changed meanwhile")
 
 
 def test_a_rule_whose_text_differs_is_not_named():
@@ -58,7 +74,9 @@ def test_a_rule_that_moved_has_no_number():
 
 def test_steps_that_do_not_fit_each_other_are_left_out():
     before = Recording("trace_in_reject").resolve()
-    found = agreed(before, msgspec.structs.replace(before, path=before.path[1:], callers=before.callers[1:]))
+    found = agreed(
+        before, msgspec.structs.replace(before, path=before.path[1:], callers=before.callers[1:]), legacy_stands=True
+    )
     assert [step.rule.text for step in found.path] == [""]
     assert (found.path[0] is found.decided, found.callers) == (True, ((),))
 

@@ -27,8 +27,10 @@ def headers(tag=b"11111111", source=THERE, destination=HERE, proto="udp", sport=
     return bytes(head), bytes(body[:20])
 
 
-def event(table, chain, identity, network=b"", transport=b""):
+def event(table, chain, identity, network=b"", transport=b"", handle=None):
     body = struct.pack(">BBH", 2, 0, 0) + attribute(1, table.encode() + b"\0") + attribute(2, chain.encode() + b"\0")
+    if handle is not None:
+        body += attribute(3, struct.pack(">Q", handle))
     body += attribute(6, identity)
     if network:
         body += attribute(8, network) + attribute(9, transport)
@@ -41,12 +43,17 @@ class Following:
     def __init__(self, *first, identity=b"aaaa"):
         self.watch = _Watch(PARAMS, Deadline(1))
         self.reader = Events(self.watch.claims)
-        assert self.of(*first, identity=identity, table=self.watch._table, chain="begin-0")
+        if first:
+            assert self.begins(*first, identity=identity, handle=3)
 
-    def of(self, *told, identity=b"bbbb", table="filter", chain="INPUT"):
+    def begins(self, *told, identity=b"aaaa", handle):
+        """An event of our first chain: of its rule, or of none."""
+        return self.of(*told, identity=identity, table=self.watch._table, chain="begin-0", handle=handle)
+
+    def of(self, *told, identity=b"bbbb", table="filter", chain="INPUT", handle=None):
         """Whether an event is taken for the packet's."""
         before = len(self.reader.messages)
-        self.reader.take(event(table, chain, identity, *told))
+        self.reader.take(event(table, chain, identity, *told, handle=handle))
         return len(self.reader.messages) > before
 
 
@@ -94,3 +101,13 @@ def test_nothing_is_followed_before_our_own_chain_has_seen_it():
     reader.take(event("filter", "INPUT", b"aaaa", *headers()))
     reader.take(event(watch._table, "end-input", b"aaaa", *headers()))
     assert (reader.messages, reader.foreign) == ([], 2)
+
+
+def test_what_somebody_else_traces_is_not_what_is_waited_for():
+    """It passes our first chain too; only an event of the rule there says that the rule matched."""
+    following = Following()
+    other = headers(dport=9000)
+    assert not following.begins(*other, handle=None)
+    assert not following.of(*other, identity=b"aaaa")
+    assert following.begins(*headers(), identity=b"bbbb", handle=3)
+    assert not following.of(*headers(b"22222222", dport=9000), identity=b"aaaa")

@@ -63,6 +63,15 @@ def test_without_a_question_an_unknown_that_leaves_a_need_open_is_the_verdict():
     assert build(found(State.WARN), found(State.UNKNOWN, answers={Need.NAMES: Answer.UNKNOWN})).verdict is State.UNKNOWN
 
 
+@pytest.mark.parametrize(("about", "verdict"), [((), State.OK), (("c.other",), State.OK), (("x.y",), State.UNKNOWN)])
+def test_an_unknown_of_what_the_command_is_about_is_the_verdict(about, verdict):
+    unknown = msgspec.structs.replace(found(State.UNKNOWN), check="x.y")
+    report = build_report(
+        command="c", host="a", started="2026-03-14T02:57:11Z", duration_s=0.1, found=[unknown], about=about
+    )
+    assert report.verdict is verdict
+
+
 def test_a_need_that_the_command_cannot_answer_is_told_and_is_not_the_verdict():
     report = build_report(
         command="c",
