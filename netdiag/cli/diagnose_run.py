@@ -48,7 +48,8 @@ class Run:
 
     def plan(self, source: str, destination: str) -> Planned:
         """The way and who takes part, and nothing done. Raises UsageError and CarrierError as `diagnose`."""
-        planner = Planner(LocalHost(), self._open, time.time(), self._options, self._progress.update)
+        update = self._progress.update
+        planner = Planner(LocalHost(), self._open, time.time(), self._options, update, at_once=self._quiet())
         return planner.plan(parse_end(source, what="SOURCE"), parse_end(destination, what="DESTINATION"))
 
     def diagnose(self, source: str, destination: str, *, send_payload: bool = False) -> tuple[Report, Diagnosis]:
@@ -67,6 +68,7 @@ class Run:
             now_s=began.timestamp(),
             options=self._options,
             send_payload=send_payload,
+            at_once=self._quiet(),
             progress=self._progress.update,
         )
         self.timings_s.update(done.timings_s)
@@ -79,6 +81,10 @@ class Run:
             about=("path.attempt", "path.filters", "path.another"),
         )
         return report, done
+
+    def _quiet(self) -> bool:
+        """Whether no way to a host asks the operator for anything: `listen` has a key carried by hand."""
+        return all(via.way != "listen" for via in self._vias)
 
     def _open(self, name: str) -> Carrier:
         via = self._way_to(name)

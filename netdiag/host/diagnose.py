@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import time
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ from netdiag.host.diagnose_layers import end_sizes, further_layers, layer_betwee
 from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_parties import Open, Planned
 from netdiag.host.diagnose_plan import Planner
-from netdiag.host.diagnose_service import survey
+from netdiag.host.diagnose_service import only_task, survey, tasks_told, try_virtual
 from netdiag.host.drive import Carrier
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Way
@@ -48,6 +49,7 @@ def diagnose(
     now_s: float,
     options: Options,
     send_payload: bool = False,
+    at_once: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Diagnosis:
     """Diagnose one flow.
@@ -60,6 +62,7 @@ def diagnose(
         now_s: Unix time.
         options: What the operator chose.
         send_payload: Send a datagram also to a port on which somebody listens.
+        at_once: Two hosts may be opened at the same time; not where opening one asks the operator something.
         progress: Told what is being done.
 
     Raises:
@@ -68,7 +71,7 @@ def diagnose(
     """
     timings_s: dict[str, float] = {}
     start_s = time.monotonic()
-    planner = Planner(local, open_peer, now_s, options, progress)
+    planner = Planner(local, open_peer, now_s, options, progress, at_once=at_once)
     planned = planner.plan(source, destination)
     timings_s["facts"] = time.monotonic() - start_s
     found = list(planned.told)
@@ -77,14 +80,22 @@ def diagnose(
         return Diagnosis(
             way=planned.way, sights=(), losses=(), attempt=untried, found=planned.told, timings_s=timings_s
         )
-    if planned.service is not None:
-        start_s = time.monotonic()
-        progress(f"trying the tasks of {planned.service.name}")
-        planned, told = survey(planner, planned)
-        found += told
-        timings_s["tasks"] = time.monotonic() - start_s
     run = _Run(now_s, options, progress, timings_s, send_payload=send_payload)
-    done = run.explain(planned)
+    only = only_task(planned)
+    if only is not None:
+        # Its own attempt is the watched one; the virtual IP is another flow, and is tried beside it.
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
+            virtual = pool.submit(try_virtual, planned)
+            done = run.explain(planned)
+        found += tasks_told(planned, [(only, done.attempt)], virtual.result())
+    else:
+        if planned.service is not None:
+            start_s = time.monotonic()
+            progress(f"trying the tasks of {planned.service.name}")
+            planned, told = survey(planner, planned)
+            found += told
+            timings_s["tasks"] = time.monotonic() - start_s
+        done = run.explain(planned)
     if planned.way.port is None and done.attempt.answered and not done.losses:
         start_s = time.monotonic()
         progress("trying ports and sizes")

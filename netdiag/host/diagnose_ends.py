@@ -83,7 +83,7 @@ class Ends:
             named = container is None and is_address(typed.name)
             return Meant(party=party, container=container, address=typed.name if named else "")
         service = find_service(self._views(first), begin, typed.name)
-        if service is not None or (begin is not None and self._may_be_service(first, typed.name)):
+        if service is not None or (begin is not None and self._may_be_service(first, begin, typed.name)):
             found = self._service(first, begin, typed, service)
             if found is not None:
                 return found
@@ -190,9 +190,12 @@ class Ends:
                     return Meant(party=party, container=each)
         return None
 
-    def _may_be_service(self, first: Party, name: str) -> bool:
+    def _may_be_service(self, first: Party, begin: Container, name: str) -> bool:
         """Whether a name that this engine knows no service of may be one: no address, and nobody else's."""
         if is_address(name) or is_host(first.facts, name) or node_address(self._parties.facts(), name):
+            return False
+        # A task's name, SERVICE.NUMBER, has a dot and a service's has none: the engine would ask resolvers outside.
+        if "." in name and find_task(self._views(first), begin, name) is not None:
             return False
         engine = first.facts.engine.value
         return not any(own.name == name for own in (engine.containers if engine is not None else ()))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import concurrent.futures
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -61,8 +62,15 @@ class Parties:
         self._open, self._progress = open_peer, progress
         self._now_s, self._options = now_s, options
         self._progress("reading this host")
-        self.here = self._read("", local)
+        facts = self._collected(local)
+        self.here = Party(name=host_name(facts) or "this host", carrier=local, facts=facts)
         self._peers: dict[str, Party] = {}
+        self._reached: dict[str, concurrent.futures.Future[tuple[Carrier, Facts]]] = {}
+
+    def reach(self, names: Sequence[str]) -> None:
+        """Reach several hosts at the same time; what came of each is told when it is asked for by that name."""
+        with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
+            self._reached = {name: pool.submit(self._reach, name) for name in names}
 
     def facts(self) -> list[Facts]:
         """The facts of all that were reached so far, this host's first."""
@@ -82,18 +90,9 @@ class Parties:
         known = self.known(name)
         if known is not None:
             return known
-        self._progress(f"reading {name}")
-        try:
-            carrier = self._open(name)
-        except CarrierError:
-            address = node_address(self.facts(), name) if not is_address(name) else ""
-            if not address:
-                raise
-            try:
-                carrier = self._open(address)
-            except CarrierError as error:
-                raise CarrierError(f"{name}: {error}") from None
-        self._peers[name] = self._read(name, carrier)
+        job = self._reached.pop(name, None)
+        carrier, facts = job.result() if job is not None else self._reach(name)
+        self._peers[name] = Party(name=self._label(name, facts), carrier=carrier, facts=facts)
         return self._peers[name]
 
     def known(self, name: str) -> Party | None:
@@ -105,17 +104,28 @@ class Parties:
         having = [party for party in (self.here, *self._peers.values()) if has_address(party.facts, name)]
         return having[0] if len(having) == 1 else None
 
-    def _read(self, name: str, carrier: Carrier) -> Party:
-        facts = collect(carrier, SECTIONS, now_s=self._now_s, options=self._options)
-        return Party(name=self._label(name, facts), carrier=carrier, facts=facts)
+    def _reach(self, name: str) -> tuple[Carrier, Facts]:
+        self._progress(f"reading {name}")
+        try:
+            carrier = self._open(name)
+        except CarrierError:
+            address = node_address(self.facts(), name) if not is_address(name) else ""
+            if not address:
+                raise
+            try:
+                carrier = self._open(address)
+            except CarrierError as error:
+                raise CarrierError(f"{name}: {error}") from None
+        return carrier, self._collected(carrier)
+
+    def _collected(self, carrier: Carrier) -> Facts:
+        return collect(carrier, SECTIONS, now_s=self._now_s, options=self._options)
 
     def _label(self, name: str, facts: Facts) -> str:
         """What the operator calls the host: as it was typed; one that only its address named, by its own name."""
-        own = host_name(facts)
-        if not name:
-            return own or "this host"
         if not is_address(name):
             return name
+        own = host_name(facts)
         listed = node_name(self.facts(), name)
         taken = {self.here.name, *(party.name for party in self._peers.values())}
         return next((each for each in (listed, own) if each and each not in taken), name)

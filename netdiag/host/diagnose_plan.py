@@ -19,7 +19,7 @@ from netdiag.model.path import End, PathKind, Side, Way
 from netdiag.model.probes import RouteChoice
 from netdiag.model.report import Cause
 from netdiag.path.container_routes import route_cause
-from netdiag.path.ends import Service, address_of, balancer_address, first_choice
+from netdiag.path.ends import Service, address_of, balancer_address, first_choice, other_hosts
 from netdiag.path.ingress import SANDBOX, Ingress, ingress_attachment, ingress_service
 from netdiag.path.names import Typed, find_container, is_address
 from netdiag.path.routed import Attachment, Leg, Published, attachments, published_for, publishes, routed_way
@@ -32,10 +32,19 @@ class Planner:
     """Finds the two ends and the way between them."""
 
     def __init__(
-        self, local: Carrier, open_peer: Open, now_s: float, options: Options, progress: Callable[[str], None]
+        self,
+        local: Carrier,
+        open_peer: Open,
+        now_s: float,
+        options: Options,
+        progress: Callable[[str], None],
+        *,
+        at_once: bool = False,
     ) -> None:
+        """``at_once``: two hosts may be opened at the same time, as nobody is asked anything meanwhile."""
         self._parties = Parties(local, open_peer, now_s, options, progress)
         self._ends = Ends(self._parties)
+        self._at_once = at_once
 
     def plan(self, source: Typed, destination: Typed) -> Planned:
         """The parties and the way between them.
@@ -44,6 +53,8 @@ class Planner:
             UsageError: An end that means nothing or too much, or a flow that cannot be.
             CarrierError: A host that is needed cannot be reached.
         """
+        if self._at_once:
+            self._parties.reach(other_hosts(self._parties.here.facts, source, destination))
         first, begin = self._ends.source(source)
         flow = _Flow(_protocol(destination), destination.port)
         if begin is not None and not begin.running:
