@@ -133,7 +133,7 @@ class _Run:
             return [attempt_found(way, attempt), *passed], ()
         start_s = time.monotonic()
         self._progress("finding what took it")
-        lost = _losses(watched)
+        lost = losses_of(watched)
         at_the_end = bool(lost) and lost[0].direction is Direction.BACK and lost[0].last is None
         who = self._listening(planned) if way.protocol == "udp" and at_the_end and not attempt.refused else ""
         if attempt.answered:
@@ -181,7 +181,7 @@ def _by_another(watched: Watched) -> bool:
     return last is not None and last.watched and not last.there
 
 
-def _losses(watched: Watched) -> tuple[Loss, ...]:
+def losses_of(watched: Watched) -> tuple[Loss, ...]:
     """Where it was lost; what was answered everywhere and is not known at its start was lost on its last step."""
     found = losses(watched.sights)
     first = next((sight for sight in watched.sights if sight.watched), None)

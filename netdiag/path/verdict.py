@@ -11,7 +11,7 @@ from netdiag.model.facts import RuleSet
 from netdiag.model.fix import Fix
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
-from netdiag.model.report import Cause, Confidence, Evidence, Remedy, State, Step, Subject
+from netdiag.model.report import Answer, Cause, Confidence, Evidence, Need, Remedy, State, Step, Subject
 from netdiag.model.trace import Trace, TraceVerdict
 from netdiag.path.questions import Question
 
@@ -110,6 +110,7 @@ def passing_found(way: Way, traced: Sequence[Traced]) -> Found:
             subject=subject,
             summary=f"whether the filters on the way let {way.protocol}/{way.port} through",
             evidence=evidence,
+            answers={Need.TRAFFIC: Answer.UNKNOWN},
             reason="; ".join(dict.fromkeys(unknown)),
         )
     return Found(

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from netdiag.lab.host import end_group
+from tests.lab.pasting import both
 
 IMAGE = "netdiag/busybox:lab"
 SERVE = ["httpd", "-f", "-p"]
@@ -203,6 +204,17 @@ def test_one_side_only_says_what_it_cannot_know(hosts):
     assert report["causes"] == []
     (unknown,) = [found for found in report["findings"] if found["state"] == "unknown"]
     assert "10.71.0.2 takes no part" in unknown["reason"]
+
+
+def test_a_published_port_by_three_pasted_lines(hosts):
+    manager, worker = hosts.host("manager"), hosts.host("worker")
+    with rule(hosts, "worker", "DOCKER-USER -i eth0 -p tcp --dport 80 -j DROP"):
+        reports, _ = both(manager, worker, manager.address, f"{worker.address}:8081")
+    for report in reports:
+        cause = only_cause(report.document)
+        assert (cause["code"], cause["host"], cause["object"]["chain"]) == ("firewall.rule", "worker", "DOCKER-USER")
+    (loss,) = reports[0].findings("path.loss")
+    assert len(loss["evidence"]) == 4  # the cards of both, and both ends of the container's veth
 
 
 def test_what_cannot_be(hosts):
