@@ -38,6 +38,16 @@ if TYPE_CHECKING:
     metavar="TEXT|FILE|-",
     help="With --code: the other side's answer, where it is not pasted at a terminal.",
 )
+@click.option("--watch", is_flag=True, help="Go on, with a line for each change, until Ctrl-C or SIGTERM.")
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(1, 3600),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --watch: from the beginning of a round to that of the next.",
+)
 @click.option("--plan", is_flag=True, help="Say what would be watched, sent and changed, and do nothing.")
 @click.option("--send-payload", is_flag=True, help="Send a datagram also to a udp port on which somebody listens.")
 @click.option("--timings", is_flag=True, help="Say on standard error how long each part took.")
@@ -50,6 +60,8 @@ def diagnose(
     code: str | None,
     within_s: int,
     pasted: tuple[str, ...],
+    watch: bool,
+    interval_s: float,
     plan: bool,
     send_payload: bool,
     timings: bool,
@@ -60,14 +72,17 @@ def diagnose(
     """Find out where a flow from SOURCE to DESTINATION is lost, and what takes it there.
 
     SOURCE is a container, HOST/CONTAINER, or a host; DESTINATION the same, a service, a task or an address, with :PORT
-    or :PORT/PROTO behind it. Exit code: 0 it works, 1 it does not, 3 not known.
+    or :PORT/PROTO behind it. Exit code: 0 it works, 1 it does not, 3 not known; with --watch that of the last state.
 
     \b
     Examples:
       netdiag diagnose web db:5432 --via ssh
       netdiag diagnose host-a/web host-b/db:22 --via ssh:root@host-b
+      netdiag diagnose web db:5432 --via ssh --watch
       netdiag diagnose 192.0.2.1 192.0.2.2:2377 --code new
     """
+    if watch and (plan or code is not None or output not in ("table", "json")):
+        raise click.UsageError("--watch goes with --output table or json, and neither with --plan nor with --code")
     if code is not None:
         if vias:
             raise click.UsageError("--code is for a host that --via does not reach: give one of the two")
@@ -77,6 +92,14 @@ def diagnose(
     from netdiag.cli.diagnose_run import Run
     from netdiag.report.way_lines import plan_lines, way_lines
 
+    if watch:
+        from netdiag.cli.diagnose_watch import Watch
+
+        with Run(vias, load_modules, Progress("")) as run:
+            lines = output == "json"
+            sys.exit(
+                Watch(run, source, destination, interval_s=interval_s, send_payload=send_payload, lines=lines).go()
+            )
     with Progress("reading both hosts") as progress, Run(vias, load_modules, progress) as run:
         if plan:
             planned = run.plan(source, destination)

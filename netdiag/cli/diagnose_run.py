@@ -15,25 +15,26 @@ from netdiag.carrier.via import PeerCarrier, Via, open_carrier
 from netdiag.cli import listen_run
 from netdiag.cli.key_input import read_key
 from netdiag.cli.output import Progress
-from netdiag.errors import UsageError
+from netdiag.errors import CarrierError, NetdiagError, UsageError
 from netdiag.host import LocalHost
 from netdiag.host.collect import local_options
 from netdiag.host.diagnose import Diagnosis, diagnose
 from netdiag.host.diagnose_parties import Planned
 from netdiag.host.diagnose_plan import Planner
 from netdiag.host.drive import Carrier
-from netdiag.model.report import Report
+from netdiag.model.found import Found
+from netdiag.model.report import Answer, Need, Report, State, Subject
 from netdiag.path.names import parse_end
 from netdiag.report.assemble import build_report
 
 
 class Run:
-    """One call of the command; the ways to other hosts that it opened close with it."""
+    """One call of the command; the ways to other hosts that it opened serve all its diagnoses, and close with it."""
 
     def __init__(self, vias: Sequence[Via], load_modules: bool, progress: Progress) -> None:
         self._vias, self._progress = tuple(vias), progress
         self._options = local_options(load_modules=load_modules)
-        self._opened: list[PeerCarrier] = []
+        self._opened: dict[str, PeerCarrier] = {}
         self.timings_s: dict[str, float] = {}
         """How long each part took."""
 
@@ -43,7 +44,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for carrier in self._opened:
+        for carrier in self._opened.values():
             carrier.close()
 
     def plan(self, source: str, destination: str) -> Planned:
@@ -56,9 +57,11 @@ class Run:
 
         Raises:
             UsageError: An end that cannot be understood.
-            CarrierError: The other host cannot be reached.
+            CarrierError: The other host cannot be reached, or no more.
         """
         began, start_s = dt.datetime.now(dt.UTC), time.monotonic()
+        for name in [name for name, carrier in self._opened.items() if carrier.lost]:
+            self._opened.pop(name).close()  # in an earlier diagnosis, or since
         done = diagnose(
             LocalHost(),
             parse_end(source, what="SOURCE"),
@@ -70,21 +73,43 @@ class Run:
             progress=self._progress.update,
         )
         self.timings_s.update(done.timings_s)
-        report = build_report(
-            command=" ".join(["diagnose", source, destination, *(f"--via {via}" for via in self._vias)]),
-            host=done.way.source.host,
-            started=began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            duration_s=round(time.monotonic() - start_s, 3),
-            found=done.found,
-        )
+        for name, carrier in self._opened.items():
+            if carrier.lost:  # what it did not answer would be taken for what is not there
+                raise CarrierError(f"{name}: {carrier.lost} before the diagnosis was done: try again")
+        report = self._report(source, destination, began, start_s, done.way.source.host, done.found)
         return report, done
 
+    def unknown(self, source: str, destination: str, error: NetdiagError) -> Report:
+        """The report of a diagnosis that did not come about, for whoever goes on all the same."""
+        found = Found(
+            check="path.ends",
+            state=State.UNKNOWN,
+            subject=Subject(host=source, peer=destination),
+            summary=f"whether {source} reaches {destination}",
+            answers={Need.TRAFFIC: Answer.UNKNOWN},
+            reason=str(error),
+        )
+        return self._report(source, destination, dt.datetime.now(dt.UTC), time.monotonic(), source, (found,))
+
+    def _report(
+        self, source: str, destination: str, began: dt.datetime, start_s: float, host: str, found: Sequence[Found]
+    ) -> Report:
+        return build_report(
+            command=" ".join(["diagnose", source, destination, *(f"--via {via}" for via in self._vias)]),
+            host=host,
+            started=began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            duration_s=round(time.monotonic() - start_s, 3),
+            found=found,
+        )
+
     def _open(self, name: str) -> Carrier:
+        if name in self._opened:
+            return self._opened[name]
         via = self._way_to(name)
         start_s = time.monotonic()
         self._progress.update(f"reaching {name}")
         carrier = self._listen(via.where, name) if via.way == "listen" else open_carrier(via, name)
-        self._opened.append(carrier)
+        self._opened[name] = carrier
         self.timings_s[f"{via.way} to {name}"] = time.monotonic() - start_s
         if carrier.restriction:
             click.echo(f"{name}: {carrier.restriction}", err=True)
