@@ -22,6 +22,7 @@ from netdiag.carrier.payload import BOOTSTRAP, READY, payload
 from netdiag.carrier.ssh_failure import explain
 from netdiag.carrier.stream import NoGreeting, StreamCarrier, plain
 from netdiag.errors import CarrierError, UsageError
+from netdiag.shell import shell_text
 
 CONNECT_S = 10.0
 """The longest until sshd answers."""
@@ -112,7 +113,7 @@ def parse_destination(text: str) -> Destination:
 def remote_command() -> str:
     """What the login shell of the other host is given to run."""
     script = _FIND_PYTHON.format(pythons=_PYTHONS, bootstrap=BOOTSTRAP, ready=READY)
-    return f"exec /bin/sh -c '{script}'"
+    return f"exec {shell_text(['/bin/sh', '-c', script])}"
 
 
 def connect(

@@ -85,7 +85,6 @@ class PastedRun:
             plan,
             self._code,
             schedule(time.time(), self._within_s),
-            options=self._options,
             progress=self._progress.update,
         )
         half = run.half(run.observe())

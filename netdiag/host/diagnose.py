@@ -74,7 +74,7 @@ def diagnose(
         planned, told = survey(planner, planned)
         found += told
         timings_s["tasks"] = time.monotonic() - start_s
-    run = _Run(now_s, options, progress, timings_s, send_payload=send_payload)
+    run = _Run(now_s, progress, timings_s, send_payload=send_payload)
     done = run.explain(planned)
     if planned.way.port is None and done.attempt.answered and not done.losses:
         start_s = time.monotonic()
@@ -96,13 +96,12 @@ class _Run:
     def __init__(
         self,
         now_s: float,
-        options: Options,
         progress: Callable[[str], None],
         timings_s: dict[str, float],
         *,
         send_payload: bool,
     ) -> None:
-        self._now_s, self._options, self._progress = now_s, options, progress
+        self._now_s, self._progress = now_s, progress
         self._timings_s, self._send_payload = timings_s, send_payload
 
     def explain(self, planned: Planned) -> Diagnosis:
@@ -114,7 +113,7 @@ class _Run:
         self._progress("watching an attempt")
         watched = watch_attempt(planned)
         self._took("attempt", start_s)
-        reasons = Reasons(planned, watched, now_s=self._now_s, options=self._options)
+        reasons = Reasons(planned, watched, now_s=self._now_s)
         found, lost = self._judged(planned, watched, reasons)
         return Diagnosis(
             way=planned.way,
@@ -166,7 +165,7 @@ class _Run:
         attempt = Attempt(answered=False, refused=False, text="not tried", sent=False)
         sights = tuple(Sight(place=place, error="not tried") for place in way.places)
         watched = Watched(attempt=attempt, sights=sights)
-        reasons = Reasons(planned, watched, now_s=self._now_s, options=self._options)
+        reasons = Reasons(planned, watched, now_s=self._now_s)
         found = (unsent_found(way, who), *reasons.of_what_stands())
         self._took("cause", start_s)
         return Diagnosis(way=way, sights=sights, losses=(), attempt=attempt, found=found, timings_s={})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from netdiag.facts.context import Options
 from netdiag.host.diagnose_attempt import Watched, try_again
 from netdiag.host.diagnose_parties import Planned
 from netdiag.host.diagnose_traces import Tracer
@@ -34,12 +33,10 @@ from netdiag.path.ways import Host
 class Reasons:
     """Finds what took a flow, on whichever host that is."""
 
-    def __init__(self, planned: Planned, watched: Watched, *, now_s: float, options: Options) -> None:
+    def __init__(self, planned: Planned, watched: Watched, *, now_s: float) -> None:
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
-        self._tracer = Tracer(
-            planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s, options=options
-        )
+        self._tracer = Tracer(planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s)
 
     def of_loss(self, loss: Loss) -> list[Found]:
         """The findings of one loss, and of what stands behind it on the way."""

@@ -25,10 +25,11 @@ Open = Callable[[str], Carrier]
 
 
 class Party(msgspec.Struct, frozen=True, kw_only=True):
-    """One host that takes part: its name for the operator, how it is asked, and its facts."""
+    """One host that takes part: its name for the operator, how and with what options it is asked, and its facts."""
 
     name: str
     carrier: Any
+    options: Options
     facts: Facts
 
 
@@ -100,8 +101,9 @@ class Parties:
         return having[0] if len(having) == 1 else None
 
     def _read(self, name: str, carrier: Carrier) -> Party:
-        facts = collect(carrier, SECTIONS, now_s=self._now_s, options=self._options)
-        return Party(name=self._label(name, facts), carrier=carrier, facts=facts)
+        options = self._options.elsewhere() if name else self._options
+        facts = collect(carrier, SECTIONS, now_s=self._now_s, options=options)
+        return Party(name=self._label(name, facts), carrier=carrier, options=options, facts=facts)
 
     def _label(self, name: str, facts: Facts) -> str:
         """What the operator calls the host: as it was typed; one that only its address named, by its own name."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from netdiag.errors import UsageError
-from netdiag.facts.context import Options
 from netdiag.facts.trace_wanted import Wanted
 from netdiag.firewall.allow import plan
 from netdiag.firewall.around import Around
@@ -33,12 +32,10 @@ _STOPPED = (TraceVerdict.DROP, TraceVerdict.REJECT)
 class Tracer:
     """Asks the hosts that take part."""
 
-    def __init__(
-        self, parties: dict[Side, Party], *, again: Callable[[float], None], now_s: float, options: Options
-    ) -> None:
+    def __init__(self, parties: dict[Side, Party], *, again: Callable[[float], None], now_s: float) -> None:
         """``again`` makes the attempt once more and waits so many seconds at most."""
         self._parties, self._again = parties, again
-        self._now_s, self._options = now_s, options
+        self._now_s = now_s
 
     def ask(self, asked: Sequence[Question]) -> list[Traced]:
         """Put all questions at once; one answer each, in their order."""
@@ -64,7 +61,7 @@ class Tracer:
 
     def _around(self, answer: Trace, party: Party) -> Around:
         around = surroundings(
-            party.carrier, answer, now_s=self._now_s, options=self._options, rule_id=f"{int(self._now_s):x}"
+            party.carrier, answer, now_s=self._now_s, options=party.options, rule_id=f"{int(self._now_s):x}"
         )
         return msgspec.structs.replace(around, host=party.name)
 
@@ -86,11 +83,11 @@ class Tracer:
 
     def _traced(self, question: Question, party: Party) -> Trace:
         if not question.answer:
-            return trace(party.carrier, question.wanted, now_s=self._now_s, options=self._options)
+            return trace(party.carrier, question.wanted, now_s=self._now_s, options=party.options)
         reason = ""
         try:
             answer = watch(
-                party.carrier, _waited(question.wanted), now_s=self._now_s, options=self._options, wait_s=_WAIT_S
+                party.carrier, _waited(question.wanted), now_s=self._now_s, options=party.options, wait_s=_WAIT_S
             )
             if answer.verdict is not TraceVerdict.UNKNOWN or not question.made_up:
                 return answer
@@ -98,7 +95,7 @@ class Tracer:
             reason = str(error)
             if not question.made_up:
                 raise
-        answer = trace(party.carrier, question.wanted, now_s=self._now_s, options=self._options)
+        answer = trace(party.carrier, question.wanted, now_s=self._now_s, options=party.options)
         if answer.verdict in _STOPPED and answer.confidence is Confidence.PROVEN:
             # A filter that looks at connections may know the real answer where it does not know one that is made up.
             text = "; ".join(part for part in (reason, "of a packet that looks like an answer") if part)

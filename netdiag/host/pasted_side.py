@@ -10,7 +10,6 @@ import msgspec
 
 from netdiag.carrier.pasted_schedule import Mark, Schedule, Turn, mark
 from netdiag.errors import UsageError
-from netdiag.facts.context import Options
 from netdiag.host.diagnose import losses_of
 from netdiag.host.diagnose_attempt import SETTLE_MS, Watched, heard_in, watch_point
 from netdiag.host.diagnose_causes import Reasons
@@ -43,11 +42,10 @@ class HalfRun:
         code: str,
         timing: Schedule,
         *,
-        options: Options,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._plan, self._code, self._timing = plan, code, timing
-        self._options, self._progress = options, progress
+        self._progress = progress
         self._way, self._carrier = plan.planned.way, plan.party.carrier
         self._frames: dict[str, list[dict[str, Any]]] = {}
         self._errors: dict[str, str] = {}
@@ -263,7 +261,7 @@ class HalfRun:
         return [found for loss in lost for found in reasons.of_loss(loss)]
 
     def _reasons(self, watched: Watched) -> Reasons:
-        return Reasons(self._plan.planned, watched, now_s=time.time(), options=self._options)
+        return Reasons(self._plan.planned, watched, now_s=time.time())
 
 
 def _told(found: Iterable[Found]) -> tuple[Told, ...]:

@@ -217,6 +217,16 @@ def test_a_published_port_by_three_pasted_lines(hosts):
     assert len(loss["evidence"]) == 4  # the cards of both, and both ends of the container's veth
 
 
+def test_another_host_s_engine_is_asked_at_its_own_socket(hosts):
+    manager = hosts.host("manager")
+    manager.exec(["ln", "-s", "/run/docker.sock", "/run/mine.sock"])
+    argv = ["netdiag", "diagnose", "client", "worker/store:80", *VIA]
+    with rule(hosts, "worker", "DOCKER-USER -i eth0 -p tcp --dport 80 -j DROP"):
+        result = manager.exec(argv, env={"DOCKER_HOST": "unix:///run/mine.sock"}, check=False)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "on worker: rule 1 of filter DOCKER-USER" in " ".join(result.stdout.split())
+
+
 def test_what_cannot_be(hosts):
     manager = hosts.host("manager")
     for words, said in (
