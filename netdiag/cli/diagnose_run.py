@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import os
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +18,7 @@ from netdiag.carrier.via import PeerCarrier, Via, open_carrier
 from netdiag.cli import listen_run
 from netdiag.cli.key_input import read_key
 from netdiag.cli.output import Progress
-from netdiag.errors import CarrierError, NetdiagError, UsageError
+from netdiag.errors import CarrierError, NetdiagError, NoWay
 from netdiag.host import LocalHost
 from netdiag.host.collect import local_options
 from netdiag.host.diagnose import Diagnosis, diagnose
@@ -26,6 +29,9 @@ from netdiag.model.found import Found
 from netdiag.model.report import Answer, Need, Report, State, Subject
 from netdiag.path.names import parse_end
 from netdiag.report.assemble import build_report
+
+_MEANINGLESS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, struct.error)
+"""What reading an answer raises that has another shape than any should have."""
 
 
 class Run:
@@ -49,8 +55,9 @@ class Run:
 
     def plan(self, source: str, destination: str) -> Planned:
         """The way and who takes part, and nothing done. Raises UsageError and CarrierError as `diagnose`."""
-        planner = Planner(LocalHost(), self._open, time.time(), self._options, self._progress.update)
-        return planner.plan(parse_end(source, what="SOURCE"), parse_end(destination, what="DESTINATION"))
+        with self._understanding():
+            planner = Planner(LocalHost(), self._open, time.time(), self._options, self._progress.update)
+            return planner.plan(parse_end(source, what="SOURCE"), parse_end(destination, what="DESTINATION"))
 
     def diagnose(self, source: str, destination: str, *, send_payload: bool = False) -> tuple[Report, Diagnosis]:
         """Diagnose a flow and make its report. ``send_payload``: see `netdiag.host.diagnose.diagnose`.
@@ -62,22 +69,45 @@ class Run:
         began, start_s = dt.datetime.now(dt.UTC), time.monotonic()
         for name in [name for name, carrier in self._opened.items() if carrier.lost]:
             self._opened.pop(name).close()  # in an earlier diagnosis, or since
-        done = diagnose(
-            LocalHost(),
-            parse_end(source, what="SOURCE"),
-            parse_end(destination, what="DESTINATION"),
-            open_peer=self._open,
-            now_s=began.timestamp(),
-            options=self._options,
-            send_payload=send_payload,
-            progress=self._progress.update,
-        )
+        with self._understanding():
+            done = diagnose(
+                LocalHost(),
+                parse_end(source, what="SOURCE"),
+                parse_end(destination, what="DESTINATION"),
+                open_peer=self._open,
+                now_s=began.timestamp(),
+                options=self._options,
+                send_payload=send_payload,
+                progress=self._progress.update,
+            )
         self.timings_s.update(done.timings_s)
-        for name, carrier in self._opened.items():
-            if carrier.lost:  # what it did not answer would be taken for what is not there
-                raise CarrierError(f"{name}: {carrier.lost} before the diagnosis was done: try again")
         report = self._report(source, destination, began, start_s, done.way.source.host, done.found)
         return report, done
+
+    @contextlib.contextmanager
+    def _understanding(self) -> Iterator[None]:
+        """What goes wrong in the block since a peer is gone, or answers what has no meaning, is one CarrierError."""
+        try:
+            yield
+        except NetdiagError:
+            self._check_connections()
+            raise
+        except _MEANINGLESS as error:
+            self._check_connections()
+            if not self._opened or os.environ.get("NETDIAG_DEBUG"):
+                raise
+            names = ", ".join(self._opened)
+            text = f"{type(error).__name__}; NETDIAG_DEBUG=1 shows where"
+            raise CarrierError(
+                f"{names}: an answer cannot be understood ({text}): use the same version of netdiag on both hosts"
+            ) from error
+        self._check_connections()
+
+    def _check_connections(self) -> None:
+        """Raise CarrierError for one that broke: what was not answered would be taken for what is not there."""
+        for name, carrier in self._opened.items():
+            if carrier.lost:
+                raise CarrierError(f"{name}: {carrier.lost} before the diagnosis was done: try again")
 
     def unknown(self, source: str, destination: str, error: NetdiagError) -> Report:
         """The report of a diagnosis that did not come about, for whoever goes on all the same."""
@@ -120,7 +150,7 @@ class Run:
         own = next((via for via in self._vias if via.peer == name), None)
         found = own or next((via for via in self._vias if not via.peer), None)
         if found is None:
-            raise UsageError(f"{name} is another host: --via ssh[:USER@HOST] says how to reach it")
+            raise NoWay(f"{name} is another host: --via ssh[:USER@HOST] says how to reach it")
         return found
 
     def _listen(self, where: str, name: str) -> PeerCarrier:

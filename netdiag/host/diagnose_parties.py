@@ -103,6 +103,9 @@ class Parties:
     def _read(self, name: str, carrier: Carrier) -> Party:
         options = self._options.elsewhere() if name else self._options
         facts = collect(carrier, SECTIONS, now_s=self._now_s, options=options)
+        absent = facts.addresses.absent
+        if absent is not None:  # nothing could be said of a way that leads there
+            raise CarrierError(f"{name or 'this host'}: none of its addresses could be read: {absent.text}")
         return Party(name=self._label(name, facts), carrier=carrier, options=options, facts=facts)
 
     def _label(self, name: str, facts: Facts) -> str:

@@ -229,7 +229,14 @@ def test_another_host_s_engine_is_asked_at_its_own_socket(hosts):
 
 def test_what_cannot_be(hosts):
     manager = hosts.host("manager")
+    for name in ("pool.1.x", "pool.2.y"):
+        manager.exec(["docker", "create", "--name", name, IMAGE, "true"])
     for words, said in (
+        (("client", "shopp:80"), "did you mean shop?"),
+        (("clients", "shop:80"), "did you mean client?"),
+        (("client", "worker/stor:80", *VIA), "did you mean store?"),
+        (("client", "pool:80"), "fits pool.1.x, pool.2.y: name one of them"),
+        (("pool", "shop:80"), "fits pool.1.x, pool.2.y: name one of them"),
         (("client", "client:80"), "client and client:80 are the same container"),
         (("manager", "manager:9"), "are the same host"),
         (("client", "nowhere-at-all"), "no container, service or host of that name"),
@@ -237,5 +244,6 @@ def test_what_cannot_be(hosts):
     ):
         result = manager.exec(["netdiag", "diagnose", *words], check=False)
         assert result.returncode == 2, words
-        assert said in result.stderr, words
+        assert said in result.stderr, (words, result.stderr)
+        assert len(result.stderr.splitlines()) == 1
         assert "Traceback" not in result.stderr
