@@ -20,7 +20,8 @@ from netdiag.host.pasted_plan import HalfPlan, plan_half
 from netdiag.host.pasted_side import HalfRun
 from netdiag.model.half import Half
 from netdiag.model.report import Report, Step
-from netdiag.path.half_join import Joined, alone, check_fits, joined
+from netdiag.path.half_alone import alone
+from netdiag.path.half_join import Joined, check_fits, joined
 from netdiag.path.half_wire import half_from_value, half_value, shrunk
 from netdiag.path.names import Typed, is_address, parse_end
 from netdiag.report.assemble import build_report

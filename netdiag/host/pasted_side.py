@@ -18,7 +18,7 @@ from netdiag.model.found import Found
 from netdiag.model.half import Half, HalfCount, HalfPlace, HalfRound, Outcome, Told
 from netdiag.model.path import Direction, Side, Sight, Stage
 from netdiag.model.wire import Answer, Request
-from netdiag.path.half_join import attempt_of
+from netdiag.path.half_way import attempt_of
 from netdiag.path.listening import who_listens
 from netdiag.path.sights import losses, read_sights
 from netdiag.path.verdict import Attempt

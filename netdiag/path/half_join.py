@@ -9,17 +9,16 @@ import msgspec
 
 from netdiag.errors import UsageError
 from netdiag.model.found import Found
-from netdiag.model.half import Half, HalfRound, Outcome, Told
-from netdiag.model.path import Direction, End, Loss, PathKind, Place, Side, Sight, Way
+from netdiag.model.half import Half, Outcome, Told
+from netdiag.model.path import Direction, Loss, Side, Sight, Way
 from netdiag.model.report import Answer, Cause, Evidence, Need, State, Step, Subject
+from netdiag.path.half_way import attempt_of, sights_of, way_of
 from netdiag.path.sights import losses
 from netdiag.path.verdict import (
-    Attempt,
     attempt_found,
     filtered_cause,
     healthy_found,
     loss_found,
-    loss_text,
     sight_evidence,
     silent_found,
 )
@@ -114,9 +113,9 @@ class _Join:
         self._rounds = {side: {each.due_s: each for each in half.rounds} for side, half in self._halves.items()}
         due_s = self._chosen()
         self._round = {side: rounds[due_s] for side, rounds in self._rounds.items()}
-        self._way = _way(source, destination)
+        self._way = way_of(source, destination)
         self._sights = tuple(
-            sight for side in Side for sight in _sights(self._halves[side], self._round[side], self._way)
+            sight for side in Side for sight in sights_of(self._halves[side], self._round[side], self._way)
         )
         self._attempt = attempt_of(self._round[Side.SOURCE])
 
@@ -275,116 +274,3 @@ def _side_of(loss: Loss) -> Side | None:
     if loss.direction is Direction.THERE:
         return Side.SOURCE if loss.last is None else Side.DESTINATION
     return Side.DESTINATION if loss.last is None else Side.SOURCE
-
-
-def attempt_of(one: HalfRound) -> Attempt:
-    """The source's attempt of a round."""
-    texts = {
-        Outcome.ANSWERED: "answered",
-        Outcome.REFUSED: "refused",
-        Outcome.LOST: "no answer",
-        Outcome.UNSENT: "it could not be sent",
-    }
-    outcome = one.outcome or Outcome.LOST
-    return Attempt(
-        answered=outcome is Outcome.ANSWERED,
-        refused=outcome is Outcome.REFUSED,
-        text=one.detail or texts[outcome],
-        rtt_us=one.rtt_us,
-        sent=outcome is not Outcome.UNSENT,
-    )
-
-
-def _way(source: Half, destination: Half) -> Way:
-    flow = source.flow
-    ends = (
-        End(host=source.host, address=flow.source, host_address=flow.source),
-        End(host=destination.host, address=flow.destination, host_address=flow.destination),
-    )
-    places = tuple(
-        Place(
-            side=half.side,
-            stage=each.stage,
-            namespace=each.namespace,
-            device=each.device,
-            a=flow.source,
-            b=flow.destination,
-            port=flow.port,
-            where=each.where(half.host),
-        )
-        for half in (source, destination)
-        for each in half.places
-    )
-    kind = PathKind.PUBLISHED if len(destination.places) > 1 else PathKind.HOST
-    return Way(kind=kind, source=ends[0], destination=ends[1], protocol=flow.protocol, port=flow.port, places=places)
-
-
-def _sights(half: Half, one: HalfRound, way: Way) -> Iterator[Sight]:
-    places = [place for place in way.places if place.side is half.side]
-    for place, count in zip(places, one.counts, strict=True):
-        yield Sight(
-            place=place,
-            there=count.there,
-            back=count.back,
-            refused=count.refused,
-            error="" if count.watched else "not watched",
-        )
-
-
-# --- one side alone ---
-
-
-def alone(half: Half, away: str) -> Joined:
-    """What one side knows without the other's answer; ``away`` is what the other host is called."""
-    one = half.rounds[-1]
-    if half.side is Side.SOURCE:
-        nobody = Half(side=Side.DESTINATION, host=away, flow=half.flow, within_s=half.within_s, places=(), rounds=())
-        way = _way(half, nobody)
-        attempt = attempt_of(one)
-        first = [attempt_found(way, attempt)]
-        done = attempt.answered
-    else:
-        nobody = Half(side=Side.SOURCE, host=away, flow=half.flow, within_s=half.within_s, places=(), rounds=())
-        way, first, done = _way(nobody, half), [], False
-    sights = tuple(_sights(half, one, way))
-    lost = () if done else losses(sights)[:1]
-    found = list(first)
-    for told in half.told:
-        text = "it would be lost here, were it not lost before" if told.ahead else _lost_text(lost)
-        found.append(
-            Found(
-                check="path.ahead" if told.ahead else "path.loss",
-                state=State.FAIL,
-                subject=Subject(host=half.host, peer=away),
-                summary=f"{told.about}: {text}" if told.about else text,
-                evidence=sight_evidence(way, sights),
-                cause=told.cause,
-            )
-        )
-    if not done and not any(not told.ahead for told in half.told):
-        found.append(
-            Found(
-                check="path.loss",
-                state=State.UNKNOWN,
-                subject=Subject(host=way.source.host, peer=way.destination.host),
-                summary=_seen_text(half, one, away),
-                evidence=sight_evidence(way, sights),
-                answers=_OPEN,
-                reason=f"the answer of {away} is missing: what was seen there tells where it is lost",
-            )
-        )
-    return Joined(way=way, sights=sights, losses=lost, found=tuple(found))
-
-
-def _lost_text(lost: Sequence[Loss]) -> str:
-    return loss_text(lost[0]) if lost else "it is refused here"
-
-
-def _seen_text(half: Half, one: HalfRound, away: str) -> str:
-    if half.side is Side.SOURCE:
-        return f"what becomes of the attempt at {away}"
-    if not any(count.there for count in one.counts):
-        return f"nothing of {away} came to {half.host}"
-    if any(count.back for count in one.counts):
-        return f"the attempt of {away} came here and was answered: whether the answer arrives"
-    return f"the attempt of {away} came here, and nothing answers"

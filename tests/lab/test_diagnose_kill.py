@@ -2,6 +2,8 @@
 
 import contextlib
 import subprocess
+import time
+from typing import NamedTuple
 
 import pytest
 
@@ -12,8 +14,6 @@ from tests.lab.kills import KILLS, dice, difference, picture
 
 TIDY_S = 15.0
 """The longest until both hosts are as they were, with time for a busy machine."""
-SPAN_S = 4.0
-"""How long a diagnosis takes, more or less: a kill comes somewhere in it."""
 ENDS_S = 60.0
 """The longest until whoever is not killed has ended by himself."""
 
@@ -28,31 +28,38 @@ RULES = {
     "two:9000": ("two", "INPUT -p tcp --dport 9000 -j DROP"),
     "two:9001": ("one", "OUTPUT -p tcp --dport 9001 -j DROP"),
 }
-"""For each destination the rule that takes the flow, so that a trace is made on either host."""
+"""For each destination the legacy rule that takes the flow: a trace is made on either host, and waits as long as it may."""
+
+
+class Ground(NamedTuple):
+    """Two hosts, and how long a diagnosis between them takes on this machine now: a kill comes somewhere in it."""
+
+    hosts: tuple
+    span_s: float
 
 
 @pytest.fixture
-def hosts(ssh_pair):
-    """Two hosts, with a rule on each, and one of the other backend so that a trace waits as long as it may."""
-    one, two = ssh_pair
+def ground(ssh_pair):
+    one, two = hosts = ssh_pair
     for name, text in RULES.values():
-        host = one if name == "one" else two
-        host.exec(["iptables", "-A", *text.split()])
-    for host in (one, two):
-        host.exec(["iptables-legacy", "-A", "INPUT", "-p", "udp", "--dport", "9", "-j", "DROP"])
+        (one if name == "one" else two).exec(["iptables-legacy", "-A", *text.split()])
+    for host in hosts:  # a rule of the other backend as well
+        host.exec(["iptables", "-A", "INPUT", "-p", "udp", "--dport", "9", "-j", "DROP"])
     try:
         # Whatever a first run makes once (an empty table of the tool's, a cache) is no residue of a kill.
+        span_s = 0.0
         for destination, (name, _) in RULES.items():
+            start_s = time.monotonic()
             said = one.exec(argv(destination), check=False, timeout_s=60)
+            span_s = max(span_s, time.monotonic() - start_s)
             assert f"a firewall rule drops the packet on {name}" in said.stdout, said.stdout + said.stderr
-        until(lambda: not any("netdiag-ready" in line for line in picture(one, two)), TIDY_S, "the first runs' end")
-        yield one, two
+        until(lambda: not any("netdiag-ready" in line for line in picture(*hosts)), TIDY_S, "the first runs' end")
+        yield Ground(hosts, span_s)
     finally:
-        for host in (one, two):
-            host.exec(["iptables-legacy", "-D", "INPUT", "-p", "udp", "--dport", "9", "-j", "DROP"])
+        for host in hosts:
+            host.exec(["iptables", "-D", "INPUT", "-p", "udp", "--dport", "9", "-j", "DROP"])
         for name, text in RULES.values():
-            host = one if name == "one" else two
-            host.exec(["iptables", "-D", *text.split()])
+            (one if name == "one" else two).exec(["iptables-legacy", "-D", *text.split()])
 
 
 def argv(destination):
@@ -65,7 +72,8 @@ def traces(host):
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_nothing_is_left_and_nothing_hangs(victim, hosts, pair_lab):
+def test_nothing_is_left_and_nothing_hangs(victim, ground, pair_lab):
+    hosts = ground.hosts
     thrown = dice(f"netdiag diagnose {victim}")
     where, command_line = VICTIMS[victim]
     before = picture(*hosts)
@@ -77,13 +85,13 @@ def test_nothing_is_left_and_nothing_hangs(victim, hosts, pair_lab):
         try:
             if moment % 2:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(thrown.uniform(0.2, SPAN_S))
+                    process.wait(thrown.uniform(0.1, ground.span_s))
             else:
                 # As soon as a table is to be seen where it traces, or a little later.
                 until(lambda run=process, on=tracing: run.poll() is not None or traces(on), 20.0, "its table")
                 acting += process.poll() is None
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(thrown.uniform(0.0, 0.2))
+                    process.wait(thrown.uniform(0.0, 0.1))
             running = process.poll() is None
             killed = pair_lab.host(where).exec(["pkill", "-9", "-f", "--", command_line], check=False)
             hit += running and killed.returncode == 0
@@ -100,5 +108,6 @@ def test_nothing_is_left_and_nothing_hangs(victim, hosts, pair_lab):
         with contextlib.suppress(LabError):
             until(lambda: picture(*hosts) == before, TIDY_S, "both hosts as they were")
         assert difference(before, picture(*hosts)) == []
+    print(f"{victim}: {hit} of {moment + 1} kills met it, {acting} came while it traced")  # noqa: T201
     assert hit, "no kill met anybody"
     assert acting, "no kill met it at work"

@@ -228,3 +228,14 @@ def test_at_a_terminal_a_wrong_paste_is_told_and_asked_for_again(hosts, healthy)
     assert err.count("paste the three lines of") == 2
     assert LINES.search(err)
     assert "Nothing is broken" in out
+
+
+def test_the_plan_of_either_side_does_nothing(hosts):
+    one, two = hosts
+    for host, side, echo in ((one, "source", (one, two)), (two, "destination", (two, one))):
+        argv = ["netdiag", "diagnose", one.address, f"{two.address}:{PORT}", "--code", CODE, "--plan"]
+        result = host.exec(argv, timeout_s=10)
+        assert f"The {side}'s side of {one.address} to {two.address}, tcp/{PORT}, here." in result.stdout
+        assert f"eth0 of {host.name}" in result.stdout
+        assert f"two ICMP echoes from {echo[0].address} to {echo[1].address}" in result.stdout
+        assert not LINES.search(result.stdout + result.stderr)

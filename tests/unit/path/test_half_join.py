@@ -7,7 +7,8 @@ from netdiag.errors import UsageError
 from netdiag.model.half import HalfCount, HalfFlow, HalfPlace, Outcome
 from netdiag.model.path import Direction, Stage
 from netdiag.model.report import State
-from netdiag.path.half_join import alone, joined
+from netdiag.path.half_alone import alone
+from netdiag.path.half_join import joined
 from tests.unit.path.halves import DUE_S, NIC, far, near, told, turn
 
 LATER_S = DUE_S + 60
