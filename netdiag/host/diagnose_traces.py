@@ -12,6 +12,7 @@ from netdiag.errors import UsageError
 from netdiag.facts.trace_wanted import Wanted
 from netdiag.firewall.allow import plan
 from netdiag.firewall.around import Around
+from netdiag.firewall.by_connection import judges_connections
 from netdiag.host.allow import surroundings
 from netdiag.host.diagnose_parties import Party
 from netdiag.host.trace import trace, watch
@@ -68,7 +69,7 @@ class Tracer:
     def _one(self, question: Question) -> Traced:
         party = self._parties[question.side]
         try:
-            answer = self._traced(question, party)
+            answer, made_up = self._traced(question, party)
         except UsageError as error:
             return Traced(question=question, trace=None, reason=f"{question.about} on {party.name}: {error}")
         if answer.verdict is TraceVerdict.UNKNOWN:
@@ -76,21 +77,27 @@ class Tracer:
         if answer.verdict is TraceVerdict.ACCEPT:
             return Traced(question=question, trace=answer)
         around = self._around(answer, party)
+        if made_up and judges_connections(answer, around.rule_sets):
+            decided = answer.rule or answer.policy
+            where = decided.place() if decided is not None else "a filter"
+            reason = f"{question.about}: one that is made up ends in {where}; a real one, which goes by its connection, was not seen"
+            return Traced(question=question, trace=None, reason=reason)
         proposal = plan(answer, around, answers_to=question.opened if question.answer else None)
         return Traced(
             question=question, trace=answer, fix=proposal.fix, reason=proposal.reason, rule_sets=around.rule_sets
         )
 
-    def _traced(self, question: Question, party: Party) -> Trace:
+    def _traced(self, question: Question, party: Party) -> tuple[Trace, bool]:
+        """What became of the packet, and whether it is one that only looks like an answer."""
         if not question.answer:
-            return trace(party.carrier, question.wanted, now_s=self._now_s, options=party.options)
+            return trace(party.carrier, question.wanted, now_s=self._now_s, options=party.options), False
         reason = ""
         try:
             answer = watch(
                 party.carrier, _waited(question.wanted), now_s=self._now_s, options=party.options, wait_s=_WAIT_S
             )
             if answer.verdict is not TraceVerdict.UNKNOWN or not question.made_up:
-                return answer
+                return answer, False
         except UsageError as error:
             reason = str(error)
             if not question.made_up:
@@ -100,7 +107,7 @@ class Tracer:
             # A filter that looks at connections may know the real answer where it does not know one that is made up.
             text = "; ".join(part for part in (reason, "of a packet that looks like an answer") if part)
             answer = msgspec.structs.replace(answer, confidence=Confidence.LIKELY, reason=text)
-        return answer
+        return answer, True
 
 
 def _waited(wanted: Wanted) -> Wanted:

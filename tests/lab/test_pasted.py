@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import sys
 
 import pytest
 
@@ -113,6 +114,47 @@ def test_an_echo_that_a_rule_takes(hosts):
         (report, _), _ = both(one, two, one.address, two.address)
     (cause,) = report.document["causes"]
     assert (cause["code"], cause["host"], cause["object"]["chain"]) == ("firewall.rule", "one", "INPUT")
+
+
+def test_an_answer_that_a_rule_of_the_other_side_takes(hosts):
+    one, two = hosts
+    with rule(two, f"OUTPUT -p tcp --sport {PORT} -j DROP"):
+        reports, _ = both(one, two, one.address, f"{two.address}:{PORT}")
+    for report in reports:
+        (cause,) = report.document["causes"]
+        assert (cause["code"], cause["host"], cause["object"]["chain"]) == ("firewall.rule", "two", "OUTPUT")
+
+
+FULL = """
+import socket, time
+server = socket.socket()
+server.bind(("0.0.0.0", 8003))
+server.listen(0)
+calls = [socket.socket() for _ in range(3)]
+for call in calls:
+    call.setblocking(False)
+    call.connect_ex(("127.0.0.1", 8003))
+print("full", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_server_that_takes_no_more_is_not_blamed_on_a_filter_that_goes_by_connections(hosts):
+    """A made-up answer is stopped by what lets a real one pass: nothing is known, rather than something wrong."""
+    one, two = hosts
+    server = two.popen([sys.executable, "-c", FULL])
+    try:
+        assert server.stdout.readline() == "full\n"
+        with (
+            rule(two, "OUTPUT -p tcp --sport 8003 -j REJECT"),
+            rule(two, "OUTPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"),
+        ):
+            reports, _ = both(one, two, one.address, f"{two.address}:8003")
+    finally:
+        end_group(server)
+    for report in reports:
+        assert report.codes() == [], report.document["causes"]
+        assert [found["state"] for found in report.findings("path.loss")] == ["unknown"]
 
 
 def test_a_port_that_the_network_between_drops(hosts, pair_lab):
