@@ -1,13 +1,15 @@
 """Runs both sides of `netdiag diagnose --code` on two lab hosts, and carries the three lines over."""
 
+import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
 import threading
 
 import msgspec
 
-from netdiag.lab.host import end_group
 from netdiag.lab.process import until
 from netdiag.model.report import Report
 from tests.lab.asking import Answered
@@ -45,15 +47,29 @@ class SideOf:
     def paste(self, text):
         """Give it the other's, and read its report; its one line on standard error where there is none."""
         try:
-            out, _ = self.process.communicate(text, timeout=PATIENCE_S)
+            # Not communicate(), which would read standard error beside the thread that does.
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.write(text)
+                self.process.stdin.close()
+            self.process.wait(PATIENCE_S)
+            out = self.process.stdout.read()  # a report fits the pipe
             self._reader.join(10)
         finally:
-            end_group(self.process)
+            self._end()
         assert "Traceback" not in self.said
         if not out:
             return None
         document = json.loads(out)
         return Answered(document, self.process.returncode, out, self.said)
+
+    def _end(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._reader.join(10)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
 
     @property
     def last_line(self):
