@@ -80,7 +80,7 @@ def diagnose(
         return Diagnosis(
             way=planned.way, sights=(), losses=(), attempt=untried, found=planned.told, timings_s=timings_s
         )
-    run = _Run(now_s, options, progress, timings_s, send_payload=send_payload)
+    run = _Run(now_s, progress, timings_s, send_payload=send_payload)
     only = only_task(planned)
     if only is not None:
         # Its own attempt is the watched one; the virtual IP is another flow, and is tried beside it.
@@ -108,7 +108,7 @@ def diagnose(
         if not any(one.cause is not None for one in done.found):
             start_s = time.monotonic()
             progress("counting packets between the hosts")
-            leaving = Leaving(planned, now_s=now_s, options=options)
+            leaving = Leaving(planned, now_s=now_s)
             found += layer_between(broken or planned, swept, leaving)
             timings_s["between"] = time.monotonic() - start_s
     return msgspec.structs.replace(
@@ -124,13 +124,12 @@ class _Run:
     def __init__(
         self,
         now_s: float,
-        options: Options,
         progress: Callable[[str], None],
         timings_s: dict[str, float],
         *,
         send_payload: bool,
     ) -> None:
-        self._now_s, self._options, self._progress = now_s, options, progress
+        self._now_s, self._progress = now_s, progress
         self._timings_s, self._send_payload = timings_s, send_payload
 
     def explain(self, planned: Planned) -> Diagnosis:
@@ -148,7 +147,7 @@ class _Run:
             # Nothing is lost that was never sent.
             reason = f"the attempt could not be made: {watched.attempt.text}"
             return self._untried(planned, watched.attempt, unsent_found(planned.way, State.UNKNOWN, reason))
-        reasons = Reasons(planned, watched, now_s=self._now_s, options=self._options)
+        reasons = Reasons(planned, watched, now_s=self._now_s)
         found, lost = self._judged(planned, watched, reasons)
         return Diagnosis(
             way=planned.way,
@@ -168,7 +167,7 @@ class _Run:
             return [attempt_found(way, attempt), *passed], ()
         start_s = time.monotonic()
         self._progress("finding what took it")
-        lost = _losses(watched)
+        lost = losses_of(watched)
         at_the_end = bool(lost) and lost[0].direction is Direction.BACK and lost[0].last is None
         who = self._listening(planned) if way.protocol == "udp" and at_the_end and not attempt.refused else ""
         if attempt.answered:
@@ -206,7 +205,7 @@ class _Run:
         way = planned.way
         sights = tuple(Sight(place=place, error="not tried") for place in way.places)
         watched = Watched(attempt=attempt, sights=sights)
-        reasons = Reasons(planned, watched, now_s=self._now_s, options=self._options)
+        reasons = Reasons(planned, watched, now_s=self._now_s)
         found = (first, *reasons.of_what_stands())
         self._took("cause", start_s)
         return Diagnosis(way=way, sights=sights, losses=(), attempt=attempt, found=found, timings_s={})
@@ -236,7 +235,7 @@ def _by_another(watched: Watched, way: Way) -> bool:
     return len(seen) < 2 or bool(seen[-2].there)
 
 
-def _losses(watched: Watched) -> tuple[Loss, ...]:
+def losses_of(watched: Watched) -> tuple[Loss, ...]:
     """Where it was lost; what was answered everywhere and is not known at its start was lost on its last step."""
     found = losses(watched.sights)
     first = next((sight for sight in watched.sights if sight.watched), None)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from netdiag.facts.context import Options
 from netdiag.host.diagnose_alone import own_addresses, survey_silence
 from netdiag.host.diagnose_attempt import Watched, try_again
 from netdiag.host.diagnose_follow import follow
@@ -46,15 +45,13 @@ from netdiag.path.ways import Host
 class Reasons:
     """Finds what took a flow, on whichever host that is."""
 
-    def __init__(self, planned: Planned, watched: Watched, *, now_s: float, options: Options) -> None:
+    def __init__(self, planned: Planned, watched: Watched, *, now_s: float) -> None:
         self._planned = planned
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
-        self._leaving = Leaving(planned, now_s=now_s, options=options)
-        self._between = Middle(planned, watched, self._leaving, now_s=now_s, options=options)
-        self._tracer = Tracer(
-            planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s, options=options
-        )
+        self._leaving = Leaving(planned, now_s=now_s)
+        self._between = Middle(planned, watched, self._leaving, now_s=now_s)
+        self._tracer = Tracer(planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s)
 
     def of_loss(self, loss: Loss) -> list[Found]:
         """The findings of one loss, and of what stands behind it on the way."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from netdiag.errors import CarrierError, UsageError
+from netdiag.errors import CarrierError, NoSuchHost, NoWay, UsageError
 from netdiag.facts.name_lookup import NameLookup, gather_name
 from netdiag.facts.rounds import together
 from netdiag.host.diagnose_parties import Parties, Party, has_address, netns_of
@@ -228,7 +228,7 @@ class Ends:
         if not (is_address(typed.name) or "." in typed.name or node_address(facts, typed.name)):
             try:
                 return self._parties.peer(typed.name)
-            except (CarrierError, UsageError):
+            except (NoSuchHost, NoWay):
                 raise unknown_name(typed.name, what, facts) from None
         return self._parties.peer(typed.name)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from netdiag.facts.context import Options
 from netdiag.facts.route_lookup import gather_lookup
 from netdiag.host.diagnose_attempt import Watched, watch_attempt
 from netdiag.host.diagnose_bursts import look_between
@@ -39,9 +38,9 @@ class Blamed(msgspec.Struct, frozen=True, kw_only=True):
 class Middle:
     """The network between the hosts of one flow; it is looked at once, when it is first asked about."""
 
-    def __init__(self, planned: Planned, watched: Watched, leaving: Leaving, *, now_s: float, options: Options) -> None:
+    def __init__(self, planned: Planned, watched: Watched, leaving: Leaving, *, now_s: float) -> None:
         self._planned, self._watched, self._leaving = planned, watched, leaving
-        self._now_s, self._options = now_s, options
+        self._now_s = now_s
         self._seen: Between | None = None
         self._looked = False
 
@@ -113,7 +112,7 @@ class Middle:
 
     def of_silence(self, loss: Loss) -> list[Cause]:
         """Why a flow that came to its end gets no answer: a checksum that is wrong, or a way back that is another one."""
-        wrong = wrong_checksums(self._planned, loss, now_s=self._now_s, options=self._options)
+        wrong = wrong_checksums(self._planned, loss, now_s=self._now_s)
         if wrong or not self._leaving.leads_elsewhere():
             return wrong
         seen = self._look()

@@ -26,10 +26,11 @@ Open = Callable[[str], Carrier]
 
 
 class Party(msgspec.Struct, frozen=True, kw_only=True):
-    """One host that takes part: its name for the operator, how it is asked, and its facts."""
+    """One host that takes part: its name for the operator, how and with what options it is asked, and its facts."""
 
     name: str
     carrier: Any
+    options: Options
     facts: Facts
 
 
@@ -62,8 +63,8 @@ class Parties:
         self._open, self._progress = open_peer, progress
         self._now_s, self._options = now_s, options
         self._progress("reading this host")
-        facts = self._collected(local)
-        self.here = Party(name=host_name(facts) or "this host", carrier=local, facts=facts)
+        facts = self._collected(local, "", options)
+        self.here = Party(name=host_name(facts) or "this host", carrier=local, options=options, facts=facts)
         self._peers: dict[str, Party] = {}
         self._reached: dict[str, concurrent.futures.Future[tuple[Carrier, Facts]]] = {}
 
@@ -92,7 +93,9 @@ class Parties:
             return known
         job = self._reached.pop(name, None)
         carrier, facts = job.result() if job is not None else self._reach(name)
-        self._peers[name] = Party(name=self._label(name, facts), carrier=carrier, facts=facts)
+        self._peers[name] = Party(
+            name=self._label(name, facts), carrier=carrier, options=self._options.elsewhere(), facts=facts
+        )
         return self._peers[name]
 
     def known(self, name: str) -> Party | None:
@@ -116,10 +119,14 @@ class Parties:
                 carrier = self._open(address)
             except CarrierError as error:
                 raise CarrierError(f"{name}: {error}") from None
-        return carrier, self._collected(carrier)
+        return carrier, self._collected(carrier, name, self._options.elsewhere())
 
-    def _collected(self, carrier: Carrier) -> Facts:
-        return collect(carrier, SECTIONS, now_s=self._now_s, options=self._options)
+    def _collected(self, carrier: Carrier, name: str, options: Options) -> Facts:
+        facts = collect(carrier, SECTIONS, now_s=self._now_s, options=options)
+        absent = facts.addresses.absent
+        if absent is not None:  # nothing could be said of a way that leads there
+            raise CarrierError(f"{name or 'this host'}: none of its addresses could be read: {absent.text}")
+        return facts
 
     def _label(self, name: str, facts: Facts) -> str:
         """What the operator calls the host: as it was typed; one that only its address named, by its own name."""

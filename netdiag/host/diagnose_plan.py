@@ -219,7 +219,7 @@ class Planner:
             hosts = self._hosts(first, last, towards=called)
         host = hosts[Side.DESTINATION]
         if isinstance(published, Published):
-            leg = Leg.of(host, published.container, self._published_at(last, published))
+            leg = Leg.of(host, published.container, published_at(last, published))
             inner_port = published.inner_port
         else:
             mesh, at = published
@@ -291,15 +291,6 @@ class Planner:
     def _leads_to(self, route: RouteChoice, last: Party) -> bool:
         return bool(route.gateway) and has_address(last.facts, route.gateway)
 
-    def _published_at(self, last: Party, published: Published) -> Attachment:
-        """On which of its devices a published port's container is reached: the one by which it would answer."""
-        found = attachments(last.facts, published.container)
-        if not found:
-            raise UsageError(f"{published.container.name} on {last.name} has no device on a bridge of its host")
-        namespace = namespace_of(last.facts, published.container)
-        route = self._route(last, "192.0.2.1", namespace)  # an address of nobody: which way is out
-        return next((each for each in found if each.device == route.device), found[0])
-
     def _gateway(self, party: Party, container: Container) -> str:
         """The host's address on the container's own bridge, which is the nearest to it."""
         found = [each for each in attachments(party.facts, container) if each.gateway]
@@ -318,6 +309,19 @@ class _NoRoute(UsageError):
         """As a cause; None where the namespace is no container's that is known."""
         host = Host(name=self._party.name, facts=self._party.facts)
         return route_cause(host, self._namespace, self._address, self._route)
+
+
+def published_at(last: Party, published: Published) -> Attachment:
+    """On which of its devices a published port's container is reached: the one by which it would answer.
+
+    Raises UsageError for a container with no device on a bridge of its host.
+    """
+    found = attachments(last.facts, published.container)
+    if not found:
+        raise UsageError(f"{published.container.name} on {last.name} has no device on a bridge of its host")
+    netns = netns_of(last.facts, namespace_of(last.facts, published.container))
+    route = drive(gather_lookup("192.0.2.1", netns), last.carrier).route  # an address of nobody: which way is out
+    return next((each for each in found if each.device == route.device), found[0])
 
 
 class _Flow(msgspec.Struct, frozen=True):

@@ -158,32 +158,33 @@ def routed_way(
         port: The port that is called.
         called: The address that is called, where it is not the destination's.
         inner_port: The destination's port, where it is not the one that is called.
-        name: What the destination's host is called when it takes no part.
+        name: What the host is called that takes no part, where there is one.
     """
-    begins_at = source.host
-    if begins_at is None:
-        raise ValueError("a flow begins at a host that takes part")
-    same_host = destination.host is not None and destination.host.facts is begins_at.facts
-    ends = source.end(), destination.end(name)
+    begins_at, ends_at = source.host, destination.host
+    if begins_at is None and ends_at is None:
+        raise ValueError("a flow of which neither host takes part")
+    same_host = begins_at is not None and ends_at is not None and ends_at.facts is begins_at.facts
+    ends = source.end(name if begins_at is None else ""), destination.end(name)
     outside = Flow(source.address, called or destination.address, port)
     translated = () if source.at is None else (source.address,)
+    nic_address = (begins_at.nic_address if begins_at is not None else "") or source.address
     places: list[Place] = []
-    if source.at is not None:
+    if source.at is not None and begins_at is not None:
         places += near(begins_at, ends[0], Side.SOURCE, outside)
     if not same_host:
         # Behind its host a container has the host's address, unless nothing translates it.
-        seen = Flow(begins_at.nic_address or source.address, outside.b, port) if translated else outside
-        places += _nics(begins_at, Side.SOURCE, seen, translated)
-        if destination.host is not None:
-            places += _nics(destination.host, Side.DESTINATION, seen, translated)
-    if destination.host is not None and destination.at is not None:
-        flow = Flow(begins_at.nic_address or source.address, destination.address, inner_port or port)
-        relayed = _is_relayed(outside.b, destination.address) and bool(destination.at.gateway)
-        if relayed:
-            places += _behind_a_proxy(destination.host, ends[1], destination.at, flow)
+        seen = Flow(nic_address, outside.b, port) if translated else outside
+        if begins_at is not None:
+            places += _nics(begins_at, Side.SOURCE, seen, translated)
+        if ends_at is not None:
+            places += _nics(ends_at, Side.DESTINATION, seen, translated)
+    if ends_at is not None and destination.at is not None:
+        flow = Flow(nic_address, destination.address, inner_port or port)
+        if _is_relayed(outside.b, destination.address) and destination.at.gateway:
+            places += _behind_a_proxy(ends_at, ends[1], destination.at, flow)
         else:
-            places += _behind(source, destination.host, ends[1], destination.at, flow, same_host=same_host)
-    elif same_host and source.at is not None and source.at.bridge:
+            places += _behind(source, ends_at, ends[1], destination.at, flow, same_host=same_host)
+    elif same_host and begins_at is not None and source.at is not None and source.at.bridge:
         places.append(_own_host(begins_at, outside, source.at.bridge))
     return Way(
         kind=kind,

@@ -13,7 +13,7 @@ from netdiag.model.fix import Fix
 from netdiag.model.found import Found
 from netdiag.model.icmp import IcmpError
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Way
-from netdiag.model.report import Cause, Confidence, Evidence, Remedy, State, Step, Subject, clause
+from netdiag.model.report import Answer, Cause, Confidence, Evidence, Need, Remedy, State, Step, Subject, clause
 from netdiag.model.trace import Trace, TraceVerdict
 from netdiag.path.one_way import asks_for_invalid, one_direction
 from netdiag.path.questions import Question
@@ -121,6 +121,7 @@ def passing_found(way: Way, traced: Sequence[Traced]) -> Found:
             subject=subject,
             summary=f"whether the filters on the way let {_flow(way)} through",
             evidence=evidence,
+            answers={Need.TRAFFIC: Answer.UNKNOWN},
             reason="; ".join(dict.fromkeys(unknown)),
         )
     return Found(

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from netdiag.lab.host import end_group
+from tests.lab.pasting import both
 
 IMAGE = "netdiag/busybox:lab"
 SERVE = ["httpd", "-f", "-p"]
@@ -257,9 +258,37 @@ def test_without_a_port_a_container_of_no_route_is_called_by_its_published_one(h
     assert "tcp/8081 from manager to store on worker" in report["findings"][0]["summary"]
 
 
+def test_a_published_port_by_three_pasted_lines(hosts):
+    manager, worker = hosts.host("manager"), hosts.host("worker")
+    with rule(hosts, "worker", "DOCKER-USER -i eth0 -p tcp --dport 80 -j DROP"):
+        reports, _ = both(manager, worker, manager.address, f"{worker.address}:8081")
+    for report in reports:
+        cause = only_cause(report.document)
+        assert (cause["code"], cause["host"], cause["object"]["chain"]) == ("firewall.rule", "worker", "DOCKER-USER")
+    (loss,) = reports[0].findings("path.loss")
+    assert len(loss["evidence"]) == 4  # the cards of both, and both ends of the container's veth
+
+
+def test_another_host_s_engine_is_asked_at_its_own_socket(hosts):
+    manager = hosts.host("manager")
+    manager.exec(["ln", "-s", "/run/docker.sock", "/run/mine.sock"])
+    argv = ["netdiag", "diagnose", "client", "worker/store:80", *VIA]
+    with rule(hosts, "worker", "DOCKER-USER -i eth0 -p tcp --dport 80 -j DROP"):
+        result = manager.exec(argv, env={"DOCKER_HOST": "unix:///run/mine.sock"}, check=False)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "on worker: rule 1 of filter DOCKER-USER" in " ".join(result.stdout.split())
+
+
 def test_what_cannot_be(hosts):
     manager = hosts.host("manager")
+    for name in ("pool.1.x", "pool.2.y"):
+        manager.exec(["docker", "create", "--name", name, IMAGE, "true"])
     for words, said in (
+        (("client", "shopp:80"), "did you mean shop?"),
+        (("clients", "shop:80"), "did you mean client?"),
+        (("client", "worker/stor:80", *VIA), "did you mean store?"),
+        (("client", "pool:80"), "fits pool.1.x, pool.2.y: name one of them"),
+        (("pool", "shop:80"), "fits pool.1.x, pool.2.y: name one of them"),
         (("client", "client:80"), "client and client:80 are the same container"),
         (("manager", "manager:9"), "are the same host"),
         (("client", "nowhere-at-all"), "no container, service or host of that name"),
@@ -267,5 +296,6 @@ def test_what_cannot_be(hosts):
     ):
         result = manager.exec(["netdiag", "diagnose", *words], check=False)
         assert result.returncode == 2, words
-        assert said in result.stderr, words
+        assert said in result.stderr, (words, result.stderr)
+        assert len(result.stderr.splitlines()) == 1
         assert "Traceback" not in result.stderr
