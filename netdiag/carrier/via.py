@@ -30,6 +30,10 @@ class PeerCarrier(Carrier, Protocol):
     restriction: str
     """What cannot be asked there and why, in one line for the operator; empty when everything can."""
 
+    @property
+    def lost(self) -> str:
+        """Why nothing more can be asked there; empty as long as it can."""
+
     def close(self) -> None:
         """End it, and with it whatever runs on the other host for it. Never raises, may be called again."""
 

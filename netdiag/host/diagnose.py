@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import time
 from collections.abc import Callable
 
@@ -14,10 +15,10 @@ from netdiag.host.diagnose_layers import end_sizes, further_layers, layer_betwee
 from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_parties import Open, Planned
 from netdiag.host.diagnose_plan import Planner
-from netdiag.host.diagnose_service import survey
+from netdiag.host.diagnose_service import only_task, survey, tasks_told, try_virtual
 from netdiag.host.drive import Carrier
 from netdiag.model.found import Found
-from netdiag.model.path import Direction, Loss, Side, Sight, Way
+from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Way
 from netdiag.model.report import State
 from netdiag.path.layers import sizes_found
 from netdiag.path.listening import who_listens
@@ -48,6 +49,7 @@ def diagnose(
     now_s: float,
     options: Options,
     send_payload: bool = False,
+    at_once: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Diagnosis:
     """Diagnose one flow.
@@ -60,6 +62,7 @@ def diagnose(
         now_s: Unix time.
         options: What the operator chose.
         send_payload: Send a datagram also to a port on which somebody listens.
+        at_once: Two hosts may be opened at the same time; not where opening one asks the operator something.
         progress: Told what is being done.
 
     Raises:
@@ -68,7 +71,7 @@ def diagnose(
     """
     timings_s: dict[str, float] = {}
     start_s = time.monotonic()
-    planner = Planner(local, open_peer, now_s, options, progress)
+    planner = Planner(local, open_peer, now_s, options, progress, at_once=at_once)
     planned = planner.plan(source, destination)
     timings_s["facts"] = time.monotonic() - start_s
     found = list(planned.told)
@@ -77,14 +80,22 @@ def diagnose(
         return Diagnosis(
             way=planned.way, sights=(), losses=(), attempt=untried, found=planned.told, timings_s=timings_s
         )
-    if planned.service is not None:
-        start_s = time.monotonic()
-        progress(f"trying the tasks of {planned.service.name}")
-        planned, told = survey(planner, planned)
-        found += told
-        timings_s["tasks"] = time.monotonic() - start_s
-    run = _Run(now_s, options, progress, timings_s, send_payload=send_payload)
-    done = run.explain(planned)
+    run = _Run(now_s, progress, timings_s, send_payload=send_payload)
+    only = only_task(planned)
+    if only is not None:
+        # Its own attempt is the watched one; the virtual IP is another flow, and is tried beside it.
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
+            virtual = pool.submit(try_virtual, planned)
+            done = run.explain(planned)
+        found += tasks_told(planned, [(only, done.attempt)], virtual.result())
+    else:
+        if planned.service is not None:
+            start_s = time.monotonic()
+            progress(f"trying the tasks of {planned.service.name}")
+            planned, told = survey(planner, planned)
+            found += told
+            timings_s["tasks"] = time.monotonic() - start_s
+        done = run.explain(planned)
     if planned.way.port is None and done.attempt.answered and not done.losses:
         start_s = time.monotonic()
         progress("trying ports and sizes")
@@ -97,7 +108,7 @@ def diagnose(
         if not any(one.cause is not None for one in done.found):
             start_s = time.monotonic()
             progress("counting packets between the hosts")
-            leaving = Leaving(planned, now_s=now_s, options=options)
+            leaving = Leaving(planned, now_s=now_s)
             found += layer_between(broken or planned, swept, leaving)
             timings_s["between"] = time.monotonic() - start_s
     return msgspec.structs.replace(
@@ -113,13 +124,12 @@ class _Run:
     def __init__(
         self,
         now_s: float,
-        options: Options,
         progress: Callable[[str], None],
         timings_s: dict[str, float],
         *,
         send_payload: bool,
     ) -> None:
-        self._now_s, self._options, self._progress = now_s, options, progress
+        self._now_s, self._progress = now_s, progress
         self._timings_s, self._send_payload = timings_s, send_payload
 
     def explain(self, planned: Planned) -> Diagnosis:
@@ -131,13 +141,13 @@ class _Run:
             return self._untried(planned, attempt, unsent_found(planned.way, state, kept_back))
         start_s = time.monotonic()
         self._progress("watching an attempt")
-        watched = watch_attempt(planned)
+        watched = _as_the_end_says(watch_attempt(planned))
         self._took("attempt", start_s)
         if not watched.attempt.sent:
             # Nothing is lost that was never sent.
             reason = f"the attempt could not be made: {watched.attempt.text}"
             return self._untried(planned, watched.attempt, unsent_found(planned.way, State.UNKNOWN, reason))
-        reasons = Reasons(planned, watched, now_s=self._now_s, options=self._options)
+        reasons = Reasons(planned, watched, now_s=self._now_s)
         found, lost = self._judged(planned, watched, reasons)
         return Diagnosis(
             way=planned.way,
@@ -151,13 +161,13 @@ class _Run:
     def _judged(self, planned: Planned, watched: Watched, reasons: Reasons) -> tuple[list[Found], tuple[Loss, ...]]:
         """What is to be said of an attempt, and where it was lost."""
         way, attempt = planned.way, watched.attempt
-        if attempt.answered and not _by_another(watched):
+        if attempt.answered and not _by_another(watched, way):
             late = reasons.of_second_try() if attempt.tries > 1 else []
             passed = [healthy_found(way, watched.sights), *reasons.unnoticed(), *late]
             return [attempt_found(way, attempt), *passed], ()
         start_s = time.monotonic()
         self._progress("finding what took it")
-        lost = _losses(watched)
+        lost = losses_of(watched)
         at_the_end = bool(lost) and lost[0].direction is Direction.BACK and lost[0].last is None
         who = self._listening(planned) if way.protocol == "udp" and at_the_end and not attempt.refused else ""
         if attempt.answered:
@@ -195,7 +205,7 @@ class _Run:
         way = planned.way
         sights = tuple(Sight(place=place, error="not tried") for place in way.places)
         watched = Watched(attempt=attempt, sights=sights)
-        reasons = Reasons(planned, watched, now_s=self._now_s, options=self._options)
+        reasons = Reasons(planned, watched, now_s=self._now_s)
         found = (first, *reasons.of_what_stands())
         self._took("cause", start_s)
         return Diagnosis(way=way, sights=sights, losses=(), attempt=attempt, found=found, timings_s={})
@@ -204,13 +214,28 @@ class _Run:
         self._timings_s[name] = self._timings_s.get(name, 0.0) + time.monotonic() - start_s
 
 
-def _by_another(watched: Watched) -> bool:
-    """Whether somebody answered who is not the destination: what was sent never came to its last place."""
+def _as_the_end_says(watched: Watched) -> Watched:
+    """A connection that a proxy accepted (docker-proxy does so first) and the destination itself refused is a refusal."""
     last = watched.sights[-1] if watched.sights else None
-    return last is not None and last.watched and not last.there
+    if not watched.attempt.answered or last is None or not last.there or not 0 < last.back == last.refused:
+        return watched
+    text = f"{watched.attempt.text} to a proxy in front, and the end refuses"
+    attempt = msgspec.structs.replace(watched.attempt, answered=False, refused=True, text=text)
+    return msgspec.structs.replace(watched, attempt=attempt)
 
 
-def _losses(watched: Watched) -> tuple[Loss, ...]:
+def _by_another(watched: Watched, way: Way) -> bool:
+    """Whether somebody answered who is not the destination: what was sent came to the place before its last, and no further.
+
+    That is a matter of translation. Where none is, a packet that is not known again may have had another address.
+    """
+    seen = [sight for sight in watched.sights if sight.watched]
+    if way.kind is not PathKind.PUBLISHED or not seen or seen[-1].there:
+        return False
+    return len(seen) < 2 or bool(seen[-2].there)
+
+
+def losses_of(watched: Watched) -> tuple[Loss, ...]:
     """Where it was lost; what was answered everywhere and is not known at its start was lost on its last step."""
     found = losses(watched.sights)
     first = next((sight for sight in watched.sights if sight.watched), None)

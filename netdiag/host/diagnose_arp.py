@@ -10,7 +10,8 @@ from netdiag.host.diagnose_attempt import try_again
 from netdiag.host.diagnose_parties import Party, Planned, has_address, netns_of
 from netdiag.host.drive import drive
 from netdiag.model.facts import HOST
-from netdiag.model.path import End, Side, Stage
+from netdiag.model.path import End, Side
+from netdiag.model.probes import RouteChoice
 from netdiag.model.report import Cause
 from netdiag.model.wire import Request
 from netdiag.path.arp import Heard, Search, heard_of, silence_causes
@@ -26,7 +27,7 @@ def arp_causes(planned: Planned, stop: Stop) -> list[Cause]:
     """Why a next hop's hardware address is not told, where that is what keeps a stack from sending."""
     party = planned.parties[stop.side]
     target = stop.source if stop.asked else stop.destination
-    if (stop.device and not stop.asked) or ":" in target:
+    if (stop.device and not stop.asked) or ":" in target or not target:
         return []
     netns = netns_of(party.facts, stop.namespace)
     lookup = drive(gather_lookup(target, netns), party.carrier)
@@ -35,7 +36,7 @@ def arp_causes(planned: Planned, stop: Stop) -> list[Cause]:
         gather_neighbour_unanswered(hop, lookup.device_index, netns), party.carrier
     ):
         return []
-    asked = _asked(planned, stop, hop, lookup.route.device)
+    asked = _asked(planned, stop, hop, lookup.route)
     if asked is None:
         return []
     other, device = asked
@@ -53,19 +54,20 @@ def arp_causes(planned: Planned, stop: Stop) -> list[Cause]:
     return list(silence_causes(search))
 
 
-def _asked(planned: Planned, stop: Stop, hop: str, device: str) -> tuple[Party, str] | None:
+def _asked(planned: Planned, stop: Stop, hop: str, route: RouteChoice) -> tuple[Party, str] | None:
     """Whose kernel should tell the address, and by which of its devices it is asked; None where that is nobody here."""
     party = planned.parties[stop.side]
     if stop.namespace != HOST:
         end = planned.way.source if stop.side is Side.SOURCE else planned.way.destination
-        pair = pair_of(party.facts, _with_device(end, device))
+        pair = pair_of(party.facts, _with_device(end, route.device))
         return (party, pair[1].name) if pair is not None and pair[0] == HOST else None
     side = Side.DESTINATION if stop.side is Side.SOURCE else Side.SOURCE
     other = planned.parties.get(side)
-    nics = [place.device for place in planned.way.places if place.side is side and place.stage is Stage.NIC]
-    if other is None or other is party or not nics or not has_address(other.facts, hop):
+    if other is None or other is party or not has_address(other.facts, hop) or not route.source:
         return None
-    return other, nics[0]
+    # The address may be on another device than the one by which the two hosts are neighbours.
+    nic = drive(gather_lookup(route.source), other.carrier).route.device
+    return (other, nic) if nic else None
 
 
 def _with_device(end: End, device: str) -> End:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def watch_attempt(planned: Planned) -> Watched:
     control = _control_places(way)
     requests: dict[Side, Request] = {}
     for side, party in parties.items():
-        points = [_point(way, party, place) for place in way.places if place.side is side]
+        points = [watch_point(way, party, place) for place in way.places if place.side is side]
         points += [_control_point(party, place) for place in control if place.side is side]
         if not points:
             continue
@@ -79,13 +80,14 @@ def watch_attempt(planned: Planned) -> Watched:
     arrived = seen.get(f"control:{Side.DESTINATION.value}")
     sights = read_sights(way.places, seen, source_port=source_port, tag=tag)
     return Watched(
-        attempt=_heard(attempt, sights) if way.protocol == "udp" else attempt,
+        attempt=heard_in(attempt, sights) if way.protocol == "udp" else attempt,
         sights=sights,
         control_arrived=bool(arrived and arrived.get("frames")) if control and not attempt.answered else None,
     )
 
 
-def _point(way: Way, party: Party, place: Place) -> dict[str, Any]:
+def watch_point(way: Way, party: Party, place: Place) -> dict[str, Any]:
+    """What the verb ``capture-start`` is told of a place."""
     flow: dict[str, Any] = {"a": place.a, "b": place.b, "proto": _NUMBERS[way.protocol]}
     if place.port is not None:
         flow["port"] = place.port
@@ -114,7 +116,10 @@ def _each(parties: dict[Side, Party], requests: dict[Side, Request]) -> dict[Sid
 
 
 def try_again(planned: Planned, *, wait_s: float) -> None:
-    """The same attempt once more, with nothing watched."""
+    """The same attempt once more, with nothing watched; where the source is asked by somebody else, only the wait."""
+    if Side.SOURCE not in planned.parties:
+        time.sleep(wait_s)
+        return
     _attempt(planned.way, planned.parties[Side.SOURCE], os.urandom(_TAG_BYTES), wait_s=wait_s)
 
 
@@ -250,7 +255,7 @@ def _icmp(row: dict[str, Any]) -> IcmpError:
     return IcmpError(type=row["type"], code=row["code"], sender=row["offender"])
 
 
-def _heard(attempt: Attempt, sights: Sequence[Sight]) -> Attempt:
+def heard_in(attempt: Attempt, sights: Sequence[Sight]) -> Attempt:
     """A datagram's answer is whatever the other end likes: it is known by where it comes from."""
     if attempt.answered or attempt.refused or not sights or not sights[0].back or sights[0].refused:
         return attempt

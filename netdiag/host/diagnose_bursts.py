@@ -21,9 +21,10 @@ from netdiag.model.path import Direction, Side, Stage
 from netdiag.model.two_sided import Payload, SidedProbe
 from netdiag.model.two_sided import Way as Sender
 from netdiag.model.wire import Request
-from netdiag.path.between import Between, is_partly_lost, judge
+from netdiag.path.between import Between, is_partly_lost, is_unsteady, judge
 from netdiag.path.bursts import Wire, wire_of
 from netdiag.path.layers import mtu_of
+from netdiag.path.listening import who_listens
 
 TUPLES, TIMES, GAP_MS = 48, 4, 60.0
 """Flows of the way's own kind, how often each is repeated, and after which time."""
@@ -45,6 +46,8 @@ def look_between(planned: Planned, *, port: int | None = None, sizes: bool = Fal
         sizes: Ask for sizes as well.
     """
     wire = wire_of(planned.way, port=port)
+    if wire is not None and _somebody_s(planned, wire):
+        wire = msgspec.structs.replace(wire, protocol="icmp", port=None)
     if wire is None or len({id(party) for party in planned.parties.values()}) < len(Side):
         return None
     try:
@@ -54,6 +57,13 @@ def look_between(planned: Planned, *, port: int | None = None, sizes: bool = Fal
             return msgspec.structs.replace(seen, sized=tuple(bursts.sized(counted))) if sizes else seen
     except CarrierError as error:
         return Between(reason=str(error))
+
+
+def _somebody_s(planned: Planned, wire: Wire) -> bool:
+    """Whether datagrams would come to a program that does not expect them: one was perhaps asked for, and not hundreds."""
+    party = planned.parties.get(Side.DESTINATION)
+    datagrams = wire.protocol == "udp" and wire.payload is Payload.TAG
+    return datagrams and party is not None and bool(who_listens(party.facts, planned.way))
 
 
 class Bursts:
@@ -121,12 +131,15 @@ class Bursts:
     def sized(self, counted: Sequence[SidedProbe]) -> list[SidedProbe]:
         """Packets of growing size with DF both ways, in two kinds, down to the byte where one is lost.
 
-        Those that were counted already are the small ones that must arrive, or a size says nothing.
+        Those that were counted already are the small ones that must arrive, or a size says nothing. Where such are lost
+        now and then, none is asked for: one that is lost would not be lost for its size.
         """
         with concurrent.futures.ThreadPoolExecutor(max_workers=len(Sender)) as pool:
             return [probe for found in pool.map(lambda each: self._sized(each, counted), Sender) for probe in found]
 
     def _sized(self, sender: Sender, counted: Sequence[SidedProbe]) -> list[SidedProbe]:
+        if is_unsteady(counted, _DIRECTIONS[sender]):
+            return []
         side = Side.SOURCE if sender is Sender.THERE else Side.DESTINATION
         receiver = self._stations[Side.DESTINATION if side is Side.SOURCE else Side.SOURCE]
         udp = Wanted(way=sender, protocol="udp", port=self._wire.port, payload=self._wire.payload)

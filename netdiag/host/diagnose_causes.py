@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from netdiag.facts.context import Options
+import msgspec
+
 from netdiag.host.diagnose_alone import own_addresses, survey_silence
 from netdiag.host.diagnose_attempt import Watched, try_again
 from netdiag.host.diagnose_follow import follow
@@ -16,6 +17,7 @@ from netdiag.host.diagnose_traces import Tracer
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
 from netdiag.model.report import Cause, Confidence
+from netdiag.model.trace import TraceVerdict
 from netdiag.path.alone import alone_found, of_refusal, of_silence, refusal_text
 from netdiag.path.another import another_found, untranslated_cause
 from netdiag.path.bursts import between_nics
@@ -43,15 +45,13 @@ from netdiag.path.ways import Host
 class Reasons:
     """Finds what took a flow, on whichever host that is."""
 
-    def __init__(self, planned: Planned, watched: Watched, *, now_s: float, options: Options) -> None:
+    def __init__(self, planned: Planned, watched: Watched, *, now_s: float) -> None:
         self._planned = planned
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
-        self._leaving = Leaving(planned, now_s=now_s, options=options)
-        self._between = Middle(planned, watched, self._leaving, now_s=now_s, options=options)
-        self._tracer = Tracer(
-            planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s, options=options
-        )
+        self._leaving = Leaving(planned, now_s=now_s)
+        self._between = Middle(planned, watched, self._leaving, now_s=now_s)
+        self._tracer = Tracer(planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s)
 
     def of_loss(self, loss: Loss) -> list[Found]:
         """The findings of one loss, and of what stands behind it on the way."""
@@ -63,7 +63,7 @@ class Reasons:
         traced = self._traces([*asked, *ahead])
         here = [each for each in traced if each.question in asked]
         causes = self._of_filters(here)
-        further = [each for each in traced if each.question not in asked] if causes else []
+        further = [each for each in traced if each.question not in asked]
         if not causes:
             causes = self._untranslated(here) or self._entries(loss)
         if not causes:
@@ -82,7 +82,11 @@ class Reasons:
             reason or "no filter on either host takes such a packet, and the entries that lead on are as they should be"
         )
         found = list(loss_found(way, loss, sights, causes, reason))
-        return [*found, *(ahead_found(way, each, one) for each in further for one in self._of_filters([each]))]
+        behind = [(each, one) for each in further for one in self._of_filters([each])]
+        if not causes:
+            # It may have come so far under an address that nobody looked for: what stands there is a guess, and a good one.
+            behind = [(each, _at_most_likely(one)) for each, one in behind]
+        return [*found, *(ahead_found(way, each, one) for each, one in behind)]
 
     def of_what_stands(self) -> list[Found]:
         """What every filter on the way would do, for a flow that was not tried."""
@@ -217,12 +221,17 @@ class Reasons:
     def of_refusal(self) -> list[Found]:
         """The exchange was seen whole, and it was a refusal."""
         way, sights = self._way, self._watched.sights
-        causes = self._of_filters(self._traces(refusal_questions(way, sights)))
+        # What drops does not refuse: it may count attempts, and take the packet that is sent to ask.
+        traced = self._traces(refusal_questions(way, sights))
+        rejected = [each for each in traced if each.trace is None or each.trace.verdict is not TraceVerdict.DROP]
+        causes = self._of_filters(rejected)
+        seen = bool(sights) and sights[-1].watched and sights[-1].refused > 0
         if not causes:
-            causes = self._listener(refused=self._watched.attempt.refused)
+            causes = self._listener(refused=self._watched.attempt.refused and seen)
         if not causes and Side.DESTINATION not in self._parties:
             attempt = self._watched.attempt
-            said = of_refusal(way, attempt, own=own_addresses(self._planned))
+            left = any(sight.watched and sight.there for sight in sights)
+            said = of_refusal(way, attempt, own=own_addresses(self._planned), left=left)
             return [alone_found(way, sights, refusal_text(way, attempt), said, self._unseen())]
         there = way.places[-1] if way.places else None
         loss = Loss(direction=Direction.BACK, last=None, next=there)
@@ -230,7 +239,13 @@ class Reasons:
         reason = self._unseen() or "somebody listens there, and no rule of its own refuses"
         if party is not None and listeners(party.facts, way) is None:
             reason = f"the sockets of {way.destination.label()} could not be read"
-        return list(loss_found(way, loss, sights, causes, reason))
+        what = "" if seen else refusal_text(way, self._watched.attempt)
+        return list(loss_found(way, loss, sights, causes, reason, what=what))
+
+
+def _at_most_likely(one: Cause) -> Cause:
+    """The cause, for a packet that was not seen to come to it."""
+    return msgspec.structs.replace(one, confidence=Confidence.LIKELY) if one.confidence is Confidence.PROVEN else one
 
 
 def _is_astray(way: Way, sender: Side, sights: tuple[Sight, ...]) -> bool:

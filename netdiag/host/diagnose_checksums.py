@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from netdiag.facts.context import Options
 from netdiag.host.collect import collect
 from netdiag.host.diagnose_attempt import try_again
 from netdiag.host.diagnose_parties import Party, Planned, netns_of
@@ -14,7 +13,7 @@ from netdiag.path.checksums import FILE, checksum_cause, wrong_sums
 _AGAIN_S, _ECHO_S = 0.5, 0.4
 
 
-def wrong_checksums(planned: Planned, loss: Loss, *, now_s: float, options: Options) -> list[Cause]:
+def wrong_checksums(planned: Planned, loss: Loss, *, now_s: float) -> list[Cause]:
     """The cause where packets come to their end and are dropped there for their checksum."""
     way = planned.way
     receiver = Side.DESTINATION if loss.last is None and loss.direction is Direction.BACK else Side.SOURCE
@@ -35,7 +34,7 @@ def wrong_checksums(planned: Planned, loss: Loss, *, now_s: float, options: Opti
     first, before, after = counts
     if first is None or before is None or after is None or after <= before:
         return []
-    cards = collect(other.carrier, ("nics",), now_s=now_s, options=options).nics.value or ()
+    cards = collect(other.carrier, ("nics",), now_s=now_s, options=other.options).nics.value or ()
     one = checksum_cause(
         way.end(sender),
         way.end(receiver),

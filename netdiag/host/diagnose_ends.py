@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from netdiag.errors import CarrierError, UsageError
+from netdiag.errors import CarrierError, NoSuchHost, NoWay, UsageError
 from netdiag.facts.name_lookup import NameLookup, gather_name
 from netdiag.facts.rounds import together
 from netdiag.host.diagnose_parties import Parties, Party, has_address, netns_of
@@ -130,7 +130,7 @@ class Ends:
         own = find_container(first.facts, address)
         if own is not None:
             return _meant(first, own, address)
-        for party in self._parties.all():
+        for party in self._parties.reached():
             there = attached_at(party.facts, begin, address) if begin is not None and party is not first else None
             if there is not None:
                 return _meant(party, there, address)
@@ -270,16 +270,31 @@ class Ends:
         if service is None:
             return None
         if not service.tasks:
-            raise UsageError(f"DESTINATION {typed.text!r}: the service {service.name} has no task that runs")
+            ended = self._ended(service.name)
+            if ended is None:
+                raise UsageError(f"DESTINATION {typed.text!r}: the service {service.name} has no task that runs")
+            return ended
         if not is_address(typed.name):
             addresses = [address_of(task) for task in service.tasks]
             expected = [service.virtual_address] if service.virtual_address else addresses
             told = (name_found(_end(first, begin), lookup, expected),)
         return Meant(service=service, told=told)
 
+    def _ended(self, service: str) -> Meant | None:
+        """A container of a service that has ended, on a host that was reached; None where none is known."""
+        for party in self._parties.reached():
+            engine = party.facts.engine.value
+            for each in engine.containers if engine is not None else ():
+                if each.service == service and not each.running:
+                    return Meant(party=party, container=each)
+        return None
+
     def _may_be_service(self, first: Party, begin: Container, name: str) -> bool:
         """Whether a name that this engine knows no service of may be one: nobody else's on the source's networks."""
         if is_host(first.facts, name) or node_address(self._parties.facts(), name):
+            return False
+        # A task's name, SERVICE.NUMBER, has a dot and a service's has none: the engine would ask resolvers outside.
+        if "." in name and find_task(self._views(first), begin, name) is not None:
             return False
         return not addresses_called([first.facts], begin, name)
 
@@ -294,7 +309,7 @@ class Ends:
         if not (is_address(typed.name) or "." in typed.name or node_address(facts, typed.name)):
             try:
                 return self._parties.peer(typed.name)
-            except (CarrierError, UsageError):
+            except (NoSuchHost, NoWay):
                 raise unknown_name(typed.name, what, facts) from None
         return self._parties.peer(typed.name)
 

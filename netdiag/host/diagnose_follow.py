@@ -5,8 +5,12 @@ from __future__ import annotations
 import concurrent.futures
 import ipaddress
 
+import msgspec
+
 from netdiag.facts.name_lookup import read_resolver
 from netdiag.facts.sockets import gather_connections
+from netdiag.host.diagnose_attempt import MOST_TASKS
+from netdiag.host.diagnose_layers import with_port
 from netdiag.host.diagnose_parties import Party, Planned, netns_of
 from netdiag.host.drive import drive
 from netdiag.model.facts import AbsenceKind, Socket
@@ -14,6 +18,7 @@ from netdiag.model.found import Found
 from netdiag.model.path import Side
 from netdiag.model.wire import Request
 from netdiag.path.ingress import SANDBOX
+from netdiag.path.layers import open_ports
 from netdiag.path.served import (
     Followed,
     Lookup,
@@ -33,10 +38,25 @@ _LOOK_S = 0.1
 
 
 def follow(planned: Planned) -> list[Found]:
-    """What becomes of a connection behind its handshake. Nothing is sent: a server that waits for that is not slow."""
+    """What becomes of a connection behind its handshake; without a port, of one to each on which the destination listens.
+
+    Nothing is sent: a server that waits for that is not slow.
+    """
     way, party = planned.way, planned.parties.get(Side.DESTINATION)
-    if way.protocol != "tcp" or party is None or way.destination.namespace == SANDBOX:
+    if party is None or way.destination.namespace == SANDBOX or way.protocol == "udp":
         return []
+    if way.port is not None:
+        return _of_port(planned, party)
+    ports = open_ports(party.facts, way)[:MOST_TASKS]
+    if not ports:
+        return []
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(ports)) as pool:
+        several = [msgspec.structs.replace(planned, way=with_port(way, port)) for port in ports]
+        return [found for each in pool.map(lambda one: _of_port(one, party), several) for found in each]
+
+
+def _of_port(planned: Planned, party: Party) -> list[Found]:
+    way = planned.way
     listener = listener_of(party.facts, way)
     begins, _ = speaks(way, listener)
     followed = _followed(planned, party, FIRST_S)

@@ -22,7 +22,7 @@ from netdiag.model.path import Loss
 from netdiag.model.report import Cause
 from netdiag.path.kernel_drops import Scene, devices_of, drop_causes
 from netdiag.path.served import backlog_cause, listener_of
-from netdiag.path.stops import Moved, Stop, entered_by, stop_of
+from netdiag.path.stops import Moved, Stop, devices_under, entered_by, stop_of
 from netdiag.path.ways import Host
 
 BURST, MOST_BURST = 16, 64
@@ -38,7 +38,7 @@ def kernel_causes(planned: Planned, loss: Loss) -> list[Cause]:
         return unencrypted
     stop = stop_of(planned.way, loss)
     party = planned.parties.get(stop.side) if stop is not None else None
-    if stop is None or party is None:
+    if stop is None or party is None or (stop.namespace != HOST and not netns_of(party.facts, stop.namespace)):
         return []
     scene = _scene(planned, stop, party)
     full = backlog_cause(scene, _listener(planned, stop, party)) if stop.asked else None
@@ -49,13 +49,16 @@ def kernel_causes(planned: Planned, loss: Loss) -> list[Cause]:
 def _scene(planned: Planned, stop: Stop, party: Party) -> Scene:
     netns = netns_of(party.facts, stop.namespace)
     devices = (*devices_of(planned.way, stop.side, stop.namespace), stop.device, entered_by(party.facts, stop))
+    below = devices_under(party.facts, stop.namespace, stop.device)
     programmed = stop.wire and any(
-        link.xdp_mode for link in (party.facts.links.value or {}).get(stop.namespace, ()) if link.name == stop.device
+        link.xdp_mode for link in (party.facts.links.value or {}).get(stop.namespace, ()) if link.name in below
     )
     count = MOST_BURST if programmed else BURST
     moved = _moved(planned, party, netns, tuple(dict.fromkeys(each for each in devices if each)), count)
-    back = drive(gather_lookup(stop.source, netns), party.carrier).route if stop.device else None
-    out = None if stop.device or stop.wire else drive(gather_lookup(stop.destination, netns), party.carrier).route
+    own = not stop.device and not stop.wire
+    # A host without a route to the other has no address on the way.
+    back = drive(gather_lookup(stop.source, netns), party.carrier).route if stop.device and stop.source else None
+    out = drive(gather_lookup(stop.destination, netns), party.carrier).route if own and stop.destination else None
     dropping = any(key.startswith("qdisc.") for key in moved.after.values)
     return Scene(
         way=planned.way,

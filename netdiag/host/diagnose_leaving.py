@@ -9,7 +9,6 @@ import msgspec
 from netdiag.checks.context import Context as CheckContext
 from netdiag.checks.context import Options as CheckOptions
 from netdiag.checks.local_path import device_asleep, refusing_route
-from netdiag.facts.context import Options
 from netdiag.facts.route_lookup import gather_lookup, gather_neighbour_unanswered
 from netdiag.host.collect import collect
 from netdiag.host.diagnose_parties import Party, Planned, has_address
@@ -39,9 +38,9 @@ _OUTSIDE = "192.0.2.1"
 class Leaving:
     """The ways out of the hosts of one flow."""
 
-    def __init__(self, planned: Planned, *, now_s: float, options: Options) -> None:
+    def __init__(self, planned: Planned, *, now_s: float) -> None:
         self._way, self._parties = planned.way, planned.parties
-        self._now_s, self._options = now_s, options
+        self._now_s = now_s
         self._hops: dict[Side, NextHop | None] = {}
 
     def of_loss(self, loss: Loss, sights: Sequence[Sight]) -> list[Cause]:
@@ -121,7 +120,7 @@ class Leaving:
         route = lookup.route
         hop = NextHop(host=party.name, target=target, route=route)
         if route.absent is not None:
-            more = collect(party.carrier, ("routes",), now_s=self._now_s, options=self._options)
+            more = collect(party.carrier, ("routes",), now_s=self._now_s, options=party.options)
             context = CheckContext(
                 facts=msgspec.structs.replace(party.facts, routes=more.routes), options=CheckOptions()
             )

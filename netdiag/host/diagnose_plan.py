@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 
 import msgspec
@@ -18,12 +19,13 @@ from netdiag.model.path import End, PathKind, Side, Way
 from netdiag.model.probes import RouteChoice
 from netdiag.model.report import Cause
 from netdiag.path.container_routes import route_cause
-from netdiag.path.ends import Service, address_of, balancer_address, first_choice
+from netdiag.path.ends import Service, address_of, balancer_address, first_choice, other_hosts
 from netdiag.path.ingress import SANDBOX, Ingress, ingress_attachment, ingress_service
 from netdiag.path.names import Typed, find_container, is_address
 from netdiag.path.routed import Attachment, Leg, Published, attachments, published_for, publishes, routed_way
 from netdiag.path.told import apart_found, itself_found
 from netdiag.path.unfit import detached_cause, no_way, state_cause, unfit_found, wanted_network
+from netdiag.path.vteps import vtep_of
 from netdiag.path.ways import Host, bridge_way, namespace_of, overlay_way, shared_networks
 
 _OWN_CARDS = ("macvlan", "ipvlan")
@@ -34,10 +36,19 @@ class Planner:
     """Finds the two ends and the way between them."""
 
     def __init__(
-        self, local: Carrier, open_peer: Open, now_s: float, options: Options, progress: Callable[[str], None]
+        self,
+        local: Carrier,
+        open_peer: Open,
+        now_s: float,
+        options: Options,
+        progress: Callable[[str], None],
+        *,
+        at_once: bool = False,
     ) -> None:
+        """``at_once``: two hosts may be opened at the same time, as nobody is asked anything meanwhile."""
         self._parties = Parties(local, open_peer, now_s, options, progress)
         self._ends = Ends(self._parties)
+        self._at_once = at_once
 
     def plan(self, source: Typed, destination: Typed) -> Planned:
         """The parties and the way between them.
@@ -46,6 +57,8 @@ class Planner:
             UsageError: An end that means nothing or too much, or a flow that cannot be.
             CarrierError: A host that is needed cannot be reached.
         """
+        if self._at_once:
+            self._parties.reach(other_hosts(self._parties.here.facts, source, destination))
         first, begin, said = self._ends.source(source)
         flow = _Flow(_protocol(destination), destination.port)
         if begin is not None and not begin.running:
@@ -148,7 +161,12 @@ class Planner:
     def _overlay(
         self, first: Party, begin: Container, last: Party, end: Container, network: Network, flow: _Flow
     ) -> Planned:
-        hosts = self._hosts(first, last)
+        there = vtep_of(last.facts, first.facts, network=network.name)
+        origin = vtep_of(first.facts, last.facts, network=network.name)
+        hosts = self._hosts(first, last, towards=there, origin=origin)
+        if first is not last:
+            hosts[Side.SOURCE] = msgspec.structs.replace(hosts[Side.SOURCE], vtep=origin)
+            hosts[Side.DESTINATION] = msgspec.structs.replace(hosts[Side.DESTINATION], vtep=there)
         way = overlay_way(
             (hosts[Side.SOURCE], begin),
             (hosts[Side.DESTINATION], end),
@@ -191,7 +209,7 @@ class Planner:
     def _to_host(self, first: Party, begin: Container | None, last: Party, address: str, flow: _Flow) -> Planned:
         called = address or _reachable(last)
         published = publishes(last.facts, flow.port, flow.protocol, called)
-        if published is not None and not called.startswith("127."):
+        if published is not None:
             return self._published(first, begin, last, published, called, flow)
         ingress = ingress_service((first.facts, last.facts), flow.port, flow.protocol)
         if ingress is not None:
@@ -229,7 +247,7 @@ class Planner:
             hosts = self._hosts(first, last, towards=called)
         host = hosts[Side.DESTINATION]
         if isinstance(published, Published):
-            leg = Leg.of(host, published.container, self._published_at(last, published))
+            leg = Leg.of(host, published.container, published_at(last, published))
             inner_port = published.inner_port
         else:
             mesh, at = published
@@ -281,18 +299,18 @@ class Planner:
     def _route(self, party: Party, address: str, namespace: str = HOST) -> RouteChoice:
         return drive(gather_lookup(address, netns_of(party.facts, namespace)), party.carrier).route
 
-    def _hosts(self, first: Party, last: Party, *, towards: str = "") -> dict[Side, Host]:
+    def _hosts(self, first: Party, last: Party, *, towards: str = "", origin: str = "") -> dict[Side, Host]:
         """Each with the device and address by which it reaches the other."""
         if first is last:
             host = Host(name=first.name, facts=first.facts)
             return {Side.SOURCE: host, Side.DESTINATION: host}
         there = towards or _reachable(last)
         out = self._route(first, there) if there else RouteChoice()
-        back = self._route(last, out.source or _reachable(first))
-        arrives = "" if out.gateway else _device_of(last, there)
+        back = self._route(last, origin or out.source or _reachable(first))
+        arrives = _arrives_by(last, there, out.gateway, out.source)
         return {
             Side.SOURCE: Host(name=first.name, facts=first.facts, nic=out.device, nic_address=out.source),
-            # On one network packets come to the card that has the address, whichever way the answers take.
+            # Packets come to the card that has the address, whichever way the answers take.
             Side.DESTINATION: Host(
                 name=last.name, facts=last.facts, nic=arrives or back.device, nic_address=back.source
             ),
@@ -300,15 +318,6 @@ class Planner:
 
     def _leads_to(self, route: RouteChoice, last: Party) -> bool:
         return bool(route.gateway) and has_address(last.facts, route.gateway)
-
-    def _published_at(self, last: Party, published: Published) -> Attachment:
-        """On which of its devices a published port's container is reached: the one by which it would answer."""
-        found = attachments(last.facts, published.container)
-        if not found:
-            raise UsageError(f"{published.container.name} on {last.name} has no device on a bridge of its host")
-        namespace = namespace_of(last.facts, published.container)
-        route = self._route(last, "192.0.2.1", namespace)  # an address of nobody: which way is out
-        return next((each for each in found if each.device == route.device), found[0])
 
     def _gateway(self, party: Party, container: Container) -> str:
         """The host's address on the container's own bridge, which is the nearest to it."""
@@ -328,6 +337,19 @@ class _NoRoute(UsageError):
         """As a cause; None where the namespace is no container's that is known."""
         host = Host(name=self._party.name, facts=self._party.facts)
         return route_cause(host, self._namespace, self._address, self._route)
+
+
+def published_at(last: Party, published: Published) -> Attachment:
+    """On which of its devices a published port's container is reached: the one by which it would answer.
+
+    Raises UsageError for a container with no device on a bridge of its host.
+    """
+    found = attachments(last.facts, published.container)
+    if not found:
+        raise UsageError(f"{published.container.name} on {last.name} has no device on a bridge of its host")
+    netns = netns_of(last.facts, namespace_of(last.facts, published.container))
+    route = drive(gather_lookup("192.0.2.1", netns), last.carrier).route  # an address of nobody: which way is out
+    return next((each for each in found if each.device == route.device), found[0])
 
 
 class _Flow(msgspec.Struct, frozen=True):
@@ -449,13 +471,21 @@ def _refuse_same(source: Typed, destination: Typed, first: Party, begin: Contain
             )
 
 
-def _device_of(party: Party, address: str) -> str:
-    """The card of a host that has an address; empty for one that no packet comes by."""
+def _arrives_by(party: Party, address: str, gateway: str, peer: str) -> str:
+    """By which card what a peer sends to an address comes in; empty where the addresses do not tell.
+
+    On one network that is the card that has the address (or is the peer's gateway to it). Behind a router it is the
+    one that has the address too, unless the address is no network's at all, as those of a loopback device are.
+    """
     rows = (party.facts.addresses.value or {}).get(HOST, ())
-    name = next((row.device for row in rows if row.cidr.partition("/")[0] == address), "")
-    links = (party.facts.links.value or {}).get(HOST, ())
-    found = next((link for link in links if link.name == name), None)
-    return name if found is not None and not found.loopback and found.kind not in ("dummy", "vxlan") else ""
+    for row in rows:
+        if row.cidr.partition("/")[0] == (gateway or address) and peer:
+            network = ipaddress.ip_interface(row.cidr).network
+            return row.device if ipaddress.ip_address(peer) in network else ""
+    if not gateway:
+        return ""
+    held = [row for row in rows if row.cidr.partition("/")[0] == address]
+    return next((row.device for row in held if ipaddress.ip_interface(row.cidr).network.num_addresses > 1), "")
 
 
 def _protocol(typed: Typed) -> str:

@@ -30,6 +30,8 @@ def _tc_drop(work: Work, values: Values) -> None:
 
 def _conntrack_full(work: Work, values: Values) -> None:
     fill = [sys.executable, "-m", "netdiag.lab.fill_conntrack", "--percent", values["percent"]]
+    # What was there before would end by and by, and make room.
+    work.run(values["host"], ["conntrack", "-F"])
     work.run(values["host"], fill, undo=["conntrack", "-F"])
 
 

@@ -1,6 +1,7 @@
 """The verb that tells whether an sshd looks up the names of its clients; nothing else of its settings is told."""
 
 import os
+import re
 from typing import Any, Dict, List, Optional
 
 from netdiag.participant.deadline import Deadline
@@ -9,6 +10,7 @@ from netdiag.participant.errors import from_os_error
 
 _CONFIG, _DIRECTORY = "sshd_config", "sshd_config.d"
 _KEY = "usedns"
+_OPTION = re.compile(r" -o ?usedns[ =](\w+) ", re.IGNORECASE)
 
 
 def sshd_lookup(params: Dict[str, Any], _deadline: Deadline) -> Dict[str, Any]:
@@ -22,7 +24,8 @@ def sshd_lookup(params: Dict[str, Any], _deadline: Deadline) -> Dict[str, Any]:
     pid = int(params["pid"])
     try:
         with open("/proc/{}/cmdline".format(pid), "rb") as file:
-            words = [word.decode("utf-8", "replace") for word in file.read(65536).split(b"\0")]
+            # A daemon writes its title over its arguments: the same words, with spaces between.
+            words = file.read(65536).replace(b"\0", b" ").decode("utf-8", "replace").split()
     except OSError as error:
         raise from_os_error(error, "read the command line of process {}".format(pid))
     value = _of_words(words)
@@ -36,13 +39,9 @@ def sshd_lookup(params: Dict[str, Any], _deadline: Deadline) -> Dict[str, Any]:
 
 
 def _of_words(words: List[str]) -> Optional[str]:
-    """The value of ``-o UseDNS=VALUE``, in either spelling."""
-    for index, word in enumerate(words):
-        text = words[index + 1] if word == "-o" and index + 1 < len(words) else word[2:] if word[:2] == "-o" else ""
-        value = _of_line(text.replace("=", " ", 1))
-        if value is not None:
-            return value
-    return None
+    """The value of ``-o UseDNS=VALUE``, in whichever spelling."""
+    found = _OPTION.search(" " + " ".join(words) + " ")
+    return found.group(1).lower() if found else None
 
 
 def _of_line(line: str) -> Optional[str]:

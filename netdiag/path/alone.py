@@ -58,16 +58,20 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     next: tuple[Step, ...] = ()
 
 
-def of_refusal(way: Way, attempt: Attempt, *, own: Sequence[str]) -> Said:
+def of_refusal(way: Way, attempt: Attempt, *, own: Sequence[str], left: bool) -> Said:
     """Why a destination refuses, by what it says.
 
     Args:
         way: The flow.
         attempt: How it ended.
         own: The addresses of the source's host; what these say, its own filters and routes explain.
+        left: It was seen leaving this host, whose own rules can refuse with a reset as well.
     """
     seen = Evidence("probe", f"{_flow(way)} to {way.target}: {attempt.text}", {})
     icmp = attempt.icmp
+    if icmp is None and not left:
+        reason = "whether it left this host was not seen, which needs root, and a rule of its own can refuse like this"
+        return Said(reason=reason, evidence=(seen,), next=_steps(way))
     if icmp is None:
         found = None if attempt.text == "no answer" else _nobody_listens(way, "a RST", seen)
         return Said(cause=found, evidence=(seen,), next=_steps(way))

@@ -8,16 +8,15 @@ import msgspec
 
 from netdiag.causes import cause
 from netdiag.model.found import Found
-from netdiag.model.path import Direction, Loss, Way
-from netdiag.model.report import Cause, Confidence, Evidence, Remedy, Risk, State, Subject
-from netdiag.model.two_sided import Payload, SidedProbe
+from netdiag.model.path import Direction, Way
+from netdiag.model.report import Cause, Confidence, Evidence, State, Subject
+from netdiag.model.two_sided import SidedProbe
 from netdiag.model.two_sided import Way as Sender
-from netdiag.path.bursts import Series, Wire, between_nics, ends_of, segment, series_of
+from netdiag.path.bursts import Series, Wire, counted, ends_of, series_of
+from netdiag.path.filtered import filtered_cause, merged
 from netdiag.path.flows import flow_cause, split
 from netdiag.path.lossy import is_lossy, loss_cause
 from netdiag.path.symmetry import asymmetric_cause
-from netdiag.path.verdict import loss_text
-from netdiag.shell import shell_text
 
 
 class Between(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,15 +42,15 @@ def judge(way: Way, wire: Wire, probes: Sequence[SidedProbe]) -> Between:
     causes: list[Cause] = []
     reasons: list[str] = []
     evidence: list[Evidence] = []
-    counted = whole = 0
+    directions = whole = 0
     for direction in Direction:
         series = series_of(probes, direction)
         own = own_series(wire, series)
         if own is None:
             continue
-        counted += 1
+        directions += 1
         others = [each for each in series if each is not own]
-        evidence += [_counted(way, each) for each in (own, *others)]
+        evidence += [counted(way, each) for each in (own, *others)]
         rate = own.rate()
         whole += not rate.lost
         if rate.lost < rate.sent:
@@ -65,14 +64,14 @@ def judge(way: Way, wire: Wire, probes: Sequence[SidedProbe]) -> Between:
                 " be blamed"
             )
     asymmetric = asymmetric_cause(way, probes)
-    causes = [*translated(way, probes), *_merged(causes), *([asymmetric] if asymmetric is not None else [])]
-    if not counted and not causes:
+    causes = [*translated(way, probes), *merged(causes), *([asymmetric] if asymmetric is not None else [])]
+    if not directions and not causes:
         reasons.append(_uncounted(probes))
     return Between(
         causes=tuple(causes),
         reason="; ".join(reasons),
         evidence=tuple(evidence),
-        whole=bool(counted) and whole == counted,
+        whole=bool(directions) and whole == directions,
     )
 
 
@@ -80,6 +79,11 @@ def is_partly_lost(wire: Wire, probes: Sequence[SidedProbe], direction: Directio
     """Whether some of a direction's own packets came and some did not, so that more of them would tell."""
     own = own_series(wire, series_of(probes, direction))
     return own is not None and 0 < own.rate().lost < own.rate().sent
+
+
+def is_unsteady(probes: Sequence[SidedProbe], direction: Direction) -> bool:
+    """Whether packets of some kind come through now and not then, so that one that is lost says nothing of its size."""
+    return any(is_lossy(each.rate()) and each.rate().lost < each.rate().sent for each in series_of(probes, direction))
 
 
 def own_series(wire: Wire, series: Sequence[Series]) -> Series | None:
@@ -99,124 +103,9 @@ def _partly(way: Way, own: Series, others: Sequence[Series]) -> Iterator[Cause]:
         yield loss_cause(way, own, others)
 
 
-def _counted(way: Way, series: Series) -> Evidence:
-    sender, receiver = ends_of(way, series.direction)
-    rate = series.rate()
-    text = f"{series.label()} from {sender.host} to {receiver.host}: {rate.text()}"
-    return Evidence("burst", text, {"sent": rate.sent, "lost": rate.lost, "direction": series.direction.value})
-
-
 def _uncounted(probes: Sequence[SidedProbe]) -> str:
     why = next((each.unsent or each.refused for each in probes if each.unsent or each.refused), "")
     return "numbered packets between the hosts could not be counted" + (f": {why}" if why else "")
-
-
-# --- something takes them --------------------------------------------------------------------------------------------
-
-
-def filtered_cause(way: Way, own: Series, others: Sequence[Series], probes: Sequence[SidedProbe]) -> Cause:
-    """The cause: every packet of one kind vanishes between the cards, and others do not."""
-    sender, receiver = ends_of(way, own.direction)
-    came = [each for each in others if each.rate().lost < each.rate().sent]
-    twins = [each for each in came if (each.protocol, each.port) == (own.protocol, own.port)]
-    only = own.payload if any(each.payload is not own.payload for each in twins) else None
-    stateful = _is_stateful(own, probes)
-    more: dict[str, object] = {}
-    if only is not None:
-        more["payload"] = only.value
-    if own.answers:
-        more["answers"] = True
-    if stateful:
-        more["side"] = receiver.host
-    text = (
-        f"{own.label()} leaves {sender.host} and never reaches {receiver.host}, {own.rate().sent} of {own.rate().sent} lost,"
-        f" while {', '.join(each.label() for each in came)} between the same two {'do' if len(came) > 1 else 'does'}."
-    )
-    if only is Payload.VXLAN:
-        text += (
-            " The same datagram without a VXLAN header does arrive: a hypervisor or virtual switch takes VXLAN for its"
-            " own (VMware NSX does)."
-        )
-    if stateful:
-        text += (
-            f" After {receiver.host} had sent to the very port that it came from, it arrived: a filter that keeps state"
-            f" stands on the side of {receiver.host}, a security group for example."
-        )
-    return cause(
-        "underlay.filtered",
-        host=None,
-        object=segment(way, own.direction, own.protocol, own.port, **more),
-        confidence=Confidence.PROVEN,
-        explanation=text,
-        evidence=tuple(_counted(way, each) for each in (own, *others)),
-        remedy=_other_port(own) if only is Payload.VXLAN else (),
-    )
-
-
-def flow_filtered_cause(way: Way, loss: Loss, seen: Between | None, *, control_arrived: bool | None) -> Cause | None:
-    """The cause where this very flow vanishes between the cards and all else arrives; None without such a control."""
-    if not between_nics(loss.last, loss.next) or not control_arrived:
-        return None
-    protocol, port = ("udp", way.vxlan_port) if way.vxlan_port else (way.protocol, way.port)
-    what = f"{protocol}/{port}" if port is not None else protocol
-    others = seen is not None and seen.whole
-    return cause(
-        "underlay.filtered",
-        host=None,
-        object=segment(way, loss.direction, protocol, port),
-        # Without other packets that were counted four lost ones may still be chance.
-        confidence=Confidence.PROVEN if others else Confidence.LIKELY,
-        explanation=(
-            f"{what} leaves {loss.last.where if loss.last else ''} and never reaches"
-            f" {loss.next.where if loss.next else ''}, each time that it is tried, while ICMP echo between the same two does"
-            + (", and so do packets like it between the hosts' own addresses." if others else ".")
-        ),
-        evidence=(Evidence("capture", loss_text(loss)), *(seen.evidence if seen is not None else ())),
-    )
-
-
-def _is_stateful(own: Series, probes: Sequence[SidedProbe]) -> bool:
-    sender = Sender.THERE if own.direction is Direction.THERE else Sender.BACK
-    return any(
-        each.again and each.arrived and each.way is sender and (each.protocol, each.port) == (own.protocol, own.port)
-        for each in probes
-    )
-
-
-def _other_port(own: Series) -> tuple[Remedy, ...]:
-    port = 7789 if own.port != 7789 else 8472
-    return (
-        Remedy(
-            host="a manager",
-            summary="the data-path port is chosen when a swarm is made: make it with one that nobody takes for VXLAN",
-            commands=(shell_text(["docker", "swarm", "init", "--data-path-port", str(port)]),),
-            risk=Risk.DISRUPTIVE,
-        ),
-    )
-
-
-def _merged(causes: Sequence[Cause]) -> list[Cause]:
-    """One cause for one filter that takes the same kind of packet both ways."""
-    found: list[Cause] = []
-    for one in causes:
-        twin = next((each for each in found if _is_twin(each, one)), None)
-        if twin is None:
-            found.append(one)
-            continue
-        found[found.index(twin)] = msgspec.structs.replace(
-            twin,
-            object={**twin.object, "both_ways": True},
-            explanation=f"{twin.explanation} The other way it is the same.",
-            evidence=(*twin.evidence, *one.evidence),
-        )
-    return found
-
-
-def _is_twin(one: Cause, other: Cause) -> bool:
-    kept = ("protocol", "port", "payload", "side", "answers")
-    return one.code == other.code == "underlay.filtered" and all(
-        one.object.get(key) == other.object.get(key) for key in kept
-    )
 
 
 # --- something changes them ------------------------------------------------------------------------------------------
@@ -291,7 +180,8 @@ def between_founds(way: Way, seen: Between, *, needed: bool) -> Iterator[Found]:
     if not sent:
         yield Found(
             check="path.between",
-            state=State.UNKNOWN,
+            # The flow itself was answered: what could not be counted beside it leaves nothing open.
+            state=State.SKIP,
             subject=subject,
             summary="whether packets are lost between the hosts",
             reason=seen.reason or "none could be counted",

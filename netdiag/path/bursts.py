@@ -9,6 +9,7 @@ import msgspec
 
 from netdiag.model.facts import HOST
 from netdiag.model.path import Direction, End, PathKind, Place, Side, Stage, Way
+from netdiag.model.report import Evidence
 from netdiag.model.two_sided import Payload, SidedProbe
 from netdiag.model.two_sided import Way as Sender
 
@@ -188,3 +189,11 @@ def series_of(probes: Sequence[SidedProbe], direction: Direction) -> tuple[Serie
         )
         for (protocol, port, payload, answers), shots in kinds.items()
     )
+
+
+def counted(way: Way, series: Series) -> Evidence:
+    """What was counted of one series, as evidence."""
+    sender, receiver = ends_of(way, series.direction)
+    rate = series.rate()
+    text = f"{series.label()} from {sender.host} to {receiver.host}: {rate.text()}"
+    return Evidence("burst", text, {"sent": rate.sent, "lost": rate.lost, "direction": series.direction.value})

@@ -37,11 +37,13 @@ def wanted_route(facts: Facts, container: Container, address: str) -> Wanted | N
         own = ipaddress.ip_interface(row.cidr)
         if target in own.network and own.network.prefixlen < own.max_prefixlen and row.device != "lo":
             return Wanted(destination=str(own.network), device=row.device)
-    found = attachments(facts, container)
-    for each in found:
-        if each.gateway and (":" in each.gateway) == (":" in address):
-            return Wanted(destination="default", device=each.device, gateway=each.gateway)
-    return None
+    family = [
+        each for each in attachments(facts, container) if each.gateway and (":" in each.gateway) == (":" in address)
+    ]
+    # Of several the engine chooses one, and which it has chosen is not told.
+    if len(family) != 1:
+        return None
+    return Wanted(destination="default", device=family[0].device, gateway=family[0].gateway)
 
 
 def route_cause(

@@ -11,6 +11,7 @@ from netdiag.model.path import Direction, End, Loss, Side, Sight, Stage, Way
 from netdiag.model.probes import RouteChoice
 from netdiag.model.report import Cause, Confidence, Evidence, Remedy
 from netdiag.path.between import nat_cause
+from netdiag.path.vteps import own_addresses
 from netdiag.path.ways import Host
 from netdiag.shell import shell_text
 
@@ -49,7 +50,7 @@ def entry_causes(
     vtep = target.host_address
     if not rows:
         yield _fdb("overlay.fdb-missing", host, target, namespace, path, device.name, mac, "", vtep, confidence)
-    elif vtep and all(row.vtep != vtep for row in rows):
+    elif vtep and not {row.vtep for row in rows} & {vtep, *own_addresses(other.facts)}:
         yield _fdb("overlay.fdb-stale", host, target, namespace, path, device.name, mac, rows[0].vtep, vtep, confidence)
 
 

@@ -12,7 +12,7 @@ from netdiag.model.path import Side, Stage, Way
 from netdiag.model.probes import RouteChoice
 from netdiag.model.report import Cause, Confidence, Evidence, Remedy, Risk
 from netdiag.path.container_routes import route_cause
-from netdiag.path.stops import Moved, Stop, entered_by
+from netdiag.path.stops import Moved, Stop, devices_under, entered_by
 from netdiag.path.ways import Host
 from netdiag.shell import shell_text
 
@@ -96,8 +96,9 @@ def drop_causes(scene: Scene) -> tuple[Cause, ...]:
 def _xdp(scene: Scene) -> Iterator[Cause]:
     """What came to the device, and was seen by nobody there: generic and native programs run before packet sockets."""
     stop, moved = scene.stop, scene.moved
-    device = stop.device
-    if not stop.wire or device not in moved.after.xdp or not moved.sent:
+    below = devices_under(scene.host.facts, stop.namespace, stop.device)
+    device = next((each for each in below if each in moved.after.xdp), "")
+    if not stop.wire or not device or not moved.sent:
         return
     key = f"link.{device}.rx_packets"
     # The requester's own messages come by the same device: the stack counts them, and it does not count what vanished.
@@ -136,10 +137,13 @@ def _xdp(scene: Scene) -> Iterator[Cause]:
 
 def _traffic_control(scene: Scene) -> Iterator[Cause]:
     stop, moved = scene.stop, scene.moved
-    for device, hook in ((stop.device, "ingress"), (stop.toward, "egress")):
+    below = devices_under(scene.host.facts, stop.namespace, stop.device) if stop.device else ()
+    # What was seen at a device has passed the hooks below it; what was not has not come to its own.
+    entries = below[1:] if stop.wire else below[:1]
+    for device, hook in (*((each, "ingress") for each in entries), (stop.toward, "egress")):
         kind = next((each for each in _HOOKS if f"qdisc.{device}.{each}.drops" in moved.after.values), "")
         key = f"qdisc.{device}.{kind}.drops"
-        sure = moved.follows(key) if device and kind and not (stop.wire and hook == "ingress") else None
+        sure = moved.follows(key) if device and kind else None
         mine = [
             each for each in scene.filters if (each.device, each.parent) == (device, hook) and each.detail != "qdisc"
         ]

@@ -95,6 +95,21 @@ PAGES: Mapping[str, Page] = {
             remedy="See the cause; ss -lntp on that host shows who listens on the port.",
         ),
         Page(
+            id="path.clock",
+            title="The clocks of the two hosts",
+            explains=(
+                "With --code both sides send and watch at agreed times, each by its own clock. When a marked packet came"
+                " is compared with when it was due."
+            ),
+            remedy="Set both clocks (chronyc makestep, timedatectl set-ntp true).",
+        ),
+        Page(
+            id="path.turns",
+            title="Two rounds that ended differently",
+            explains="With --code the attempt is made twice. One that passes only sometimes is lost by chance or by turns.",
+            remedy="Diagnose it again, more than once; a loss that depends on the source port is one of a bundle's members.",
+        ),
+        Page(
             id="path.port",
             title="A port on which the destination listens",
             explains="Without a port the echo comes first, then every tcp port on which the destination listens (8 at most).",

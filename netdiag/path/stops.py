@@ -119,6 +119,21 @@ def entered_by(facts: Facts, stop: Stop) -> str:
     return next((link.name for link in links if link.index == own.master), stop.device)
 
 
+def devices_under(facts: Facts, namespace: str, device: str) -> tuple[str, ...]:
+    """A device and those below it by which its packets come: the ports of a bond or bridge, the card below a VLAN."""
+    links = (facts.links.value or {}).get(namespace, ())
+    found = [device]
+    for name in found:
+        own = next((link for link in links if link.name == name), None)
+        if own is None:
+            continue
+        lower = own.peer_index if own.kind in ("vlan", "macvlan", "ipvlan") and own.peer_netnsid is None else None
+        found += [
+            link.name for link in links if link.name not in found and (link.master == own.index or link.index == lower)
+        ]
+    return tuple(found)
+
+
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
     """Counters before and after a pause, and again after the flow was sent anew some times.
 

@@ -13,10 +13,11 @@ from netdiag.model.fix import Fix
 from netdiag.model.found import Found
 from netdiag.model.icmp import IcmpError
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Way
-from netdiag.model.report import Cause, Evidence, Remedy, State, Step, Subject, clause
+from netdiag.model.report import Answer, Cause, Confidence, Evidence, Need, Remedy, State, Step, Subject, clause
 from netdiag.model.trace import Trace, TraceVerdict
 from netdiag.path.one_way import asks_for_invalid, one_direction
 from netdiag.path.questions import Question
+from netdiag.path.rated import looks_at_more
 
 _AFFECTS = {
     PathKind.OVERLAY: ("overlay data",),
@@ -120,6 +121,7 @@ def passing_found(way: Way, traced: Sequence[Traced]) -> Found:
             subject=subject,
             summary=f"whether the filters on the way let {_flow(way)} through",
             evidence=evidence,
+            answers={Need.TRAFFIC: Answer.UNKNOWN},
             reason="; ".join(dict.fromkeys(unknown)),
         )
     return Found(
@@ -165,8 +167,14 @@ def loss_text(loss: Loss) -> str:
     return f"{what} were seen at {loss.last.where}, and not at {loss.next.where if loss.next else 'the end'}"
 
 
-def loss_found(way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[Cause], reason: str) -> Iterator[Found]:
-    """The findings of one loss: one for each cause, or one that says what is not known."""
+def loss_found(
+    way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[Cause], reason: str, *, what: str = ""
+) -> Iterator[Found]:
+    """The findings of one loss: one for each cause, or one that says what is not known.
+
+    ``what`` happened, in a clause, where the places do not say it.
+    """
+    text = what or loss_text(loss)
     subject = Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None)
     evidence = sight_evidence(way, sights)
     for one in causes:
@@ -174,7 +182,7 @@ def loss_found(way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[C
             check="path.loss",
             state=State.FAIL,
             subject=subject,
-            summary=f"{loss_text(loss)}: {clause(one.title)}",
+            summary=f"{text}: {clause(one.title)}",
             evidence=evidence,
             cause=one,
         )
@@ -183,7 +191,7 @@ def loss_found(way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[C
             check="path.loss",
             state=State.UNKNOWN,
             subject=subject,
-            summary=f"why {loss_text(loss)}",
+            summary=f"why {text}",
             evidence=evidence,
             reason=reason,
             next=tuple(_would_tell(way, loss)),
@@ -249,14 +257,20 @@ def rule_cause(way: Way, traced: Traced, host: str, sights: Sequence[Sight] = ()
         f"{rule.place()} ({rule.backend.value}): {rule.text}; the kernel's trace of this packet ended here{elapsed}",
         {**rule.as_object(), "elapsed_ms": trace.elapsed_ms},
     )
+    sure, doubt = trace.confidence, ""
+    if looks_at_more(rule.text) and not traced.question.answer and sure is Confidence.PROVEN:
+        sure = Confidence.LIKELY
+        doubt = " It looks at more than the packet itself, so that the lost one may have met it otherwise."
     return cause(
         code,
         host=host,
         object=named,
-        confidence=trace.confidence,
+        confidence=sure,
         explanation=(
             f"{traced.question.about}: a packet like the lost one was traced there, and the kernel named what takes it:"
-            f' {rule.place()}, "{rule.text}".' + (f" It is called from {rule.call_site}." if rule.call_site else "")
+            f' {rule.place()}, "{rule.text}".'
+            + (f" It is called from {rule.call_site}." if rule.call_site else "")
+            + doubt
         ),
         evidence=(seen, *((half,) if half is not None else ()), *attached.evidence),
         because=attached.because,
@@ -277,13 +291,15 @@ def _remedy(fix: Fix) -> Remedy:
 
 
 def healthy_found(way: Way, sights: Sequence[Sight]) -> Found:
-    """Everything was seen everywhere."""
-    count = sum(sight.watched for sight in sights)
+    """It works, and was seen where it should pass."""
+    watched = [sight for sight in sights if sight.watched]
+    seen = sum(bool(sight.there) for sight in watched)
+    count = f"all {seen}" if seen == len(watched) else f"{seen} of {len(watched)}"
     return Found(
         check="path.way",
         state=State.OK,
         subject=Subject(host=way.source.host, peer=way.destination.host),
-        summary=f"requests and answers were seen at all {count} places of the way ({way.kind.value})",
+        summary=f"requests and answers were seen at {count} places of the way ({way.kind.value})",
         evidence=sight_evidence(way, sights),
     )
 

@@ -59,6 +59,8 @@ def test_the_container_does_not_run(cluster, spare, verb, state):
     cause = only_cause(diagnose(cluster, "front", spare, code=1))
     assert said(cause) == ("container.not-running", "worker1", "proven")
     assert (cause["object"]["name"], cause["object"]["state"]) == ("spare", state)
+    plan = ["netdiag", "diagnose", "front", spare, "--via", "ssh", "--plan"]
+    assert cluster.host("manager").exec(plan).stdout.endswith(f"spare is {state}.\nNothing would be tried.\n")
     with healed(cluster, cause):
         diagnose(cluster, "front", spare, code=0)
 
@@ -176,6 +178,11 @@ def test_a_server_that_does_not_accept_until_its_queue_is_full(cluster, spare):
         named = cause["object"]
         assert (named["port"], named["process"], named["queue"]) == (80, "httpd", "accept")
         assert named["waiting"] > 1
+        # A rule for invalid packets that no answer has met explains nothing: there was none.
+        invalid = ["OUTPUT", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"]
+        cluster.host("worker1").exec([*enter, "iptables", "-A", *invalid])
+        assert said(only_cause(diagnose(cluster, "front", spare, code=1))) == ("container.backlog", "worker1", "proven")
+        cluster.host("worker1").exec([*enter, "iptables", "-D", *invalid])
     assert diagnose(cluster, "front", spare, code=0)["causes"] == []
     # What was dropped stays counted, and says nothing of a packet that a rule takes now.
     cluster.host("worker1").exec([*enter, "iptables", "-A", "INPUT", "-p", "tcp", "--dport", "80", "-j", "DROP"])
@@ -256,6 +263,11 @@ def test_a_server_that_accepts_and_never_speaks(cluster, mute):
         "path.way": "ok",
         "path.served": "fail",
     }
+
+
+def test_without_a_port_every_one_is_followed(cluster, mute):
+    cause = only_cause(diagnose(cluster, "front", mute, code=1))
+    assert (cause["code"], cause["object"]["port"]) == ("service.slow-answer", 22)
 
 
 def test_a_server_that_waits_for_its_client_is_not_slow(cluster, mute):

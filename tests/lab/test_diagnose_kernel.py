@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 
+from netdiag.lab.host import end_group
 from tests.lab.diagnosing import diagnose, healed, inside, only_cause, said
 
 IMAGE = "netdiag/busybox:lab"
@@ -243,13 +244,13 @@ def second_address(lab, device):
     if device != "eth0":
         worker.exec(["ip", "link", "add", device, "type", "veth", "peer", "name", f"{device}-peer"])
         worker.exec(["ip", "link", "set", device, "up"])
+        worker.exec(["ip", "link", "set", f"{device}-peer", "up"])
     worker.exec(["ip", "address", "add", f"{VIP}/32", "dev", device])
     server = worker.popen(["busybox", "httpd", "-f", "-p", f"{VIP}:7000"])
     try:
-        with server:
-            yield
-            server.kill()
+        yield
     finally:
+        end_group(server)
         worker.exec(["ip", "address", "delete", f"{VIP}/32", "dev", device])
         if device != "eth0":
             worker.exec(["ip", "link", "delete", device])

@@ -58,10 +58,20 @@ def test_a_link_is_not_followed(tmp_path):
         os.close(etc)
 
 
-@pytest.mark.parametrize("words", [["-o", "UseDNS=yes"], ["-oUseDNS yes"], ["-D", "-o", "Port=2", "-o", "usedns yes"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-o", "UseDNS=yes"],
+        ["-oUseDNS yes"],
+        ["-D", "-o", "Port=2", "-o", "usedns yes"],
+        ["sshd: /usr/sbin/sshd -D -o UseDNS=yes [listener] 0 of 10-100 startups"],
+    ],
+)
 def test_its_command_line_counts_first(words):
-    program = "import sys; sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", program, *words], stdin=subprocess.PIPE) as process:
+    program = "import sys; print(flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program, *words], **pipes) as process:
+        process.stdout.readline()
         answer = run({"verb": "sshd-lookup", "params": {"pid": process.pid}, "timeout_s": 2.0})
         process.stdin.close()
     assert answer["data"] == {"use_dns": "yes", "where": "its command line"}

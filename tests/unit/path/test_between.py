@@ -2,18 +2,22 @@
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netdiag.model.path import Direction, End, PathKind, Place, Side, Stage
+from netdiag.model.facts import Link, Section
+from netdiag.model.path import Direction, End, Loss, PathKind, Place, Side, Stage
 from netdiag.model.path import Way as Flow
 from netdiag.model.report import Confidence, State
 from netdiag.model.two_sided import Payload, SidedProbe, Way
-from netdiag.path.between import between_founds, judge
+from netdiag.path.between import between_founds, is_unsteady, judge
 from netdiag.path.bursts import Rate, series_of, wire_of
+from netdiag.path.filtered import flow_filtered_cause, hidden_by_program
 from netdiag.path.flows import split
 from netdiag.path.lossy import is_lossy
+from tests.unit.path.facts_of import facts
 
 A, B = "192.0.2.1", "192.0.2.2"
 
@@ -127,6 +131,46 @@ def test_loss_at_random_is_not_taken_for_dead_flows(rate, times):
     assert wrong <= 1
 
 
+CARDS = Loss(direction=Direction.THERE, last=HOSTS.places[0], next=HOSTS.places[1])
+
+
+@pytest.mark.parametrize(
+    ("others", "control", "sure"),
+    [(True, None, Confidence.PROVEN), (True, False, Confidence.PROVEN), (False, True, Confidence.LIKELY)],
+)
+def test_one_flow_alone_is_taken(others, control, sure):
+    one = flow_filtered_cause(HOSTS, CARDS, (), others=others, control_arrived=control)
+    assert (one.code, one.confidence, one.object["port"]) == ("underlay.filtered", sure, 443)
+
+
+def test_without_anything_that_arrives_no_flow_is_filtered():
+    assert flow_filtered_cause(HOSTS, CARDS, (), others=False, control_arrived=False) is None
+    ended = Loss(direction=Direction.BACK, last=None, next=HOSTS.places[1])
+    assert flow_filtered_cause(HOSTS, ended, (), others=True, control_arrived=True) is None
+
+
+def test_a_program_on_the_receiver_s_card_may_be_what_drops():
+    (one,) = judged([*(probe(number, 0) for number in range(8)), *echoes(4)]).causes
+    there = facts(name="far")
+    assert hidden_by_program(one, {"far": there}) is one
+    carded = {"host": (Link(index=2, name="eth0", xdp_mode="driver"),)}
+    busy = msgspec.structs.replace(there, links=Section(value=carded))
+    assert hidden_by_program(one, {"near": busy, "far": there}) is one
+    unsure = hidden_by_program(one, {"far": busy})
+    assert (unsure.code, unsure.confidence) == ("underlay.filtered", Confidence.LIKELY)
+    assert "XDP program is attached to eth0 of far" in unsure.explanation
+
+
+def test_where_packets_come_and_go_no_size_is_asked_for():
+    dead = [probe(number, 0 if number % 4 == 0 else 4) for number in range(48)]
+    assert is_unsteady(dead, Direction.THERE)
+    assert not is_unsteady(dead, Direction.BACK)
+    assert is_unsteady([probe(number, 3) for number in range(48)], Direction.THERE)
+    assert is_unsteady([*(probe(number, 4) for number in range(48)), *echoes(12, arrived=3)], Direction.THERE)
+    assert not is_unsteady([probe(number, 0) for number in range(48)], Direction.THERE)
+    assert not is_unsteady([probe(number, 4) for number in range(48)], Direction.THERE)
+
+
 def test_what_is_sent_once_more_for_its_state_is_not_counted():
     again = probe(5, 0, again=True)
     assert judged([*(probe(number, 4) for number in range(5)), again, again]).whole
@@ -194,7 +238,8 @@ def test_what_could_not_be_watched_or_sent_tells_nothing():
     assert (seen.causes, seen.whole) == ((), False)
     assert "not permitted" in seen.reason
     (found,) = between_founds(HOSTS, seen, needed=True)
-    assert found.state is State.UNKNOWN
+    assert found.state is State.SKIP
+    assert "not permitted" in found.reason
 
 
 def test_an_address_that_arrives_as_another():

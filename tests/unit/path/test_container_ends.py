@@ -2,7 +2,7 @@
 
 import pytest
 
-from netdiag.model.facts import Absence, AbsenceKind
+from netdiag.model.facts import Absence, AbsenceKind, Address, Link, Section
 from netdiag.model.path import End
 from netdiag.model.probes import RouteChoice
 from netdiag.model.report import Confidence
@@ -42,6 +42,22 @@ def test_a_route_that_leads_elsewhere_than_its_engine_s():
 def test_one_that_no_engine_makes_may_be_meant_so():
     one = judged(RouteChoice(device="eth1"), "2001:db8::1", through="eth0", answers=True)
     assert (one.confidence, one.object["expected"], one.remedy) == (LIKELY, None, ())
+
+
+def test_of_two_bridges_either_may_be_the_way_out():
+    """The engine makes the default route lead out of one of them; that it is the other one is no fault of itself."""
+    one = facts(WEB)
+    place = "container:web"
+    links = {
+        "host": (*one.links.value["host"], Link(index=90, name="veth9", kind="veth", master=3, peer_index=91)),
+        place: (*one.links.value[place], Link(index=91, name="eth1", kind="veth", peer_index=90)),
+    }
+    rows = {**one.addresses.value, place: (*one.addresses.value[place], Address(device="eth1", cidr="172.18.0.2/16"))}
+    fields = {name: getattr(one, name) for name in one.__struct_fields__}
+    one = type(one)(**{**fields, "links": Section(value=links), "addresses": Section(value=rows)})
+    assert wanted_route(one, WEB, "192.0.2.9") is None
+    found = route_cause(host(one), place, "192.0.2.9", RouteChoice(device="eth1"), through="eth0", answers=True)
+    assert (found.confidence, found.remedy) == (LIKELY, ())
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import pytest
 
 from netdiag.facts.counters import Counters
-from netdiag.model.facts import Absence, AbsenceKind, Link, TcFilter
+from netdiag.model.facts import Absence, AbsenceKind, Link, Section, TcFilter
 from netdiag.model.path import Direction, End, Loss, PathKind, Place, Side, Stage, Way
 from netdiag.model.probes import RouteChoice
 from netdiag.model.report import Confidence
 from netdiag.path.kernel_drops import Scene, drop_causes
-from netdiag.path.stops import Moved, Stop, entered_by, stop_of
+from netdiag.path.stops import Moved, Stop, devices_under, entered_by, stop_of
 from tests.unit.path.facts_of import FAR, NEAR, facts, host
 
 SENT = 16
@@ -299,3 +299,32 @@ def test_a_link_that_is_no_port_is_its_own_entry():
     one = facts()
     assert Link(index=2, name="eth0") in one.links.value["host"]
     assert entered_by(one, WIRE) == "eth0"
+
+
+def bonded(kind, **lower):
+    """A host whose card is below another device."""
+    one = facts()
+    links = (
+        Link(index=2, name="up0", kind=kind, **lower),
+        Link(index=5, name="eth0", master=2 if kind == "bond" else None),
+    )
+    fields = {name: getattr(one, name) for name in one.__struct_fields__}
+    return type(one)(**{**fields, "links": Section(value={"host": links})})
+
+
+@pytest.mark.parametrize("one", [bonded("bond"), bonded("vlan", peer_index=5)], ids=["bond", "vlan"])
+def test_a_program_on_the_card_below_the_device(one):
+    assert devices_under(one, "host", "up0") == ("up0", "eth0")
+    stop = Stop(side=Side.DESTINATION, namespace="host", device="up0", wire=True, source=NEAR, destination=FAR)
+    counters = moved(idle={CAME: 4}, during={CAME: 70, TAKEN: 6}, xdp={"eth0": ("driver", 7)}, sent=64)
+    (found,) = drop_causes(Scene(way=WAY, stop=stop, host=host(one, name="far"), moved=counters))
+    assert (found.code, found.object["device"]) == ("host.xdp-drop", "eth0")
+    counters = moved(during={DROPPED: SENT})
+    (found,) = drop_causes(Scene(way=WAY, stop=stop, host=host(one), moved=counters, filters=(HOOK, MINE)))
+    assert (found.code, found.object["device"]) == ("host.tc-drop", "eth0")
+
+
+def test_a_veth_s_other_half_is_not_below_it():
+    one = bonded("veth", peer_index=5)
+    assert devices_under(one, "host", "up0") == ("up0",)
+    assert devices_under(one, "host", "gone") == ("gone",)
