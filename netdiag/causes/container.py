@@ -48,10 +48,13 @@ KINDS = (
             "The server is up but bound to 127.0.0.1 or ::1, so that only its own container reaches it. From inside it"
             " looks healthy, from outside it refuses."
         ),
-        object_kinds=("socket",),
-        evidence="The socket list shows a listener on the port with a loopback address and none with another.",
+        object_kinds=("socket", "container"),
+        evidence=(
+            "The socket list shows a listener on the port with a loopback address and none with another; or the engine"
+            " publishes the port on a loopback address only."
+        ),
         decoys=("A second listener on all addresses.",),
-        remedy="Let the server listen on 0.0.0.0 (or the container's address) in its configuration.",
+        remedy="Let the server listen on 0.0.0.0 (or the container's address) in its configuration, or publish the port on all.",
         affects=("container traffic",),
     ),
     CauseKind(

@@ -16,8 +16,9 @@ from netdiag.model.engine import Network
 from netdiag.model.facts import HOST, Facts
 from netdiag.model.found import Found
 from netdiag.model.path import Side, Way
+from netdiag.model.wire import Request
 from netdiag.path.ends import Service, node_address, node_name
-from netdiag.path.names import host_name, is_address, is_host
+from netdiag.path.names import host_name, is_address, is_host, is_loopback
 
 SECTIONS = ("identity", "kernel", "engine", "namespaces", "links", "addresses", "neighbours", "fdb", "sockets")
 
@@ -26,9 +27,13 @@ Open = Callable[[str], Carrier]
 
 
 class Party(msgspec.Struct, frozen=True, kw_only=True):
-    """One host that takes part: its name for the operator, how and with what options it is asked, and its facts."""
+    """One host that takes part: its name for the operator, how and with what options it is asked, and its facts.
+
+    ``address`` is the one that the operator typed, or that the name has on this host; empty where that is not known.
+    """
 
     name: str
+    address: str = ""
     carrier: Any
     options: Options
     facts: Facts
@@ -94,7 +99,11 @@ class Parties:
         job = self._reached.pop(name, None)
         carrier, facts = job.result() if job is not None else self._reach(name)
         self._peers[name] = Party(
-            name=self._label(name, facts), carrier=carrier, options=self._options.elsewhere(), facts=facts
+            name=self._label(name, facts),
+            address=self._address(name, facts),
+            carrier=carrier,
+            options=self._options.elsewhere(),
+            facts=facts,
         )
         return self._peers[name]
 
@@ -129,6 +138,15 @@ class Parties:
         if absent is not None:  # nothing could be said of a way that leads there
             raise CarrierError(f"{name or 'this host'}: none of its addresses could be read: {absent.text}")
         return facts
+
+    def _address(self, name: str, facts: Facts) -> str:
+        """The host's own address that was typed, or that this host has for the name."""
+        if is_address(name):
+            return name
+        (answer,) = self.here.carrier.ask([Request("resolve", {"name": name}, 2.0)])
+        resolved = answer.data["addresses"] if answer.data is not None else ()
+        own = [each for each in resolved if has_address(facts, each) and not is_loopback(each)]
+        return next(iter(sorted(own, key=lambda each: ":" in each)), "")
 
     def _label(self, name: str, facts: Facts) -> str:
         """What the operator calls the host: as it was typed; one that only its address named, by its own name."""

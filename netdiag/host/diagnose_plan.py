@@ -17,11 +17,13 @@ from netdiag.model.engine import Container, Network, OverlayTask
 from netdiag.model.facts import HOST
 from netdiag.model.path import End, PathKind, Side, Way
 from netdiag.model.probes import RouteChoice
-from netdiag.model.report import Cause
+from netdiag.model.report import Cause, Confidence
 from netdiag.path.container_routes import route_cause
 from netdiag.path.ends import Service, address_of, balancer_address, first_choice, other_hosts
 from netdiag.path.ingress import SANDBOX, Ingress, ingress_attachment, ingress_service
-from netdiag.path.names import Typed, find_container, is_address
+from netdiag.path.names import Typed, find_container, is_address, is_loopback
+from netdiag.path.outward import outward_address
+from netdiag.path.published import elsewhere_cause
 from netdiag.path.routed import Attachment, Leg, Published, attachments, published_for, publishes, routed_way
 from netdiag.path.told import apart_found, itself_found
 from netdiag.path.unfit import detached_cause, no_way, state_cause, unfit_found, wanted_network
@@ -72,7 +74,8 @@ class Planner:
             one = state_cause(meant.party.name, meant.container)
             return _unfit((first, begin), (meant.party, meant.container), one, flow, destination.text)
         if meant.service is not None and begin is not None:
-            own = _reachable(first)
+            hosts = [each.host_address for each in meant.service.tasks]
+            own = next((each for each in hosts if has_address(first.facts, each)), "")
             task = first_choice(meant.service.tasks, own)
             planned = self._to_task(first, begin, meant.service, task, flow)
         elif meant.itself and begin is not None:
@@ -144,11 +147,15 @@ class Planner:
         # Nobody typed the published port: it stands in for a container that is pointed at, not for a name or an address.
         bare = meant.nameless or meant.address
         published = None if bare else published_for(last.facts, end, flow.port, flow.protocol)
-        if published is not None and (begin is not None or first is not last):
-            called = published.address or _reachable(last)
+        local = published is not None and is_loopback(published.address)
+        if published is not None and not local and (begin is not None or first is not last):
+            called = published.address or _reachable(last, first)
             return self._published(first, begin, last, published, called, _Flow(published.protocol, published.port))
         apart = None if begin is None or meant.address else _not_attached((first, begin), (last, end))
-        if begin is None or apart is None:
+        if published is not None and local and first is not last:
+            # A port of another host's loopback address is nobody's here; the container's own address may be routed.
+            apart = elsewhere_cause(last.name, published, first.name, confidence=Confidence.PROVEN)
+        elif begin is None or apart is None:
             return self._to_container(first, begin, last, end, flow, meant.address)
         try:
             # Bridges of one host are kept apart by its engine; behind another host a route may lead there.
@@ -207,7 +214,7 @@ class Planner:
     # --- hosts ---
 
     def _to_host(self, first: Party, begin: Container | None, last: Party, address: str, flow: _Flow) -> Planned:
-        called = address or _reachable(last)
+        called = address or _reachable(last, first)
         published = publishes(last.facts, flow.port, flow.protocol, called)
         if published is not None:
             return self._published(first, begin, last, published, called, flow)
@@ -304,9 +311,9 @@ class Planner:
         if first is last:
             host = Host(name=first.name, facts=first.facts)
             return {Side.SOURCE: host, Side.DESTINATION: host}
-        there = towards or _reachable(last)
+        there = towards or _reachable(last, first)
         out = self._route(first, there) if there else RouteChoice()
-        back = self._route(last, origin or out.source or _reachable(first))
+        back = self._route(last, origin or out.source or _reachable(first, last))
         arrives = _arrives_by(last, there, out.gateway, out.source)
         return {
             Side.SOURCE: Host(name=first.name, facts=first.facts, nic=out.device, nic_address=out.source),
@@ -496,15 +503,11 @@ def _has(container: Container, network: Network, address: str) -> bool:
     return any(each.network_id == network.id and each.address == address for each in container.networks)
 
 
-def _reachable(party: Party) -> str:
-    """The address by which other hosts reach a party: as it was typed, else its engine's, else its first."""
-    if is_address(party.name):
-        return party.name
+def _reachable(party: Party, other: Party | None = None) -> str:
+    """The address by which other hosts reach a party: as it was typed or resolved, else its engine's, else a card's."""
+    if party.address:
+        return party.address
     engine = party.facts.engine.value
     if engine is not None and engine.swarm.node_address:
         return engine.swarm.node_address
-    rows = (party.facts.addresses.value or {}).get(HOST, ())
-    return next(
-        (row.cidr.partition("/")[0] for row in rows if row.scope == "global" and not row.device.startswith("docker")),
-        "",
-    )
+    return outward_address(party.facts, other.facts if other is not None else None)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 
 from netdiag.causes import cause
-from netdiag.model.facts import Facts, Socket
+from netdiag.model.facts import HOST, Facts, Socket
 from netdiag.model.path import End, Way
 from netdiag.model.report import Cause, Confidence, Evidence
+from netdiag.path.published import elsewhere_cause, published_elsewhere
 
 
 def listeners(facts: Facts, way: Way) -> tuple[Socket, ...] | None:
@@ -41,6 +42,9 @@ def listener_cause(facts: Facts, way: Way, *, refused: bool) -> Cause | None:
     if fitting:
         return None
     confidence = Confidence.PROVEN if refused else Confidence.LIKELY
+    published = published_elsewhere(facts, way.end_port, way.protocol, end.address) if end.namespace == HOST else None
+    if published is not None:
+        return elsewhere_cause(end.host, published, end.address, confidence=confidence)
     port = f"{way.protocol}/{way.end_port}"
     if found:
         row = next((each for each in found if not _is_loopback(each.address)), found[0])

@@ -9,6 +9,7 @@ import msgspec
 from netdiag.model.engine import Container, Network
 from netdiag.model.facts import HOST, Facts
 from netdiag.model.path import End, PathKind, Place, Side, Stage, Way
+from netdiag.path.names import is_loopback
 from netdiag.path.ways import Flow, Host, namespace_of, near, pair_of
 
 
@@ -90,12 +91,17 @@ def publishes(facts: Facts, port: int | None, protocol: str, address: str = "") 
 
 
 def published_for(facts: Facts, container: Container, inner_port: int | None, protocol: str) -> Published | None:
-    """As what a container's own port is published; without a port, its first one that is."""
-    for each in published_ports(facts):
-        is_port = inner_port is None or (each.inner_port, each.protocol) == (inner_port, protocol)
-        if each.container.id == container.id and is_port:
-            return each
-    return None
+    """As what a container's own port is published; without a port, its first one that is.
+
+    On a loopback address only where it is so on no other.
+    """
+    found = [
+        each
+        for each in published_ports(facts)
+        if each.container.id == container.id
+        and (inner_port is None or (each.inner_port, each.protocol) == (inner_port, protocol))
+    ]
+    return next((each for each in found if not is_loopback(each.address)), next(iter(found), None))
 
 
 class Leg(msgspec.Struct, frozen=True, kw_only=True):

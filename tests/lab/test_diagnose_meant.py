@@ -43,6 +43,7 @@ def hosts(up):
         )
         run(worker, "own-card", "--network", "lan", serve=80)
         run(worker, "local-only", "-p", "127.0.0.1:8085:80", serve=80)
+        run(worker, "inner-only", "-p", "172.17.0.1:8090:80", serve=80)
         with listening(manager, "0.0.0.0:7070"):
             yield lab
 
@@ -161,6 +162,30 @@ def test_nobody_listens_on_a_containers_own_loopback_address(hosts):
     assert said(cause) == ("container.no-listener", "manager", "proven")
     assert "client on manager" in cause["explanation"]
     assert "client itself" in found(report, "path.ends")["summary"]
+
+
+ELSEWHERE = {
+    "the container that is published on loopback": ("worker/local-only:80", "container.loopback-listener", 8085),
+    "the port that is published on another address": ("worker:8090", "container.no-listener", 8090),
+}
+
+
+@pytest.mark.parametrize(("destination", "code", "port"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_a_port_that_is_published_on_another_address_only(hosts, destination, code, port):
+    cause = only_cause(diagnose(hosts, "manager", destination, code=1))
+    assert said(cause) == (code, "worker", "proven")
+    assert (cause["object"]["kind"], cause["object"]["port"]) == ("container", port)
+
+
+def test_a_host_that_has_an_address_of_everybody_s_on_loopback(hosts):
+    """An address that is not the host's own on the network is not the one that is tried."""
+    worker = hosts.host("worker")
+    worker.exec(["ip", "address", "add", "10.99.0.1/32", "dev", "lo"])
+    try:
+        report = diagnose(hosts, "manager", "worker/hosty:7070", code=0)
+    finally:
+        worker.exec(["ip", "address", "del", "10.99.0.1/32", "dev", "lo"])
+    assert "10.99.0.1" not in json.dumps(report)
 
 
 def test_of_two_networks_the_one_whose_address_the_name_has(hosts):
