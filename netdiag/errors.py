@@ -4,6 +4,7 @@
     ├── UsageError            the caller gave something that cannot be used; exit code 2
     │   ├── BundleError       a bundle that is truncated, foreign or of another version
     │   └── NoWay             nothing says how another host is reached
+    ├── NotKnown              what was asked cannot be known now; exit code 3
     ├── CarrierError          another host cannot be reached, or answers what cannot be understood
     │   └── NoSuchHost        its name means nothing here
     └── LabError              the lab could not do what it was asked to
@@ -28,6 +29,10 @@ class BundleError(UsageError):
 
 class NoWay(UsageError):
     """Nothing was said of how another host is reached."""
+
+
+class NotKnown(NetdiagError):
+    """What would tell cannot be asked; the text says what that is and why."""
 
 
 class CarrierError(NetdiagError):
