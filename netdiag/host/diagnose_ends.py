@@ -30,6 +30,7 @@ from netdiag.path.ends import (
     service_by_name_server,
 )
 from netdiag.path.entries import host_behind
+from netdiag.path.idle_services import idle_cause, idle_found
 from netdiag.path.meant import addresses_called, attached_at, is_held, why_nameless
 from netdiag.path.names import Typed, find_container, is_address, is_host, is_loopback, shares_host, unknown_name
 from netdiag.path.told import is_wrong, name_found, shares_host_found
@@ -165,8 +166,11 @@ class Ends:
         return self._pointed_at(first, begin, typed, lookup)
 
     def _pointed_at(self, first: Party, begin: Container, typed: Typed, lookup: NameLookup) -> Meant:
-        """An end of whose name the source's resolver knows nothing: a container elsewhere, or a host."""
+        """An end of whose name the source's resolver knows nothing: an idle service, a container elsewhere, or a host."""
         name, end = typed.name, _end(first, begin)
+        idle = self._idle(name)
+        if idle is not None:
+            return idle
         own = find_container(first.facts, name)
         task = self._one_task(first, begin, name, "DESTINATION") if own is None else None
         if own is not None or task is not None:
@@ -183,8 +187,8 @@ class Ends:
             return Meant(party=first)
         if node_address(self._parties.facts(), name) or self._parties.known(name) is not None:
             return Meant(party=self._parties.peer(name))
-        # Who says nothing to anybody, and to a whole name, leaves nothing to try.
-        if not lookup.unasked and ("." in name or lookup.rcode is None):
+        # A whole name is what a program calls; a short one may be a host's that the operator alone has a way to.
+        if not lookup.unasked and "." in name:
             return Meant(told=(name_found(end, lookup, ()),))
         return Meant(party=self._host(typed, "DESTINATION"))
 
@@ -270,7 +274,7 @@ class Ends:
         if service is None:
             return None
         if not service.tasks:
-            ended = self._ended(service.name)
+            ended = self._idle(service.name) or self._ended(service.name)
             if ended is None:
                 raise UsageError(f"DESTINATION {typed.text!r}: the service {service.name} has no task that runs")
             return ended
@@ -279,6 +283,14 @@ class Ends:
             expected = [service.virtual_address] if service.virtual_address else addresses
             told = (name_found(_end(first, begin), lookup, expected),)
         return Meant(service=service, told=told)
+
+    def _idle(self, service: str) -> Meant | None:
+        """A service of which a manager among the hosts that were reached says that no task runs."""
+        for party in self._parties.reached():
+            one = idle_cause(party.facts, party.name, service)
+            if one is not None:
+                return Meant(told=(idle_found(one),))
+        return None
 
     def _ended(self, service: str) -> Meant | None:
         """A container of a service that has ended, on a host that was reached; None where none is known."""

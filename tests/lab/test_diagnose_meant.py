@@ -6,6 +6,7 @@ import json
 import pytest
 
 from netdiag.lab.host import end_group
+from netdiag.lab.process import until
 from netdiag.lab.swarm import token
 from netdiag.lab.topology import SwarmRole
 from tests.lab.diagnosing import diagnose, healed, only_cause, said
@@ -186,6 +187,36 @@ def test_a_host_that_has_an_address_of_everybody_s_on_loopback(hosts):
     finally:
         worker.exec(["ip", "address", "del", "10.99.0.1/32", "dev", "lo"])
     assert "10.99.0.1" not in json.dumps(report)
+
+
+IDLE = {
+    "scaled to nothing": (["--replicas", "0"], ["sleep", "100000"], 0),
+    "ends again and again": (["--replicas", "2", "--restart-delay", "1s"], ["false"], 2),
+}
+
+
+@pytest.mark.parametrize(("words", "command", "desired"), IDLE.values(), ids=IDLE)
+def test_a_service_of_which_no_task_runs(hosts, words, command, desired):
+    manager = hosts.host("manager")
+    create = ["docker", "service", "create", "-d", "--name", "idle", "--network", "app", *words, IMAGE, *command]
+    manager.exec(create)
+    try:
+        if desired:
+            until(
+                lambda: "non-zero exit" in manager.exec(["docker", "service", "ps", "--no-trunc", "idle"]).stdout,
+                30.0,
+                "a task that has ended",
+            )
+        cause = only_cause(diagnose(hosts, "front", "idle:80", code=1))
+    finally:
+        manager.exec(["docker", "service", "rm", "idle"])
+    assert said(cause) == ("container.not-running", "manager", "proven")
+    assert (cause["object"]["kind"], cause["object"]["name"], cause["object"]["desired"]) == (
+        "service",
+        "idle",
+        desired,
+    )
+    assert bool(cause["object"]["error"]) == bool(desired)
 
 
 def test_of_two_networks_the_one_whose_address_the_name_has(hosts):
