@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from netdiag.facts.context import Options
-from netdiag.host.diagnose_attempt import Watched, watch_attempt
+from netdiag.host.diagnose_attempt import Watched, try_others, watch_attempt
 from netdiag.host.diagnose_causes import Reasons
 from netdiag.host.diagnose_layers import end_sizes, further_layers, layer_between
 from netdiag.host.diagnose_leaving import Leaving
@@ -24,6 +24,7 @@ from netdiag.path.layers import sizes_found
 from netdiag.path.listening import who_listens
 from netdiag.path.names import Typed
 from netdiag.path.sights import losses
+from netdiag.path.told import addresses_found
 from netdiag.path.verdict import Attempt, attempt_found, healthy_found, unsent_found
 
 _ASKED = "--send-payload sends a marked datagram"
@@ -96,6 +97,8 @@ def diagnose(
             found += told
             timings_s["tasks"] = time.monotonic() - start_s
         done = run.explain(planned)
+    if planned.others and planned.way.port is not None and planned.way.protocol == "tcp":
+        found += addresses_found(planned.way, try_others(planned))
     if planned.way.port is None and done.attempt.answered and not done.losses:
         start_s = time.monotonic()
         progress("trying ports and sizes")

@@ -150,6 +150,12 @@ def try_addresses(planned: Planned, addresses: Sequence[str]) -> list[Attempt]:
     return _try_all(planned, [msgspec.structs.replace(way, called=address) for address in addresses])
 
 
+def try_others(planned: Planned) -> list[tuple[str, Attempt]]:
+    """Try the port at the other addresses that the destination's name has, at once, from the source."""
+    tried = planned.others[:MOST_TASKS]
+    return list(zip(tried, try_addresses(planned, tried), strict=True))
+
+
 def try_ports(planned: Planned, ports: Sequence[int]) -> list[tuple[int, Attempt]]:
     """Try several tcp ports of the destination at once, from the source."""
     tried = ports[:MOST_TASKS]

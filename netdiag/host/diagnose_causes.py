@@ -25,6 +25,7 @@ from netdiag.path.docker_chains import missing_cause, missing_for
 from netdiag.path.duplicates import duplicate_cause, twice_found
 from netdiag.path.entries import entry_causes, received_causes
 from netdiag.path.ingress import SANDBOX
+from netdiag.path.isolation import joined_instead
 from netdiag.path.listening import listener_cause, listeners
 from netdiag.path.questions import Question, into_the_host, questions, refusal_questions, standing
 from netdiag.path.verdict import (
@@ -113,7 +114,7 @@ class Reasons:
             if missing is not None:
                 sure = Confidence.LIKELY if missing.all_gone else one.confidence
                 one = missing_cause(way, party.name, missing, confidence=sure)
-            causes.append(one)
+            causes.append(joined_instead(one, way, party.facts, party.name))
         return causes
 
     def _listener(self, *, refused: bool) -> list[Cause]:

@@ -44,6 +44,7 @@ class Meant(msgspec.Struct, frozen=True, kw_only=True):
         party: Its host; None for one that takes no part.
         container: The container; None for a host.
         address: The address that was typed, or that the name has for the source; empty where neither.
+        others: More addresses that the name has.
         service: The service that was named.
         nameless: It was found by a name that no program in the source can use.
         itself: It is the source, by its loopback device.
@@ -53,6 +54,7 @@ class Meant(msgspec.Struct, frozen=True, kw_only=True):
     party: Party | None = None
     container: Container | None = None
     address: str = ""
+    others: tuple[str, ...] = ()
     service: Service | None = None
     nameless: bool = False
     itself: bool = False
@@ -158,7 +160,8 @@ class Ends:
             meant = self._at_address(first, begin, typed, address)
             # A right answer to a name that an engine knows needs no words; of another it is news.
             told = () if known else (name_found(end, lookup, ()),)
-            return msgspec.structs.replace(meant, told=(*meant.told, *told))
+            others = tuple(each for each in lookup.addresses if each != address)
+            return msgspec.structs.replace(meant, others=others, told=(*meant.told, *told))
         if known:
             meant = self._at_address(first, begin, typed, known[0])
             told = () if lookup.unasked else (name_found(end, lookup, known),)
@@ -209,7 +212,8 @@ class Ends:
         lookup = self._resolved(first, name)
         if not lookup.addresses:
             return Meant(party=self._host(typed, "DESTINATION"))
-        return self._at_address(first, None, typed, lookup.addresses[0])
+        meant = self._at_address(first, None, typed, lookup.addresses[0])
+        return msgspec.structs.replace(meant, others=lookup.addresses[1:])
 
     # --- containers, tasks and services ---
 

@@ -47,6 +47,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
         parties: The hosts that take part; a destination that cannot be asked is not among them.
         networks: The overlay or bridge network of the way.
         service: The service that was named as the destination; the way is to one of its tasks.
+        others: More addresses that the destination's name has for the source.
         told: What is to be said of the ends before anything is tried.
         unfit: There is no way, and ``told`` says why: nothing is tried.
     """
@@ -55,6 +56,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     parties: dict[Side, Party]
     networks: dict[Side, Network | None]
     service: Service | None = None
+    others: tuple[str, ...] = ()
     told: tuple[Found, ...] = ()
     unfit: bool = False
 

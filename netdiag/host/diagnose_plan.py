@@ -90,7 +90,8 @@ class Planner:
                     raise
                 last = meant.party or first
                 planned = _unfit((first, begin), (last, meant.container), astray, flow, destination.text)
-        return msgspec.structs.replace(planned, service=meant.service, told=(*meant.told, *planned.told))
+        others = meant.others if meant.service is None else ()
+        return msgspec.structs.replace(planned, service=meant.service, others=others, told=(*meant.told, *planned.told))
 
     def towards(self, planned: Planned, task: OverlayTask) -> Planned:
         """The same flow, to another task of its service."""
@@ -313,7 +314,8 @@ class Planner:
             return {Side.SOURCE: host, Side.DESTINATION: host}
         there = towards or _reachable(last, first)
         out = self._route(first, there) if there else RouteChoice()
-        back = self._route(last, origin or out.source or _reachable(first, last))
+        origin = origin or out.source or _reachable(first, last)
+        back = self._route(last, origin) if origin else RouteChoice()
         arrives = _arrives_by(last, there, out.gateway, out.source)
         return {
             Side.SOURCE: Host(name=first.name, facts=first.facts, nic=out.device, nic_address=out.source),

@@ -7,8 +7,8 @@ import re
 
 from netdiag.model.facts import HOST, Facts
 
-_INWARD_KINDS = ("dummy", "vxlan", "veth", "ipip", "wireguard", "tun")
-"""Devices that lead to nobody, or to somebody inside."""
+_INWARD_KINDS = ("dummy", "vxlan", "ipip", "tun")
+"""Devices that lead to nobody, or to somebody inside. A veth may be the card of a host that is a container itself."""
 _INWARD_BRIDGES = re.compile(r"docker|br-[0-9a-f]{12}$|virbr|cni|lxcbr|lxdbr|podman|kube|flannel|cilium|cali")
 """Bridges that programs make for their own machines and containers; one of any other name may hold a network card."""
 

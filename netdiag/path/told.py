@@ -9,7 +9,7 @@ from netdiag.facts.name_lookup import NO_SUCH_NAME, NameLookup
 from netdiag.model.engine import Container, OverlayTask
 from netdiag.model.facts import Facts, FeatureState
 from netdiag.model.found import Found
-from netdiag.model.path import End
+from netdiag.model.path import End, Way
 from netdiag.model.report import Cause, Confidence, Evidence, State, Step, Subject
 from netdiag.path.ends import Service, address_of, task_label, task_text
 from netdiag.path.verdict import Attempt
@@ -74,6 +74,26 @@ def apart_found(host: str, container: Container, network: str, driver: str) -> F
         summary=f"what happens at {container.name} on {host} is not seen",
         reason=f"it has a card of its own on {network} ({driver}), past the stack and the filters of {host}",
     )
+
+
+def addresses_found(way: Way, rows: Sequence[tuple[str, Attempt]]) -> list[Found]:
+    """One finding for each of a name's other addresses that does not answer: a program may take any of them.
+
+    Where nothing could be sent, as without a route of that family, programs go on to the next address at once.
+    """
+    return [
+        Found(
+            check="path.addresses",
+            state=State.WARN,
+            subject=Subject(host=way.source.host, container=way.source.container or None, peer=address),
+            summary=f"the name has the address {address} as well, and it does not answer: {attempt.text}",
+            evidence=(
+                Evidence("probe", f"{way.source.label()} to {address} {way.protocol}/{way.port}: {attempt.text}"),
+            ),
+        )
+        for address, attempt in rows
+        if attempt.sent and not attempt.answered
+    ]
 
 
 def is_wrong(lookup: NameLookup, expected: Sequence[str]) -> bool:

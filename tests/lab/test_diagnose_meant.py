@@ -219,6 +219,33 @@ def test_a_service_of_which_no_task_runs(hosts, words, command, desired):
     assert bool(cause["object"]["error"]) == bool(desired)
 
 
+def address_of(host, name, network):
+    form = f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}'
+    return host.exec(["docker", "inspect", "-f", form, name]).stdout.strip()
+
+
+def test_two_networks_that_the_engine_keeps_apart(hosts):
+    """By address nothing is to be opened in the filters: a network in common is what is missing."""
+    manager = hosts.host("manager")
+    there = f"{address_of(manager, 'lone', 'aside')}:80"
+    cause = only_cause(diagnose(hosts, "plain", there, code=1))
+    assert said(cause) == ("firewall.rule", "manager", "proven")
+    assert [remedy["commands"] for remedy in cause["remedy"]] == [["docker network connect aside plain"]]
+    with healed(hosts, cause):
+        assert diagnose(hosts, "plain", there, code=0)["causes"] == []
+
+
+def test_a_name_of_which_one_address_does_not_answer(hosts):
+    manager = hosts.host("manager")
+    own = address_of(manager, "db-1", "shop")
+    words = ("--network", "shop", "--add-host", f"twin:{own}", "--add-host", "twin:10.71.0.99")
+    with container(manager, "asker", *words):
+        report = diagnose(hosts, "asker", "twin:80", code=0)
+    (one,) = [each for each in report["findings"] if each["check"] == "path.addresses"]
+    assert one["state"] == "warn"
+    assert "10.71.0.99" in one["summary"]
+
+
 def test_of_two_networks_the_one_whose_address_the_name_has(hosts):
     """A filter of the other network has no part in it."""
     manager = hosts.host("manager")

@@ -38,6 +38,10 @@ def test_a_network_card_before_what_leads_inside(other):
     assert outward_address(addressed(other)) == ""
 
 
+def test_the_card_of_a_host_that_is_a_container_itself():
+    assert outward_address(addressed(("eth0", "192.0.2.7/24", "veth"))) == "192.0.2.7"
+
+
 def test_a_bridge_that_holds_the_card():
     assert outward_address(addressed(("br0", "192.0.2.7/24", "bridge"))) == "192.0.2.7"
 
