@@ -219,11 +219,7 @@ def _place(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
         return Where.SENDER, ""
     connected = probe.heard.kind == "connected"
     if probe.arrived == 0:
-        if connected:
-            return Where.PROXIED, ""
-        if controls(view, probe.way):
-            return Where.BETWEEN, ""
-        return Where.UNKNOWN, "nothing arrived at all, not even a control: no one kind of packet can be blamed"
+        return (Where.PROXIED, "") if connected else _never_arrived(view, probe)
     if connected or (probe.heard.kind == "reply" and probe.passed is None):
         return Where.CAME, ""
     if probe.arrived is None:
@@ -231,12 +227,21 @@ def _place(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
     return _behind_the_device(probe) if probe.protocol != "tcp" else _connection(view, probe)
 
 
+def _never_arrived(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
+    if probe.left is None:
+        return Where.UNKNOWN, f"it never arrived, and whether it left could not be watched{_unseen(probe)}"
+    if controls(view, probe.way):
+        return Where.BETWEEN, ""
+    return Where.UNKNOWN, "nothing arrived at all, not even a control: no one kind of packet can be blamed"
+
+
 def _unwatched(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
     """What the sender's socket says, where nobody could watch the receiver's device."""
     if probe.heard.kind == "reset" and not probe.expected:
         return Where.CAME, ""
     sides = (view.blind_there, view.blind_here)
-    why = next(filter(None, sides if probe.way is Way.THERE else sides[::-1]), "more came than could be kept")
+    why = next(filter(None, sides if probe.way is Way.THERE else sides[::-1]), "")
+    why = why or probe.unseen or "more came than could be kept"
     came = {"reset": "only a RST", "icmp": "only an ICMP error"}.get(probe.heard.kind, "nothing")
     return Where.UNKNOWN, f"{came} came back, and where it was lost could not be watched ({why})"
 
@@ -244,17 +249,20 @@ def _unwatched(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
 def _behind_the_device(probe: SidedProbe) -> tuple[Where, str]:
     arrived = probe.arrived or 0
     if probe.passed is None:
-        return Where.UNKNOWN, "it arrived, and whether the filters there let it through could not be watched"
+        text = "it arrived, and whether the filters there let it through could not be watched"
+        return Where.UNKNOWN, text + _unseen(probe)
     if probe.passed == 0:
-        return Where.RECEIVER, ""
+        return (Where.CAME if probe.heard.kind == "reply" else Where.RECEIVER), ""
     return (Where.PARTLY if probe.passed < arrived or arrived < probe.sent else Where.CAME), ""
 
 
 def _connection(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
     if probe.heard.kind == "reset" and not probe.expected:
         return Where.CAME, ""
-    if probe.heard.kind in ("reset", "icmp") or not probe.answers_left:
+    if probe.heard.kind in ("reset", "icmp") or probe.answers_left == 0:
         return Where.RECEIVER, ""
+    if probe.answers_left is None:
+        return Where.UNKNOWN, f"it arrived, and whether it was answered could not be watched{_unseen(probe)}"
     if probe.answers_arrived:
         return Where.ANSWER_SENDER, ""
     if probe.answers_arrived is None:
@@ -263,3 +271,7 @@ def _connection(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
     if controls(view, back):
         return Where.ANSWER_BETWEEN, ""
     return Where.UNKNOWN, "it was answered, and nothing at all arrives the other way"
+
+
+def _unseen(probe: SidedProbe) -> str:
+    return f" ({probe.unseen})" if probe.unseen else ""

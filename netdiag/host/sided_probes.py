@@ -266,6 +266,7 @@ class Exchange:
             seen_source=first.source if first is not None else "",
             seen_source_port=first.source_port if first is not None else None,
             seen_destination=first.destination if first is not None else "",
+            unseen=receiver.unread() or sender.unread(),
         )
 
     def _sizes(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:

@@ -25,6 +25,7 @@ Port = tuple[str, int | None]
 _ADDRESS_IN_USE = 98
 _ARM_S = 4.0
 _LOOK_S = 3.0
+_ALIVE_S = 1.0
 
 
 class Station:
@@ -35,6 +36,8 @@ class Station:
         held: Ports that netdiag itself holds.
         taken: Ports that a program of the host holds.
         guarded: Whether probes are taken away behind all filters, so that no program gets them.
+
+    What the last look could not read is not known: a count of none is None then, and never an absence.
     """
 
     def __init__(self, name: str, carrier: Carrier, facts: Facts, mark: str) -> None:
@@ -52,8 +55,10 @@ class Station:
         self._begun = 0
         self._known: Counter[str] = Counter()
         self._sights: defaultdict[int, list[Sight]] = defaultdict(list)
-        self._passed: Counter[int] = Counter()
+        self._passed: dict[str, Counter[int]] = {}
+        """By the request that tells it: each counts for itself, and never less than it has told before."""
         self._lost_events = self._lost_frames = False
+        self._frames_unread = self._counts_unread = ""
 
     def arm(
         self, *, ports: Sequence[Port], devices: Collection[str], families: Collection[int], seconds: float, frames: int
@@ -114,7 +119,14 @@ class Station:
         answers = list(self.carrier.ask(requests)) if requests else []
         if self._capture:
             self._take_frames(answers.pop())
-        self._count(answers)
+        self._count([str(request.params["id"]) for request in requests], answers)
+
+    def gone(self) -> str:
+        """Why its participant answers nothing any more; empty while it does."""
+        if not (self._frames_unread or self._counts_unread):
+            return ""
+        (answer,) = self.carrier.ask([Request("clock", {}, _ALIVE_S)])
+        return "" if answer.data is not None else _why(answer)
 
     def sights(self, number: int, *, out: bool, answer: bool) -> list[Sight]:
         """The frames of a probe at the device that saw most of them: one frame passes a bridge and its port."""
@@ -127,17 +139,22 @@ class Station:
         return [each for each in found if each.place == most]
 
     def seen(self, number: int, *, out: bool, answer: bool) -> int | None:
-        """How many `sights` there are; None for none where the kernel could not keep all frames, or nobody looked."""
+        """How many `sights` there are; None for none where not all frames were kept or read, or nobody looked."""
         if self.blind:
             return None
         count = len(self.sights(number, out=out, answer=answer))
-        return None if self._lost_frames and not count else count
+        return None if (self._lost_frames or self._frames_unread) and not count else count
 
     def passed(self, number: int) -> int | None:
         """How often a probe came through all filters; None when that is not known."""
         with self._turns:
-            count = self._passed[number]
-            return None if self._lost_events and not count else count
+            count = sum(each[number] for each in self._passed.values())
+            return None if (self._lost_events or self._counts_unread) and not count else count
+
+    def unread(self) -> str:
+        """Why the last look could not read all that was seen here; empty when it could."""
+        why = self._frames_unread or self._counts_unread
+        return f"{self.name}: {why}" if why else ""
 
     def disarm(self) -> None:
         """Let go of everything. What is not let go of ends with its time, and with the participant."""
@@ -167,14 +184,14 @@ class Station:
 
     def _watching(self, answer: Answer) -> None:
         if answer.data is None:
-            self.blind = answer.error.text if answer.error is not None else "no answer"
+            self.blind = _why(answer)
             return
         self._capture = str(answer.data["id"])
         self._known.update({str(point["name"]): 0 for point in answer.data["points"]})
 
     def _holding(self, answer: Answer) -> None:
         if answer.data is None:
-            raise CarrierError(f"{self.name}: {answer.error.text if answer.error is not None else 'no answer'}")
+            raise CarrierError(f"{self.name}: {_why(answer)}")
         self._bound.append(str(answer.data["id"]))
         for row in answer.data["ports"]:
             port: Port = (str(row["proto"]), int(row["port"]) or None)
@@ -184,6 +201,7 @@ class Station:
                 self.taken.add(port)
 
     def _take_frames(self, answer: Answer) -> None:
+        self._frames_unread = _why(answer)
         if answer.data is None:
             return
         fresh = [sight for point in answer.data["points"] for sight in sights_of(point, bytes.fromhex(self._mark))]
@@ -194,16 +212,27 @@ class Station:
             for sight in fresh:
                 self._sights[sight.number].append(sight)
 
-    def _count(self, answers: Sequence[Answer]) -> None:
-        passed: Counter[int] = Counter()
+    def _count(self, identities: Sequence[str], answers: Sequence[Answer]) -> None:
+        """Take in what came through; an answer that is missing takes nothing from what was told before."""
+        told: dict[str, Counter[int]] = {}
         lost = False
-        for answer in answers:
+        for identity, answer in zip(identities, answers, strict=False):
             if answer.data is None:
                 continue
-            passed.update(number for number in answer.data.get("numbers", ()) if not number & ANSWER)
+            numbers = list(answer.data.get("numbers", ()))
             lost = lost or bool(answer.data.get("lost"))
             for port in answer.data.get("ports", ()):
-                got = [each["number"] for each in port["got"] if each["number"] is not None]
-                passed.update(number for number in got if not number & ANSWER)
+                numbers += [each["number"] for each in port["got"] if each["number"] is not None]
+            told[identity] = Counter(number for number in numbers if not number & ANSWER)
         with self._turns:
-            self._passed, self._lost_events = passed, self._lost_events or lost
+            self._counts_unread = next((why for each in answers if (why := _why(each))), "")
+            self._lost_events = self._lost_events or lost
+            for identity, passed in told.items():
+                self._passed[identity] = passed | self._passed.get(identity, Counter())
+
+
+def _why(answer: Answer) -> str:
+    """Why an answer holds nothing; empty for one that holds something."""
+    if answer.data is not None:
+        return ""
+    return answer.error.text if answer.error is not None else "no answer"

@@ -234,6 +234,9 @@ class _Examination:
             left_out += [(way, label) for label in withheld]
         exchange = Exchange(sides)
         probes = exchange.run(wanted)
+        gone = there.gone()
+        if gone:
+            return msgspec.structs.replace(peer.view(), why_not=f"it went away while it was asked: {gone}")
         lost = [each for each in exchange.lost(probes) if self._may_trace(each)]
         traces, facts = trace_losses(lost, sides, now_s=self._asked.now_s, options=self._options)
         return msgspec.structs.replace(

@@ -51,6 +51,7 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         left: How often it was seen leaving the sender's device.
         arrived: How often it was seen arriving on the receiver's device.
         passed: How often it came to the end of the receiver's own filters; not known for TCP.
+        unseen: Why what one of the two saw could not be read at the end; a count of none is None then.
         answers_left, answers_arrived: The same of what the receiver's kernel answered (SYN-ACK, RST, echo reply).
         seen_source: Where it came from, as the receiver sees it; empty where it was not seen.
         seen_destination: Where it was sent to, as the receiver sees it.
@@ -79,6 +80,7 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     seen_source: str = ""
     seen_source_port: int | None = None
     seen_destination: str = ""
+    unseen: str = ""
 
 
 class LossTrace(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -1,0 +1,76 @@
+"""Peers that answer badly, late or not at all: what could not be read is unknown, and never an absence."""
+
+import pytest
+
+from tests.lab.odd_carriers import Dying, Odd
+from tests.lab.participants import carrier_into
+from tests.lab.two_sides import examined, target
+
+IN, OUT = "two-sides.inbound", "two-sides.outbound"
+
+
+@pytest.fixture(scope="module")
+def sides(pair_lab):
+    with carrier_into(pair_lab.host("one")) as one, carrier_into(pair_lab.host("two")) as two:
+        yield one, two
+
+
+@pytest.fixture
+def look(pair_lab, sides):
+    """Examine the path to host two over any carrier to it."""
+
+    def run(carrier, **sought):
+        peer = target(pair_lab.host("two"), carrier, control_port=2377)
+        said, (view,), _ = examined(sides[0], [peer], **{"manager": True, **sought})
+        return said, view
+
+    return run
+
+
+def told(said, *states):
+    """The lines about paths in these states, with their reasons."""
+    return [
+        f"{one['summary']}: {one.get('reason') or ''}"
+        for check in (IN, OUT, "two-sides.sizes")
+        for one in said.findings(check)
+        if one["state"] in states
+    ]
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_counts_that_cannot_be_read_are_no_losses(pair_lab, sides, look, first):
+    pair_lab.break_("drop", host="two", chain="INPUT", proto="tcp", dport=7946)
+    said, _ = look(Odd(sides[1], "release-port", first))
+    (lost,) = told(said, "fail", "warn")
+    assert "tcp/7946" in lost
+    assert "udp" not in lost
+    (cause,) = said.document["causes"]
+    assert (cause["code"], cause["object"]["chain"]) == ("firewall.rule", "INPUT")
+
+
+def test_frames_that_cannot_be_read_prove_nobody_between(pair_lab, sides, look):
+    pair_lab.break_("drop", host="two", chain="INPUT", proto="tcp", dport=7946)
+    said, _ = look(Odd(sides[1], "capture-read"))
+    assert said.document["causes"] == []
+    assert told(said, "fail", "warn") == []
+    assert any("tcp/7946" in line and "no answer within 3 s" in line for line in told(said, "unknown"))
+
+
+def test_frames_that_cannot_be_read_later_are_no_black_hole(pair_lab, sides, look):
+    pair_lab.break_("mtu-blackhole", path_mtu=1400, host_mtu=1500)
+    said, _ = look(Odd(sides[1], "capture-read", 4))
+    for cause in said.document["causes"]:
+        assert cause["code"] == "underlay.mtu-blackhole"
+        assert cause["object"]["largest_bytes"] in (1400, 1404)
+
+
+@pytest.mark.parametrize(("verb", "count"), [("send-probe", 1), ("capture-read", 1)])
+def test_a_peer_that_goes_away_is_said_to_have_gone(pair_lab, look, verb, count):
+    pair_lab.break_("drop", host="two", chain="INPUT", proto="tcp", dport=7946)
+    with carrier_into(pair_lab.host("two")) as two:
+        said, view = look(Dying(two, verb, count))
+    assert "went away" in view.why_not
+    assert said.document["causes"] == []
+    assert said.states(IN) == said.states(OUT) == set()
+    (one,) = said.findings("two-sides.examined")
+    assert (one["state"], "went away" in one["reason"]) == ("unknown", True)
