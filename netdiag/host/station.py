@@ -14,8 +14,10 @@ from netdiag.facts.context import Context
 from netdiag.facts.kernel import gather_kernel
 from netdiag.facts.level import features_needed, judge
 from netdiag.facts.marked_frames import ANSWER, Sight, sights_of
+from netdiag.facts.swarm_on_disk import gather_joined_on_disk
 from netdiag.host.drive import Carrier, drive
-from netdiag.model.facts import Facts
+from netdiag.model.engine import SwarmState
+from netdiag.model.facts import AbsenceKind, Facts
 from netdiag.model.level import Level
 from netdiag.model.wire import Answer, Request
 
@@ -65,6 +67,7 @@ class Station:
     ) -> None:
         """Watch devices and hold ports, in one round; where somebody holds a port, guard it in a second one.
 
+        Of a host that has joined a swarm, or may have, no port is held: its engine must get each when it wants it.
         Raises CarrierError when the host gives no answer at all.
         """
         flow = {"mark": self._mark}
@@ -73,15 +76,23 @@ class Station:
         common = {"mark": self._mark, "seconds": seconds}
         capture = Request("capture-start", {"points": points, "seconds": seconds}, _ARM_S)
         binds = [Request("bind-port", {**common, "ports": wanted, "six": six == 6}, _ARM_S) for six in families]
-        member = self._is_member()
-        answers = list(self.carrier.ask([capture, *binds, *([self._guard(common)] if member else [])]))
-        self._watching(answers[0])
-        for answer in answers[1 : 1 + len(binds)]:
-            self._holding(answer)
-        last = answers[-1] if member else None
-        if last is None and any(protocol != "tcp" for protocol, _ in self.taken):
+        if self._may_be_member():
+            # A port that is free now may be its engine's in the next moment (the first network of a node, a restart):
+            # none is held, and who holds one is only read.
+            tables = [each for each in wanted if each["proto"] != "esp"]
+            asked = [capture, Request("port-holders", {"ports": tables}, _ARM_S), self._guard(common)]
+            watch, holders, last = self.carrier.ask(asked)
+            self._watching(watch)
+            self._held_by_others(holders, tables)
+        else:
+            watch, *held = self.carrier.ask([capture, *binds])
+            self._watching(watch)
+            for answer in held:
+                self._holding(answer)
+            if not any(protocol != "tcp" for protocol, _ in self.taken):
+                return
             (last,) = self.carrier.ask([self._guard(common)])
-        if last is not None and last.data is not None:
+        if last.data is not None:
             self.guarded, self._catch = True, str(last.data["id"])
 
     def sees(self, protocol: str, port: int | None) -> bool:
@@ -167,9 +178,13 @@ class Station:
         if requests:
             self.carrier.ask(requests)
 
-    def _is_member(self) -> bool:
-        engine = self.facts.engine.value
-        return engine is not None and engine.swarm.state.value == "active"
+    def _may_be_member(self) -> bool:
+        engine, absent = self.facts.engine.value, self.facts.engine.absent
+        if engine is not None:
+            return engine.swarm.state is not SwarmState.INACTIVE
+        if absent is None or absent.kind is not AbsenceKind.MISSING:
+            return True
+        return drive(gather_joined_on_disk(), self.carrier)
 
     def _guard(self, common: Mapping[str, Any]) -> Request:
         if self.facts.kernel.value is None:
@@ -199,6 +214,11 @@ class Station:
                 self.held.add(port)
             elif row["errno"] == _ADDRESS_IN_USE:
                 self.taken.add(port)
+
+    def _held_by_others(self, answer: Answer, asked: Sequence[Mapping[str, Any]]) -> None:
+        """Take in who holds ports here; where that cannot be read, somebody may hold each."""
+        rows = answer.data["ports"] if answer.data is not None else asked
+        self.taken.update((str(row["proto"]), int(row["port"])) for row in rows if row.get("addresses", True))
 
     def _take_frames(self, answer: Answer) -> None:
         self._frames_unread = _why(answer)

@@ -5,6 +5,7 @@ A port that a program here holds is left alone. Whoever holds one answers nothin
 
 import os
 import socket
+import struct
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -68,6 +69,46 @@ def release_port(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """
     time.sleep(min(float(params.get("settle_ms") or 0) / 1000.0, deadline.left()))
     return result(params, "release ports")
+
+
+def port_holders(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
+    """Who holds ports of this host, from the kernel's tables of sockets: none is held or tried.
+
+    Parameters: ``ports`` (each with ``proto``: tcp or udp, and ``port``), ``netns``. Data: ``ports``, each with
+    ``proto``, ``port`` and ``addresses`` (on which it is listened to, or which a datagram socket is bound to; "0.0.0.0"
+    and "::" are all of the host's). Errors: missing, permission, failed.
+    """
+    wanted = [(str(each["proto"]), int(each["port"])) for each in params["ports"]]
+    found = in_netns(namespace_of(params), lambda: {proto: _listed(proto) for proto in ("tcp", "udp")}, deadline)
+    rows = [
+        {"proto": proto, "port": port, "addresses": sorted({each for each, at in found.get(proto, []) if at == port})}
+        for proto, port in wanted
+    ]
+    return {"ports": rows}
+
+
+def _listed(proto: str) -> List[Tuple[str, int]]:
+    """Address and port of every listener, or of every datagram socket that has no peer (net/ipv4/tcp_ipv4.c, udp.c)."""
+    state = {"tcp": "0A", "udp": "07"}[proto]
+    rows: List[Tuple[str, int]] = []
+    for table in (proto, proto + "6"):
+        try:
+            with open("/proc/thread-self/net/" + table, encoding="ascii") as lines:
+                next(lines, None)
+                for line in lines:
+                    words = line.split(None, 4)
+                    if len(words) > 3 and words[3] == state:
+                        address, _, port = words[1].partition(":")
+                        rows.append((_address(address), int(port, 16)))
+        except FileNotFoundError:
+            continue  # a kernel without IPv6
+    return rows
+
+
+def _address(text: str) -> str:
+    """An address of /proc/net: words of 32 bits in the host's own order."""
+    raw = struct.pack("={}I".format(len(text) // 8), *(int(text[at : at + 8], 16) for at in range(0, len(text), 8)))
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
 
 
 class _Port:

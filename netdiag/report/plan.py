@@ -31,7 +31,7 @@ def two_sided_plan(
         Planned(
             where=f"{here} and {there}",
             what="packet sockets on the devices toward each other, that take only headers of these probes; the ports above,"
-            " held where they are free; where a program holds one, an nft table netdiag-… that takes the probes away"
+            " held where they are free and the host has not joined a swarm; where a program holds one, and on a member, an nft table netdiag-… that takes the probes away"
             " behind all filters, so that no program gets them (connection attempts apart). All of it ends with its"
             " process",
         ),
