@@ -14,7 +14,7 @@ from netdiag.checks.two_sided_sizes import CHECK as SIZES
 from netdiag.model.engine import Engine
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step, Subject
-from netdiag.model.two_sided import PeerView
+from netdiag.model.two_sided import PeerView, Unmet
 from netdiag.shell import operand, shell_text
 from netdiag.swarm.engine_rules import ConflictKind, conflicts
 from netdiag.swarm.pools import Overlap, PoolKind, Severity, overlaps, swarm_pools
@@ -28,9 +28,12 @@ def _carrier(ctx: Context) -> Iterator[Found]:
     check = "two-sides.examined"
     views = ctx.observed.peers if ctx.observed is not None else ()
     why: dict[str, list[str]] = {}
+    twice = [view for view in views if view.unmet is Unmet.SAME_HOST]
     for view in views:
-        if view.why_not:
+        if view.why_not and view not in twice:
             why.setdefault(view.why_not, []).append(view.given)
+    for view in twice:
+        yield ctx.skip(check, f"what passes between this host and {view.given}", view.why_not)
     for reason, given in why.items():
         yield ctx.unknown(
             check,
@@ -48,7 +51,7 @@ def _carrier(ctx: Context) -> Iterator[Found]:
         )
     met = peers(ctx)
     if met:
-        yield ctx.ok(check, f"{len(met)} of {len(views)} peers were asked together with this host")
+        yield ctx.ok(check, f"{len(met)} of {len(views) - len(twice)} peers were asked together with this host")
     blind: dict[tuple[str, str], None] = {}
     for view in met:
         for who, text in ((ctx.host, view.blind_here), (label_of(ctx, view), view.blind_there)):

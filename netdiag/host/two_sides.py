@@ -20,14 +20,15 @@ import msgspec
 
 from netdiag.checks.context import Context
 from netdiag.checks.context import Options as CheckOptions
+from netdiag.errors import CarrierError
 from netdiag.facts.context import Options
 from netdiag.host.drive import Carrier
 from netdiag.host.losses import trace_losses
-from netdiag.host.meet import Peer, Target, meet
+from netdiag.host.meet import NotMet, Peer, Target, meet, same_host
 from netdiag.host.sided_probes import Exchange, Sides, Wanted, wanted_probes
 from netdiag.host.station import Port, Station
 from netdiag.model.facts import Facts
-from netdiag.model.two_sided import PeerView, SidedProbe, Way
+from netdiag.model.two_sided import PeerView, SidedProbe, Unmet, Way
 from netdiag.swarm.ports import CONTROL_PORT, DEFAULT_DATA_PATH_PORT, Plane, PortUse, ports_of_swarm
 
 ONE_S, MANY_S = 8.0, 10.0
@@ -111,7 +112,7 @@ class _Examination:
         start_s = time.monotonic()
         end_s = start_s + (ONE_S if len(self._targets) == 1 else MANY_S)
         self._say("asking the peers for their facts")
-        met = self._each([self._meeting(target) for target in self._targets], end_s - 3.0)
+        met = _once_each(self._each([self._meeting(target) for target in self._targets], end_s - 3.0))
         met_s = time.monotonic()
         peers = [each for each in met if isinstance(each, Peer)]
         views: dict[int, PeerView] = {}
@@ -121,22 +122,20 @@ class _Examination:
             sessions = [functools.partial(self._examine, peer) for peer in peers]
             try:
                 for peer, found in zip(peers, self._each(sessions, end_s), strict=True):
-                    views[id(peer)] = (
-                        found if isinstance(found, PeerView) else msgspec.structs.replace(peer.view(), why_not=found)
-                    )
+                    views[id(peer)] = found if isinstance(found, PeerView) else peer.without(found)
             finally:
                 self._here.disarm()
         ended_s = time.monotonic()
         result = [
-            views[id(each)] if isinstance(each, Peer) else PeerView(given=target.given, why_not=each)
+            views[id(each)] if isinstance(each, Peer) else each.view(target)
             for target, each in zip(self._targets, met, strict=True)
         ]
         timings = (("facts of the peers", met_s - start_s), ("probes and traces", ended_s - met_s))
         return Examined(views=tuple(result), timings=timings)
 
     def _each(self, calls: Sequence[Callable[[], Any]], end_s: float) -> list[Any]:
-        """The results of calls that are made side by side; a line of why for one that fails or is late."""
-        results: list[Any] = ["not done in time"] * len(calls)
+        """The results of calls that are made side by side; why not for one that fails or is late."""
+        results: list[Any] = [NotMet(unmet=Unmet.LATE, why="not done in time")] * len(calls)
         todo: queue.SimpleQueue[int] = queue.SimpleQueue()
         done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         for index in range(len(calls)):
@@ -151,7 +150,7 @@ class _Examination:
                 try:
                     done.put((index, calls[index]()))
                 except Exception as error:  # noqa: BLE001 - one peer's odd answer must not cost the others
-                    done.put((index, f"{type(error).__name__}: {error}" if not str(error) else str(error)))
+                    done.put((index, _not_understood(error)))
 
         for _ in range(min(self.concurrency, len(calls))):
             threading.Thread(target=work, name="netdiag-peer", daemon=True).start()
@@ -163,7 +162,7 @@ class _Examination:
             results[index] = result
         return results
 
-    def _meeting(self, target: Target) -> Callable[[], Peer | str]:
+    def _meeting(self, target: Target) -> Callable[[], Peer | NotMet]:
         asked = self._asked
         return lambda: meet(target, self._here.carrier, self._facts, own_address=asked.own_address, now_s=asked.now_s)
 
@@ -236,7 +235,7 @@ class _Examination:
         probes = exchange.run(wanted)
         gone = there.gone()
         if gone:
-            return msgspec.structs.replace(peer.view(), why_not=f"it went away while it was asked: {gone}")
+            return peer.without(NotMet(unmet=Unmet.GONE, why=f"it went away while it was asked: {gone}"))
         lost = [each for each in exchange.lost(probes) if self._may_trace(each)]
         traces, facts = trace_losses(lost, sides, now_s=self._asked.now_s, options=self._options)
         return msgspec.structs.replace(
@@ -259,6 +258,35 @@ class _Examination:
         with self._lock:
             self._kinds[kind] += 1
             return self._kinds[kind] <= _TRACED_OF_A_KIND
+
+
+def _once_each(met: Sequence[Peer | NotMet]) -> list[Peer | NotMet]:
+    """Each host once, as the manager that it is if it is one: two stations on one host would take each other's probes."""
+    kept: list[Peer | NotMet] = list(met)
+    order = sorted(range(len(met)), key=lambda index: _rank(met[index]))
+    known: list[Peer] = []
+    for index in order:
+        each = met[index]
+        if not isinstance(each, Peer):
+            continue
+        first = next((one for one in known if same_host(each.facts, each.address, one.facts, one.address)), None)
+        if first is None:
+            known.append(each)
+        else:
+            kept[index] = NotMet(unmet=Unmet.SAME_HOST, why=f"it is the same host as {first.target.given}")
+    return kept
+
+
+def _rank(met: Peer | NotMet) -> bool:
+    return not (isinstance(met, Peer) and met.target.control_port is not None)
+
+
+def _not_understood(error: Exception) -> NotMet:
+    if isinstance(error, CarrierError):
+        return NotMet(unmet=Unmet.GONE, why=str(error))
+    text = " ".join(str(error).split())[:120]
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return NotMet(unmet=Unmet.ODD, why=f"its answer could not be understood ({said})")
 
 
 def _port(use: PortUse) -> Port:

@@ -29,6 +29,24 @@ class Payload(enum.Enum):
     """A VXLAN header and an inner frame, as an overlay network sends them."""
 
 
+class Unmet(enum.Enum):
+    """Why nothing could be found out together with a peer; what helps depends on it."""
+
+    UNREACHED = "unreached"
+    """There is no way to its participant."""
+    UNREAD = "unread"
+    """What must be known of it first could not be read."""
+    NO_ROUTE = "no-route"
+    """This host has no way to send to it."""
+    SAME_HOST = "same-host"
+    """It is this host, or one that was asked by another name."""
+    GONE = "gone"
+    """It answered at first, and then nothing any more."""
+    LATE = "late"
+    ODD = "odd"
+    """It answered something that cannot be understood."""
+
+
 class Heard(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What the sender's socket heard: nothing, connected, reset, icmp or reply."""
 
@@ -121,6 +139,7 @@ class PeerView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         peer_device: The peer's device toward this host.
         facts: The peer's; some sections only, the filters among them where something was traced there.
         why_not: Why nothing could be found out together; the rest is empty then.
+        unmet: The kind of that reason; None where there is none.
         blind_here: Why no packets could be watched here; empty where they were.
         blind_there: The same for the peer.
         unguarded: Ports (``tcp/2377``) that somebody holds and to which therefore nothing was sent, with their way.
@@ -133,6 +152,7 @@ class PeerView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     peer_device: str = ""
     facts: Facts | None = None
     why_not: str = ""
+    unmet: Unmet | None = None
     blind_here: str = ""
     blind_there: str = ""
     probes: tuple[SidedProbe, ...] = ()

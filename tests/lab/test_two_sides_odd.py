@@ -2,6 +2,7 @@
 
 import pytest
 
+from netdiag.host.meet import Target
 from tests.lab.odd_carriers import Dying, Odd
 from tests.lab.participants import carrier_into
 from tests.lab.two_sides import examined, target
@@ -74,3 +75,29 @@ def test_a_peer_that_goes_away_is_said_to_have_gone(pair_lab, look, verb, count)
     assert said.states(IN) == said.states(OUT) == set()
     (one,) = said.findings("two-sides.examined")
     assert (one["state"], "went away" in one["reason"]) == ("unknown", True)
+
+
+# --- one host under two names ---
+
+
+def test_a_host_that_is_named_twice_is_asked_once(pair_lab, sides):
+    two = pair_lab.host("two")
+    with carrier_into(two) as again:
+        twice = [Target(given="alias", carrier=again, address=two.address), target(two, sides[1], control_port=2377)]
+        said, views, _ = examined(sides[0], twice, manager=True)
+    assert [view.why_not for view in views] == [f"it is the same host as {two.address}", ""]
+    assert said.document["causes"] == []
+    assert said.states(IN) == said.states(OUT) == {"ok"}
+    found = said.findings("two-sides.examined")
+    assert [one["state"] for one in found] == ["skip", "ok"]
+    assert "1 of 1" in found[1]["summary"]
+
+
+@pytest.mark.parametrize("address", ["", "10.71.0.99"], ids=["its own address", "a translated one"])
+def test_this_host_is_no_peer_of_its_own(pair_lab, sides, address):
+    one, two = pair_lab.host("one"), pair_lab.host("two")
+    with carrier_into(one) as again:
+        named = [Target(given="me", carrier=again, address=address or one.address), target(two, sides[1])]
+        said, views, _ = examined(sides[0], named)
+    assert [view.why_not for view in views] == ["it is this host itself", ""]
+    assert said.states("two-sides.examined") == {"skip", "ok"}
