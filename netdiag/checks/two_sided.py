@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from netdiag.checks.context import Context
+from netdiag.facts.stacked import below
 from netdiag.model.engine import SwarmNode
 from netdiag.model.facts import HOST
 from netdiag.model.firewall import FirewallRule
@@ -167,11 +168,12 @@ def controls(view: PeerView, way: Way) -> Counter[str]:
 
 
 def xdp_of(view: PeerView, ctx: Context, *, at_peer: bool) -> str:
-    """The device of a host by which a probe arrives, where an XDP program is attached to it; else empty."""
+    """The device of a host by which a probe arrives, or one that it stands on, with an XDP program on it; else empty."""
     facts = view.facts if at_peer else ctx.facts
     device = view.peer_device if at_peer else view.device
     links = (facts.links.value or {}).get(HOST, ()) if facts is not None else ()
-    return next((link.name for link in links if link.name == device and link.xdp_mode), "")
+    passed = (device, *below(links, device))
+    return next((link.name for link in links if link.name in passed and link.xdp_mode), "")
 
 
 def _judged(view: PeerView, probe: SidedProbe, use: PortUse) -> Judged:
@@ -215,9 +217,9 @@ def _alike(one: SidedProbe, other: SidedProbe) -> bool:
 def _place(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
     if probe.unsent or not probe.sent:
         return (Where.UNKNOWN, probe.unsent) if probe.unsent else (Where.SENDER, "")
-    if probe.left == 0:
-        return Where.SENDER, ""
     connected = probe.heard.kind == "connected"
+    if probe.left == 0 and not connected and not probe.arrived:
+        return Where.SENDER, ""
     if probe.arrived == 0:
         return (Where.PROXIED, "") if connected else _never_arrived(view, probe)
     if connected or (probe.heard.kind == "reply" and probe.passed is None):
@@ -248,6 +250,8 @@ def _unwatched(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
 
 def _behind_the_device(probe: SidedProbe) -> tuple[Where, str]:
     arrived = probe.arrived or 0
+    if probe.short_of is not None and not probe.passed:
+        return Where.RECEIVER, ""
     if probe.passed is None:
         text = "it arrived, and whether the filters there let it through could not be watched"
         return Where.UNKNOWN, text + _unseen(probe)

@@ -81,7 +81,7 @@ def _told(ctx: Context, way: Way) -> Iterator[Found]:
         elif each.where in _LOST_BETWEEN:
             lost_between.setdefault((each.where, each.use.protocol, each.use.port, each.stateful), []).append(each)
         elif each.where is not Where.CAME:
-            unexplained.setdefault((each.where, _why(each)), []).append(each)
+            unexplained.setdefault((each.where, _between_devices(each) or _why(each)), []).append(each)
     for losses in by_rule.values():
         yield _by_rule(ctx, way, losses, everything)
     for losses in lost_between.values():
@@ -210,6 +210,14 @@ def _packet(lost: Judged) -> Packet:
 
 
 # --- what is not known, and what came --------------------------------------------------------------------------------
+
+
+def _between_devices(each: Judged) -> str:
+    """That a host lost it between two devices of its own, and no rule is known to have taken it; else empty."""
+    if each.where not in _LOST_AT_HOST or each.probe.short_of is None:
+        return ""
+    seen, awaited = each.probe.short_of
+    return f"it is seen on {seen} and not on {awaited}: a filter of bridged frames, or a program on one of them"
 
 
 def _why(each: Judged) -> str:

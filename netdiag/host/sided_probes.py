@@ -266,6 +266,8 @@ class Exchange:
             seen_source=first.source if first is not None else "",
             seen_source_port=first.source_port if first is not None else None,
             seen_destination=first.destination if first is not None else "",
+            short_of=sender.short_of(probe.number, out=True, answer=False)
+            or receiver.short_of(probe.number, out=False, answer=False),
             unseen=receiver.unread() or sender.unread(),
         )
 

@@ -9,15 +9,17 @@ from typing import Any
 
 import msgspec
 
+from netdiag.checks.two_sided import names_of
 from netdiag.errors import CarrierError
 from netdiag.facts.context import Context
 from netdiag.facts.kernel import gather_kernel
 from netdiag.facts.level import features_needed, judge
 from netdiag.facts.marked_frames import ANSWER, Sight, sights_of
+from netdiag.facts.stacked import below
 from netdiag.facts.swarm_on_disk import gather_joined_on_disk
 from netdiag.host.drive import Carrier, drive
 from netdiag.model.engine import SwarmState
-from netdiag.model.facts import AbsenceKind, Facts
+from netdiag.model.facts import HOST, AbsenceKind, Facts
 from netdiag.model.level import Level
 from netdiag.model.wire import Answer, Request
 
@@ -25,6 +27,7 @@ Port = tuple[str, int | None]
 """Protocol and port; protocol 50 has none."""
 
 _ADDRESS_IN_USE = 98
+_ALL = "all"
 _ARM_S = 4.0
 _LOOK_S = 3.0
 _ALIVE_S = 1.0
@@ -61,17 +64,22 @@ class Station:
         """By the request that tells it: each counts for itself, and never less than it has told before."""
         self._lost_events = self._lost_frames = False
         self._frames_unread = self._counts_unread = ""
+        self._stacks: dict[str, frozenset[str]] = {}
+        """By each device that packets are for and that stands on others: those."""
 
     def arm(
         self, *, ports: Sequence[Port], devices: Collection[str], families: Collection[int], seconds: float, frames: int
     ) -> None:
-        """Watch devices and hold ports, in one round; where somebody holds a port, guard it in a second one.
+        """Watch every device (packets for ``devices`` pass those below as well) and hold ports, in one round; where somebody holds a port, guard it in a second one.
 
         Of a host that has joined a swarm, or may have, no port is held: its engine must get each when it wants it.
         Raises CarrierError when the host gives no answer at all.
         """
         flow = {"mark": self._mark}
-        points = [{"name": each, "device": each, "flow": flow, "frames": frames} for each in devices]
+        points = [{"name": _ALL, "device": "", "flow": flow, "frames": frames}]
+        links = (self.facts.links.value or {}).get(HOST, ())
+        stacks = {each: frozenset(below(links, each)) for each in devices}
+        self._stacks = {each: lower - set(devices) for each, lower in stacks.items() if lower}
         wanted = [{"proto": protocol, "port": port or 0} for protocol, port in ports]
         common = {"mark": self._mark, "seconds": seconds}
         capture = Request("capture-start", {"points": points, "seconds": seconds}, _ARM_S)
@@ -150,11 +158,27 @@ class Station:
         return [each for each in found if each.place == most]
 
     def seen(self, number: int, *, out: bool, answer: bool) -> int | None:
-        """How many `sights` there are; None for none where not all frames were kept or read, or nobody looked."""
+        """How many `sights` there are; None for none where not all frames were kept or read, or nobody looked.
+
+        What leaves counts only where it was seen on a device that stands on no other.
+        """
         if self.blind:
             return None
         count = len(self.sights(number, out=out, answer=answer))
+        if out and self.short_of(number, out=True, answer=answer):
+            count = 0
         return None if (self._lost_frames or self._frames_unread) and not count else count
+
+    def short_of(self, number: int, *, out: bool, answer: bool) -> tuple[str, str] | None:
+        """Where a probe ended between two devices of this host, one on the other: the last that saw it, and the next."""
+        with self._turns:
+            places = {each.place for each in self._sights[number] if each.out is out and each.answer is answer}
+        for device, lower in self._stacks.items() if places else ():
+            if out and places == {device}:
+                return device, names_of(sorted(lower))
+            if not out and places <= lower:
+                return names_of(sorted(places)), device
+        return None
 
     def passed(self, number: int) -> int | None:
         """How often a probe came through all filters; None when that is not known."""
@@ -224,8 +248,13 @@ class Station:
         self._frames_unread = _why(answer)
         if answer.data is None:
             return
-        fresh = [sight for point in answer.data["points"] for sight in sights_of(point, bytes.fromhex(self._mark))]
+        fresh: list[Sight] = []
         for point in answer.data["points"]:
+            by_device: defaultdict[str, list[Any]] = defaultdict(list)
+            for frame in point["frames"]:
+                by_device[str(frame["device"])].append(frame)
+            for device, frames in by_device.items():
+                fresh += sights_of({"name": device, "frames": frames}, bytes.fromhex(self._mark))
             self._known[str(point["name"])] += len(point["frames"])
             self._lost_frames = self._lost_frames or bool(point["dropped"] or point["more"])
         with self._turns:

@@ -29,6 +29,7 @@ from netdiag.host.sided_probes import Exchange, Sides, Wanted, wanted_probes
 from netdiag.host.station import Port, Station
 from netdiag.model.facts import Facts
 from netdiag.model.two_sided import PeerView, SidedProbe, Unmet, Way
+from netdiag.participant.capture import FRAMES_LIMIT
 from netdiag.swarm.ports import CONTROL_PORT, DEFAULT_DATA_PATH_PORT, Plane, PortUse, ports_of_swarm
 
 ONE_S, MANY_S = 8.0, 10.0
@@ -36,6 +37,8 @@ ONE_S, MANY_S = 8.0, 10.0
 AT_ONCE = 64
 ARMED_S = 30.0
 """After so long whatever was armed ends by itself, whoever is still there."""
+_FRAMES_OF_ONE = 2048
+"""Frames of one peer's probes that are kept: each is seen once on every device that it passes."""
 _TRACED_OF_A_KIND = 6
 """Hosts on which losses of one kind are traced; on the others they are told as what they look like."""
 
@@ -184,7 +187,7 @@ class _Examination:
             devices=_devices(self._facts, tuple(devices)),
             families=sorted({6 if ":" in peer.address else 4 for peer in peers}),
             seconds=ARMED_S,
-            frames=16384 if len(peers) > 1 else 2048,
+            frames=min(FRAMES_LIMIT, _FRAMES_OF_ONE * len(peers)),
         )
 
     def _examine(self, peer: Peer) -> PeerView:
@@ -207,7 +210,7 @@ class _Examination:
             devices=_devices(peer.facts, (peer.peer_device,)),
             families=[6 if ":" in peer.address else 4],
             seconds=ARMED_S,
-            frames=1024,
+            frames=_FRAMES_OF_ONE,
         )
         try:
             return self._exchanged(peer, there, uses, is_manager)
@@ -294,11 +297,11 @@ def _port(use: PortUse) -> Port:
 
 
 def _devices(facts: Facts, first: tuple[str, ...]) -> list[str]:
-    """Devices by which the other side's packets may come in: those with an address of the host's own."""
+    """Devices that the other side's packets are for: the one toward it, and those with an address of the host's own."""
     context = Context(facts=facts, options=CheckOptions())
     own = set(context.own_addresses())
     others = [device for address, device in context.local_addresses().items() if address in own]
-    return [device for device in dict.fromkeys([*first, *others]) if device and device != "lo"][:8]
+    return [device for device in dict.fromkeys([*first, *others]) if device and device != "lo"]
 
 
 def _new_mark() -> str:

@@ -69,6 +69,8 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         left: How often it was seen leaving the sender's device.
         arrived: How often it was seen arriving on the receiver's device.
         passed: How often it came to the end of the receiver's own filters; not known for TCP.
+        short_of: Where it ended between two devices of one of the hosts, one of which stands on the other: the last one
+            that saw it, and the next; None where it did not.
         unseen: Why what one of the two saw could not be read at the end; a count of none is None then.
         answers_left, answers_arrived: The same of what the receiver's kernel answered (SYN-ACK, RST, echo reply).
         seen_source: Where it came from, as the receiver sees it; empty where it was not seen.
@@ -98,6 +100,7 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     seen_source: str = ""
     seen_source_port: int | None = None
     seen_destination: str = ""
+    short_of: tuple[str, str] | None = None
     unseen: str = ""
 
 

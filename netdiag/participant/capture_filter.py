@@ -1,7 +1,9 @@
 """Which frames a packet socket takes: classic BPF for one flow, plain or inside VXLAN.
 
 The kernel runs it for every frame of the device, so that only headers of the flow ever come to user space. Offsets are
-those of an Ethernet frame; a VLAN tag is taken off before a packet socket sees it. Sources: linux/filter.h, RFC 7348.
+those of an Ethernet frame; a VLAN tag is taken off before a packet socket sees it. Only for a mark they begin at the
+network header: a socket of kind SOCK_DGRAM gives it on devices without a link header as well (packet(7)). Sources:
+linux/filter.h, RFC 7348.
 """
 
 import socket
@@ -15,6 +17,7 @@ _LD_W, _LD_H, _LD_B = 0x20, 0x28, 0x30  # from a fixed place
 _LD_WX, _LD_HX, _LD_BX = 0x40, 0x48, 0x50  # from a place behind X
 _LDX_IHL, _LDX_IMM = 0xB1, 0x01
 _JEQ, _JSET, _RET = 0x15, 0x45, 0x06
+_RSH = 0x74
 _ETHERNET = 14
 
 Instruction = Tuple[int, int, str, str]
@@ -45,27 +48,28 @@ def program(flow: Dict[str, Any]) -> bytes:
 def _marked(mark: Mark) -> List[Instruction]:
     """Everything with the mark: in a payload, in VXLAN's inner address, and in what begins or refuses a connection."""
     steps: List[Instruction] = [
-        (_LD_H, 12, "", ""),
-        (_JEQ, 0x0800, "", "six"),
-        (_LDX_IHL, _ETHERNET, "", ""),
-        (_LD_B, _ETHERNET + 9, "", ""),
+        (_LD_B, 0, "", ""),
+        (_RSH, 4, "", ""),
+        (_JEQ, 4, "", "six"),
+        (_LDX_IHL, 0, "", ""),
+        (_LD_B, 9, "", ""),
         (_JEQ, 6, "tcp", "other"),
         (-1, 0, "six", ""),
-        (_JEQ, 0x86DD, "", "no"),
+        (_JEQ, 6, "", "no"),
         (_LDX_IMM, 40, "", ""),
-        (_LD_B, _ETHERNET + 6, "", ""),
+        (_LD_B, 6, "", ""),
         (_JEQ, 6, "tcp", "other"),
         (-1, 0, "tcp", ""),
-        (_LD_BX, _ETHERNET + 13, "", ""),
+        (_LD_BX, 13, "", ""),
         (_JSET, 0x06, "", "no"),  # SYN or RST
-        (_LD_HX, _ETHERNET + 4, "", ""),
+        (_LD_HX, 4, "", ""),
         (_JEQ, mark.sequence_half, "yes", ""),
-        (_LD_HX, _ETHERNET + 8, "", ""),
+        (_LD_HX, 8, "", ""),
         (_JEQ, mark.sequence_half, "yes", "no"),
         (-1, 0, "other", ""),
-        (_LD_WX, _ETHERNET + 8, "", ""),
+        (_LD_WX, 8, "", ""),
         (_JEQ, struct.unpack(">I", mark.raw)[0], "yes", ""),
-        (_LD_WX, _ETHERNET + 16, "", ""),
+        (_LD_WX, 16, "", ""),
         (_JEQ, struct.unpack(">I", mark.inner_mac)[0], "yes", "no"),
         (-1, 0, "yes", ""),
     ]

@@ -30,7 +30,7 @@ def two_sided_plan(
         Planned(where=there, what="a participant over ssh (Python 3.6 or newer), in memory; nothing is written"),
         Planned(
             where=f"{here} and {there}",
-            what="packet sockets on the devices toward each other, that take only headers of these probes; the ports above,"
+            what="a packet socket on all devices, that takes only headers of these probes; the ports above,"
             " held where they are free and the host has not joined a swarm; where a program holds one, and on a member, an nft table netdiag-… that takes the probes away"
             " behind all filters, so that no program gets them (connection attempts apart). All of it ends with its"
             " process",
