@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from netdiag.carrier.via import Peers, Via, vias_for
+from netdiag.carrier.via import Peers, Via, host_of, vias_for
 from netdiag.cli.manager_address import is_address
 from netdiag.errors import UsageError
 from netdiag.facts.context import Options
@@ -119,7 +119,7 @@ def run_two_sides(
                     given=peer,
                     carrier=reached.carriers.get(peer),
                     why_not=str(failed) if failed is not None else "no --via leads to it",
-                    address=address or _address_of(peer, here),
+                    address=address or _address_of(peer, ways.get(peer), here),
                     control_port=port,
                     candidates=tuple(managers.values()),
                 )
@@ -128,12 +128,15 @@ def run_two_sides(
     return msgspec.structs.replace(found, timings=(("ssh", connected_s), *found.timings))
 
 
-def _address_of(peer: str, here: Carrier) -> str:
-    """Where this host would send to; empty for a name that only ssh knows."""
-    if is_address(peer):
-        return peer
-    addresses, _ = drive(gather_resolve(peer), here)
-    return addresses[0] if addresses else ""
+def _address_of(peer: str, via: Via | None, here: Carrier) -> str:
+    """Where this host would send to: what the operator named, or what it means to ssh. Empty where neither says it."""
+    for name in (peer, host_of(via, peer) if via is not None and not is_address(peer) else ""):
+        if is_address(name):
+            return name
+        addresses = drive(gather_resolve(name), here)[0] if name else ()
+        if addresses:
+            return addresses[0]
+    return ""
 
 
 def views_from_values(values: object) -> tuple[PeerView, ...]:

@@ -25,7 +25,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         given: As the operator typed it.
         carrier: None where there is none; ``why_not`` says why.
-        address: Where this host should send to; empty where its own addresses say.
+        address: Where this host should send to, by the operator's word; empty where that is not known.
         control_port: Where it listens as a manager; None where that is for its engine to say.
         candidates: Managers that were named, address and port: the peer may be one of them.
     """
@@ -102,9 +102,10 @@ def meet(target: Target, here: Carrier, own: Facts, *, own_address: str, now_s: 
     clock = _clock(carrier, here)
     there = Context(facts=facts, options=CheckOptions())
     target = _matched(target, there)
-    address = target.address or next(iter(there.own_addresses()), "")
+    address = target.address
     if not address:
-        return NotMet(unmet=Unmet.UNREAD, why="none of its addresses could be read")
+        # It has addresses of its own to tell: whoever it names would be sent probes.
+        return NotMet(unmet=Unmet.UNNAMED, why="no address is known for it here, and what it says itself is not taken")
     mine = Context(facts=own, options=CheckOptions()).own_addresses()
     if any(same_address(address, each) for each in mine) or same_host(facts, address, own, next(iter(mine), "")):
         return NotMet(unmet=Unmet.SAME_HOST, why="it is this host itself")

@@ -36,6 +36,8 @@ class Unmet(enum.Enum):
     """There is no way to its participant."""
     UNREAD = "unread"
     """What must be known of it first could not be read."""
+    UNNAMED = "unnamed"
+    """Where to send to is known from itself only."""
     NO_ROUTE = "no-route"
     """This host has no way to send to it."""
     SAME_HOST = "same-host"

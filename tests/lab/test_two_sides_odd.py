@@ -1,8 +1,14 @@
 """Peers that answer badly, late or not at all: what could not be read is unknown, and never an absence."""
 
+import socket
+import sys
+
 import pytest
 
 from netdiag.host.meet import Target
+from netdiag.model.two_sided import Unmet
+from netdiag.model.wire import Answer
+from tests.lab.asking import ask
 from tests.lab.odd_carriers import Dying, Odd
 from tests.lab.participants import carrier_into
 from tests.lab.two_sides import examined, target
@@ -101,3 +107,54 @@ def test_this_host_is_no_peer_of_its_own(pair_lab, sides, address):
         said, views, _ = examined(sides[0], named)
     assert [view.why_not for view in views] == ["it is this host itself", ""]
     assert said.states("two-sides.examined") == {"skip", "ok"}
+
+
+# --- a peer that lies ---
+
+
+def replaced(value, before, after):
+    """A value with an address in it exchanged, as text and as bytes."""
+    if isinstance(value, dict):
+        return {key: replaced(each, before, after) for key, each in value.items()}
+    if isinstance(value, list):
+        return [replaced(each, before, after) for each in value]
+    if isinstance(value, str):
+        return value.replace(before, after)
+    return value.replace(socket.inet_aton(before), socket.inet_aton(after)) if isinstance(value, bytes) else value
+
+
+class Lying:
+    """Says that another host's address is its own."""
+
+    def __init__(self, carrier, own, claimed):
+        self._carrier, self._own, self._claimed = carrier, own, claimed
+
+    def ask(self, requests):
+        return [
+            Answer(data=replaced(each.data, self._own, self._claimed), error=each.error)
+            for each in self._carrier.ask(requests)
+        ]
+
+
+def test_nobody_is_sent_anything_because_a_peer_says_so(pair_lab, sides):
+    two, third = pair_lab.host("two"), "10.71.0.254"
+    peer = Target(given="alias", carrier=Lying(sides[1], two.address, third))
+    said, (view,), _ = examined(sides[0], [peer])
+    assert pair_lab.host("one").exec(["ip", "neigh", "show", "to", third]).stdout == ""
+    assert view.unmet is Unmet.UNNAMED
+    assert said.states("two-sides.examined") == {"unknown"}
+
+
+def test_a_name_that_only_ssh_knows_is_where_ssh_goes(ssh_pair):
+    one, two = ssh_pair
+    one.exec(["sh", "-c", f"printf 'Host alias\\n  HostName {two.address}\\n' > /root/.ssh/config"])
+    one.exec(["sh", "-c", "echo alias > /run/peers"])
+    try:
+        assert one.exec(["getent", "hosts", "alias"], check=False).stdout == ""
+        hint = "from netdiag.carrier.via import *; print(host_of(parse_via('ssh:root@'), 'alias'))"
+        assert one.exec([sys.executable, "-c", hint]).stdout == f"{two.address}\n"
+        said = ask(one, "verify", "swarm", "--peers", "/run/peers", "--via", "alias=ssh:root@two")
+    finally:
+        one.exec(["rm", "/root/.ssh/config", "/run/peers"])
+    assert said.states("two-sides.examined") == {"ok"}
+    assert said.states(OUT) == {"ok"}
