@@ -11,6 +11,7 @@ from netdiag.checks.pools import host_prefixes, pools_of_engine
 from netdiag.checks.two_sided import label_of, names_of, nodes_known, peers
 from netdiag.checks.two_sided_addresses import CHECK as ADDRESSES
 from netdiag.checks.two_sided_sizes import CHECK as SIZES
+from netdiag.checks.two_sided_words import ends_of
 from netdiag.model.engine import Engine
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step, Subject
@@ -57,6 +58,10 @@ def _carrier(ctx: Context) -> Iterator[Found]:
         for who, text in ((ctx.host, view.blind_here), (label_of(ctx, view), view.blind_there)):
             if text:
                 blind.setdefault((who, text))
+    for view in met:
+        for way, text in view.unfinished:
+            source, target = ends_of(ctx, way, [view])
+            yield ctx.unknown(check, f"sizes and what a filter remembers, from {source} to {target}", text)
     for who, text in blind:
         yield ctx.unknown(check, f"where on its way a packet is lost, as far as {who} would see it", text)
 

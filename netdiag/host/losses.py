@@ -12,7 +12,7 @@ from netdiag.facts.context import Options
 from netdiag.facts.trace_wanted import Wanted
 from netdiag.facts.traced_flows import gather_traced
 from netdiag.host.collect import collect
-from netdiag.host.drive import drive
+from netdiag.host.drive import drive, not_understood
 from netdiag.host.sided_probes import Sides
 from netdiag.host.station import Station
 from netdiag.host.trace import trace
@@ -49,8 +49,18 @@ def trace_losses(
             facts.append(known)
         found.extend(_traced(station, known, mine, now_s, options if station is sides.here else Options()))
 
+    def run(station: Station, mine: Sequence[_Place]) -> None:
+        try:
+            at(station, mine)
+        except Exception as error:  # noqa: BLE001 - an odd answer costs no more than its own traces
+            why = not_understood(error)
+            found.extend(
+                LossTrace(number=each.probe.number, at_peer=each.at_peer, outward=each.outward, why_not=why)
+                for each in mine
+            )
+
     threads = [
-        threading.Thread(target=at, args=(station, mine), name="netdiag-losses", daemon=True)
+        threading.Thread(target=run, args=(station, mine), name="netdiag-losses", daemon=True)
         for station, at_peer in ((sides.here, False), (sides.there, True))
         if (mine := [each for each in places if each.at_peer is at_peer])
     ]

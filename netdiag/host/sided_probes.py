@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from netdiag.facts import sizes as planner
+from netdiag.host.drive import not_understood
 from netdiag.host.station import Station
 from netdiag.model.icmp import IcmpError
 from netdiag.model.two_sided import Heard, Payload, SidedProbe, Way
@@ -97,6 +98,8 @@ class Exchange:
 
     def __init__(self, sides: Sides) -> None:
         self._sides = sides
+        self.unfinished: dict[Way, str] = {}
+        """Why what follows the first probes of a way was not asked to its end."""
         self._unknown: set[int] = set()
         """Connections whose kernel chose the sequence number itself (only root may): no frame can be told to be theirs."""
 
@@ -120,12 +123,18 @@ class Exchange:
         """What one way asks for after the first probes; the two ways do not wait for each other."""
         mine = [each for each in probes if each.way is way]
         found: list[SidedProbe] = []
+        more[way] = found
+        try:
+            self._ask_more(way, mine, found)
+        except Exception as error:  # noqa: BLE001 - an odd answer costs no more than what it was about
+            self.unfinished[way] = not_understood(error)
+
+    def _ask_more(self, way: Way, mine: Sequence[SidedProbe], found: list[SidedProbe]) -> None:
         if not any(each.arrived for each in mine) and not self._sides.receiver(way).blind:
             # Nothing at all: what the operator himself came by is the last thing that may get through.
             found += self._sent(way, [Wanted(way=way, protocol="tcp", port=_SSH_PORT)])
         found += self._sizes(way, mine)
         found += self._again(way, mine)
-        more[way] = found
 
     def lost(self, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
         """The probes whose way ends at one of the two hosts, one for each port and kind."""

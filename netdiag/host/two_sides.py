@@ -22,7 +22,7 @@ from netdiag.checks.context import Context
 from netdiag.checks.context import Options as CheckOptions
 from netdiag.errors import CarrierError
 from netdiag.facts.context import Options
-from netdiag.host.drive import Carrier
+from netdiag.host.drive import Carrier, not_understood
 from netdiag.host.losses import trace_losses
 from netdiag.host.meet import NotMet, Peer, Target, meet, same_host
 from netdiag.host.sided_probes import Exchange, Sides, Wanted, wanted_probes
@@ -153,7 +153,7 @@ class _Examination:
                 try:
                     done.put((index, calls[index]()))
                 except Exception as error:  # noqa: BLE001 - one peer's odd answer must not cost the others
-                    done.put((index, _not_understood(error)))
+                    done.put((index, _failed(error)))
 
         for _ in range(min(self.concurrency, len(calls))):
             threading.Thread(target=work, name="netdiag-peer", daemon=True).start()
@@ -249,6 +249,7 @@ class _Examination:
             blind_here=self._here.blind,
             blind_there=there.blind,
             unguarded=tuple(left_out),
+            unfinished=tuple(exchange.unfinished.items()),
             is_manager=is_manager,
         )
 
@@ -284,12 +285,10 @@ def _rank(met: Peer | NotMet) -> bool:
     return not (isinstance(met, Peer) and met.target.control_port is not None)
 
 
-def _not_understood(error: Exception) -> NotMet:
+def _failed(error: Exception) -> NotMet:
     if isinstance(error, CarrierError):
         return NotMet(unmet=Unmet.GONE, why=str(error))
-    text = " ".join(str(error).split())[:120]
-    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return NotMet(unmet=Unmet.ODD, why=f"its answer could not be understood ({said})")
+    return NotMet(unmet=Unmet.ODD, why=not_understood(error))
 
 
 def _port(use: PortUse) -> Port:

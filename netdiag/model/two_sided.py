@@ -147,6 +147,7 @@ class PeerView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         unmet: The kind of that reason; None where there is none.
         blind_here: Why no packets could be watched here; empty where they were.
         blind_there: The same for the peer.
+        unfinished: What could not be asked to its end, with the reason: sizes, and whether a filter keeps state.
         unguarded: Ports (``tcp/2377``) that somebody holds and to which therefore nothing was sent, with their way.
     """
 
@@ -163,5 +164,6 @@ class PeerView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     probes: tuple[SidedProbe, ...] = ()
     traces: tuple[LossTrace, ...] = ()
     unguarded: tuple[tuple[Way, str], ...] = ()
+    unfinished: tuple[tuple[Way, str], ...] = ()
     clock: ClockOffset | None = None
     is_manager: bool = False

@@ -158,3 +158,33 @@ def test_a_name_that_only_ssh_knows_is_where_ssh_goes(ssh_pair):
         one.exec(["rm", "/root/.ssh/config", "/run/peers"])
     assert said.states("two-sides.examined") == {"ok"}
     assert said.states(OUT) == {"ok"}
+
+
+# --- answers that nobody understands ---
+
+
+@pytest.mark.parametrize(
+    ("verb", "first", "data"),
+    [
+        ("send-probe", 1, {"probes": []}),
+        ("send-probe", 2, {"probes": []}),
+        ("firewall-trace", 1, {}),
+        ("capture-read", 1, {"points": [{"name": "all", "frames": [{"data": "x"}], "dropped": 0, "more": 0}]}),
+        ("capture-read", 2, {}),
+        ("release-port", 1, {"ports": [{}]}),
+        ("bind-port", 2, {}),
+    ],
+)
+def test_an_odd_answer_is_said_to_be_odd_and_blames_nobody(pair_lab, sides, look, verb, first, data):
+    """Were a thread to die of it, pytest would say so as a warning, which is an error here."""
+    pair_lab.break_("drop", host="one", chain="INPUT", proto="udp", dport=7946)
+    pair_lab.break_("drop", host="two", chain="INPUT", proto="tcp", dport=7946)
+    said, view = look(Odd(sides[1], verb, first, Answer(data=data)))
+    text = "could not be understood"
+    assert text in view.why_not or any(
+        text in one["summary"] + str(one.get("reason")) for one in said.document["findings"]
+    )
+    for cause in said.document["causes"]:
+        wanted = {"udp": "one", "tcp": "two"}["udp" if "udp" in cause["object"]["text"] else "tcp"]
+        assert (cause["code"], cause["host"]) == ("firewall.rule", wanted)
+    assert not any("few hosts" in line for line in told(said, "fail", "warn", "unknown"))
