@@ -67,7 +67,7 @@ KINDS = (
         decoys=(
             "The other host's firewall: the packet would still be seen at its card.",
             "An XDP program at B: it drops before a capture sees anything.",
-            "Loss in general: the control packets would be lost as well.",
+            "Loss in general: of what is sent again some comes, and of the control packets some are lost as well.",
         ),
         remedy=(
             "Allow the protocol and port between the hosts in the security group, router or virtual switch. If a"

@@ -47,7 +47,9 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
         use: What of the swarm needs it.
         reason: Why it is not known.
         trace: The trace at the host that lost it, where one was made.
-        stateful: It came through after the receiver had sent something to the very port that it came from.
+        stateful: It came through after the receiver had sent something to the very port that it came from, and not
+            without, before and after.
+        lossy: The path that it is lost on loses packets of other kinds too, not all of them.
     """
 
     view: PeerView
@@ -57,6 +59,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     trace: LossTrace | None = None
     stateful: bool = False
+    lossy: bool = False
 
     @property
     def rule(self) -> FirewallRule | None:
@@ -166,6 +169,11 @@ def controls(view: PeerView, way: Way) -> Counter[str]:
     return names
 
 
+def loses(view: PeerView, way: Way) -> bool:
+    """Whether a way loses packets by chance: of one kind some arrived and some did not."""
+    return any(each.way is way and each.came_partly for each in view.probes)
+
+
 def xdp_of(view: PeerView, ctx: Context, *, at_peer: bool) -> str:
     """The device of a host by which a probe arrives, where an XDP program is attached to it; else empty."""
     facts = view.facts if at_peer else ctx.facts
@@ -182,6 +190,8 @@ def _judged(view: PeerView, probe: SidedProbe, use: PortUse) -> Judged:
         if each.again and each.way is probe.way and each.port == probe.port and each.protocol == probe.protocol
     ]
     came = any(each.passed if each.passed is not None else each.arrived for each in again)
+    # Only what is lost without, before and after, shows that it is this that makes the difference.
+    stateful = came and bool(probe.resent) and not loses(view, probe.way)
     traces = [each for each in view.traces if each.number == probe.number]
     # The same port and way was traced for the plain payload; the rules do not look into it.
     traces = traces or [
@@ -195,7 +205,8 @@ def _judged(view: PeerView, probe: SidedProbe, use: PortUse) -> Judged:
         where, reason = Where.UNKNOWN, "nothing at all leaves for it" + (f": {why}" if why else "")
     if probe.protocol == "esp" and where is Where.RECEIVER and not decisive:
         # It has no ports, so whatever the receiver has sent meanwhile is the same flow: the trace meets its state.
-        came = any(each.trace is not None and each.trace.verdict is TraceVerdict.ACCEPT for each in traces)
+        stateful = any(each.trace is not None and each.trace.verdict is TraceVerdict.ACCEPT for each in traces)
+    back = Way.BACK if probe.way is Way.THERE else Way.THERE
     return Judged(
         view=view,
         probe=probe,
@@ -203,7 +214,8 @@ def _judged(view: PeerView, probe: SidedProbe, use: PortUse) -> Judged:
         where=where,
         reason=reason,
         trace=next(iter(decisive or traces), None),
-        stateful=came and where in (Where.RECEIVER, Where.BETWEEN),
+        stateful=stateful and where in (Where.RECEIVER, Where.BETWEEN),
+        lossy=loses(view, back if where is Where.ANSWER_BETWEEN else probe.way),
     )
 
 
@@ -213,11 +225,11 @@ def _alike(one: SidedProbe, other: SidedProbe) -> bool:
 
 
 def _place(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
-    if probe.unsent or not probe.sent:
-        return (Where.UNKNOWN, probe.unsent) if probe.unsent else (Where.SENDER, "")
-    if probe.left == 0:
-        return Where.SENDER, ""
     connected = probe.heard.kind == "connected"
+    if not probe.sent or (probe.left == 0 and not connected):
+        return (Where.UNKNOWN, probe.unsent) if probe.unsent else (Where.SENDER, "")
+    if probe.resent and (probe.arrived or connected) and (connected or probe.heard.kind == "reply"):
+        return Where.PARTLY, ""
     if probe.arrived == 0:
         if connected:
             return Where.PROXIED, ""

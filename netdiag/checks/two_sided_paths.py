@@ -79,7 +79,7 @@ def _told(ctx: Context, way: Way) -> Iterator[Found]:
             key = (each.at_peer, *_place_of(each.rule).items())
             by_rule.setdefault(key, []).append(each)
         elif each.where in _LOST_BETWEEN:
-            lost_between.setdefault((each.where, each.use.protocol, each.use.port, each.stateful), []).append(each)
+            lost_between.setdefault(_kind_between(each), []).append(each)
         elif each.where is not Where.CAME:
             unexplained.setdefault((each.where, _why(each)), []).append(each)
     for losses in by_rule.values():
@@ -98,6 +98,11 @@ def _told(ctx: Context, way: Way) -> Iterator[Found]:
             "a program holds the port, and without nf_tables a probe could not be kept from it",
             subject=subject_of(ctx, mine),
         )
+
+
+def _kind_between(each: Judged) -> tuple[object, ...]:
+    """What is told together of what is lost between."""
+    return (each.where, each.use.protocol, each.use.port, each.stateful, each.lossy)
 
 
 def _withheld(ctx: Context, way: Way) -> dict[str, list[PeerView]]:
@@ -237,7 +242,8 @@ def _unexplained(ctx: Context, way: Way, why: str, losses: Sequence[Judged], eve
     what = f"{labels_of(losses)} {direction_of(ctx, way, views)}"
     touched, breaks = needs_of(ctx, losses, everything)
     if where is Where.PARTLY:
-        text = f"{what}: some packets came and some did not: a limit of rate, or loss"
+        else_ = ", or a filter that keeps state" if any(each.use.port is None for each in losses) else ""
+        text = f"{what}: some packets came and some did not: a limit of rate, or loss{else_}"
         return ctx.problem(_IDS[way], text, leaves=touched, subject=subject, evidence=evidence)
     if where is Where.PROXIED:
         text = f"{what}: the connection came about, and the other side never saw it: somebody between answers for it"

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from netdiag.facts import sizes as planner
+from netdiag.host import sided_repeats as repeats
 from netdiag.host.station import Station
 from netdiag.model.icmp import IcmpError
 from netdiag.model.two_sided import Heard, Payload, SidedProbe, Way
@@ -27,6 +28,8 @@ OVERLAY_OUTER_BYTES = 1500
 _LEAD_S = 0.15
 """How much later this host sends than the peer, if that has not ended before."""
 _REFINING_ROUNDS = 3
+_EDGES = 2
+"""How often the smallest size that is lost is made sure of."""
 _SSH_PORT = 22
 
 
@@ -101,7 +104,7 @@ class Exchange:
         """Connections whose kernel chose the sequence number itself (only root may): no frame can be told to be theirs."""
 
     def run(self, wanted: Sequence[Wanted]) -> list[SidedProbe]:
-        """Everything: the probes, then again where the receiver's state may matter, sizes, and a control if needed."""
+        """Everything: the probes, then again what is missing and where the receiver's state may matter, and sizes."""
         probes = self._both(
             [each for each in wanted if each.way is Way.BACK], [each for each in wanted if each.way is Way.THERE]
         )
@@ -114,7 +117,7 @@ class Exchange:
             thread.start()
         for thread in threads:
             thread.join()
-        return [*probes, *(each for way in Way for each in more.get(way, ()))]
+        return [each for way in Way for each in more.get(way, [one for one in probes if one.way is way])]
 
     def _follow(self, way: Way, probes: Sequence[SidedProbe], more: dict[Way, list[SidedProbe]]) -> None:
         """What one way asks for after the first probes; the two ways do not wait for each other."""
@@ -123,9 +126,45 @@ class Exchange:
         if not any(each.arrived for each in mine) and not self._sides.receiver(way).blind:
             # Nothing at all: what the operator himself came by is the last thing that may get through.
             found += self._sent(way, [Wanted(way=way, protocol="tcp", port=_SSH_PORT)])
-        found += self._sizes(way, mine)
         found += self._again(way, mine)
-        more[way] = found
+        if any(each.arrived for each in (*mine, *found)):
+            mine = self._repeated(way, mine, found)
+        if not any(each.came_partly for each in (*mine, *found)):
+            mine = self._sizes(way, mine)
+        more[way] = [*mine, *found]
+
+    def _repeated(self, way: Way, probes: Sequence[SidedProbe], spoken: Sequence[SidedProbe]) -> list[SidedProbe]:
+        """The probes, those that were not seen arriving with what became of them when they were sent again."""
+        came = {(each.protocol, each.port) for each in spoken if each.again and each.arrived and each.passed != 0}
+        lost = [
+            each for each in probes if repeats.worth_repeating(each, spoken_came=(each.protocol, each.port) in came)
+        ]
+        return self._merged(way, probes, lost)
+
+    def _merged(self, way: Way, probes: Sequence[SidedProbe], lost: Sequence[SidedProbe]) -> list[SidedProbe]:
+        if not lost:
+            return list(probes)
+        # In turns, so that each is spread over all the time.
+        wanted = [
+            Wanted(
+                way=way,
+                protocol=each.protocol,
+                port=each.port,
+                payload=each.payload,
+                length_bytes=each.length_bytes,
+                count=1,
+            )
+            for _ in range(repeats.TIMES)
+            for each in lost
+        ]
+        again = self._seen(self._send(way, wanted, over_ms=repeats.OVER_MS))
+        found: dict[int, SidedProbe] = {}
+        for each in lost:
+            kind = (each.protocol, each.port, each.payload, each.length_bytes)
+            same = [one for one in again if (one.protocol, one.port, one.payload, one.length_bytes) == kind]
+            # What was late only has come by now.
+            found[each.number] = repeats.merged(self._observed(each), same)
+        return [found.get(each.number, each) for each in probes]
 
     def lost(self, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
         """The probes whose way ends at one of the two hosts, one for each port and kind."""
@@ -160,33 +199,36 @@ class Exchange:
     def _sent(self, way: Way, wanted: Sequence[Wanted]) -> list[SidedProbe]:
         return self._seen(self._send(way, wanted)) if wanted else []
 
-    def _send(self, way: Way, wanted: Sequence[Wanted], *, again: bool = False) -> list[SidedProbe]:
-        """Send probes in two batches side by side, because only connections are worth a long wait."""
+    def _send(self, way: Way, wanted: Sequence[Wanted], *, over_ms: float = 0.0) -> list[SidedProbe]:
+        """Send probes in two batches side by side, because only connections are worth a long wait.
+
+        With ``over_ms`` they are spread over so long, and connections are not worth a long wait either.
+        """
         batches = [
             [each for each in wanted if each.protocol == "tcp"],
             [each for each in wanted if each.protocol != "tcp"],
         ]
         rows = [[(each, self._sides.number()) for each in batch] for batch in batches if batch]
-        requests = [self._request(way, batch) for batch in rows]
+        requests = [self._request(way, batch, over_ms) for batch in rows]
         answers = self._sides.sender(way).carrier.ask(requests)
         probes: list[SidedProbe] = []
         for batch, answer in zip(rows, answers, strict=True):
             if answer.data is None:
                 why = answer.error.text if answer.error is not None else "no answer"
-                probes += [self._probe(each, number, {"error": why}, again) for each, number in batch]
+                probes += [self._probe(each, number, {"error": why}) for each, number in batch]
                 continue
             probes += [
-                self._probe(each, number, row, again)
-                for (each, number), row in zip(batch, answer.data["probes"], strict=True)
+                self._probe(each, number, row) for (each, number), row in zip(batch, answer.data["probes"], strict=True)
             ]
         return probes
 
-    def _request(self, way: Way, batch: Sequence[tuple[Wanted, int]]) -> Request:
-        wait_ms = TCP_WAIT_MS if batch[0][0].protocol == "tcp" else WAIT_MS
+    def _request(self, way: Way, batch: Sequence[tuple[Wanted, int]], over_ms: float) -> Request:
+        wait_ms = TCP_WAIT_MS if batch[0][0].protocol == "tcp" and not over_ms else WAIT_MS
         wait_ms += int(self._sides.rtt_s * 3000)
         listing = [self._params(way, each, number) for each, number in batch]
-        params = {"probes": listing, "wait_ms": wait_ms, "pace_ms": self._sides.pace_ms}
-        sending_s = len(batch) * self._sides.pace_ms / 1000 + 0.2
+        pace_ms = max(self._sides.pace_ms, over_ms / len(batch))
+        params = {"probes": listing, "wait_ms": wait_ms, "pace_ms": pace_ms}
+        sending_s = len(batch) * pace_ms / 1000 + 0.2
         return Request("send-probe", params, wait_ms / 1000 + sending_s + 1.0)
 
     def _params(self, way: Way, each: Wanted, number: int) -> dict[str, Any]:
@@ -208,7 +250,7 @@ class Exchange:
             params.update(length=each.length_bytes, df=True)
         return params
 
-    def _probe(self, each: Wanted, number: int, row: dict[str, Any], again: bool) -> SidedProbe:
+    def _probe(self, each: Wanted, number: int, row: dict[str, Any], again: bool = False) -> SidedProbe:
         if each.protocol == "tcp" and row.get("sequence") is None:
             self._unknown.add(number)
         heard = row.get("heard") or {}
@@ -269,21 +311,27 @@ class Exchange:
         )
 
     def _sizes(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
-        """Close in on the largest packet that arrives, where one that the device may send did not."""
-        more: list[SidedProbe] = []
-        for _ in range(_REFINING_ROUNDS):
+        """The probes, and more sizes: close in on the largest packet that arrives, where one that may be sent did not."""
+        found = list(probes)
+        for _ in range(_REFINING_ROUNDS + _EDGES):
             wanted: list[Wanted] = []
+            edges: list[SidedProbe] = []
             for protocol in ("icmp", "udp"):
                 payload = Payload.VXLAN if protocol == "udp" else Payload.TAG
-                mine = [each for each in (*probes, *more) if (each.protocol, each.payload) == (protocol, payload)]
+                mine = [each for each in found if (each.protocol, each.payload) == (protocol, payload)]
                 like = next((each for each in mine if each.length_bytes is not None), None)
                 if like is not None:
                     one = Wanted(way=way, protocol=protocol, port=like.port, payload=payload)
                     wanted += [msgspec.structs.replace(one, length_bytes=size) for size in _next_sizes(mine)]
-            if not wanted:
+                    edge = repeats.edge_of(mine)
+                    edges += [edge] if edge is not None and any(each.arrived for each in mine) else []
+            if wanted:
+                found += self._sent(way, wanted)
+            elif edges:
+                found = self._merged(way, found, edges)
+            else:
                 break
-            more += self._sent(way, wanted)
-        return more
+        return found
 
     def _again(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
         """Datagrams that did not come through, once more from a port to which the receiver has sent before."""

@@ -46,6 +46,7 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         again: Sent once more, after the receiver had sent a packet to its very source.
         expected: The destination port, where somebody answers: held by netdiag, or listened to.
         sent: How often the kernel took it.
+        resent: How many of these were sent again later, each from another port, because nothing had been seen arriving.
         refused: Why the kernel did not; its own words.
         unsent: Why it was not even tried; empty where it was.
         left: How often it was seen leaving the sender's device.
@@ -68,6 +69,7 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     source_port: int | None = None
     destination: str = ""
     sent: int = 0
+    resent: int = 0
     refused: str = ""
     unsent: str = ""
     heard: Heard = Heard()
@@ -79,6 +81,11 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     seen_source: str = ""
     seen_source_port: int | None = None
     seen_destination: str = ""
+
+    @property
+    def came_partly(self) -> bool:
+        """Whether some arrived and some did not: chance, or a limit of rate."""
+        return self.arrived is not None and 0 < self.arrived < max(self.sent, self.left or 0)
 
 
 class LossTrace(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

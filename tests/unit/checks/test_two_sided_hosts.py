@@ -44,6 +44,14 @@ def test_a_size_that_vanishes_one_way_is_a_black_hole_of_that_sender():
     assert lost.answers == {Need.JOIN: Answer.NO, Need.TRAFFIC: Answer.NO}
 
 
+@pytest.mark.parametrize("kinds", [("udp", "icmp"), ("udp",)])
+def test_on_a_path_that_loses_packets_a_size_is_possible_only(kinds):
+    probes = changed(large_lost(healthy(), BACK, kinds=kinds), BACK, "udp", 7946, arrived=1, passed=1)
+    lost = next(one for one in found(SIZES, together(view(probes), options=TRAFFIC)) if one.cause is not None)
+    assert (lost.state, lost.cause.confidence) == (State.WARN, Confidence.POSSIBLE)
+    assert "Chance is not ruled out" in lost.cause.explanation
+
+
 def test_a_path_that_says_so_lets_tcp_adapt():
     error = IcmpError(type=3, code=4, sender="192.0.2.1", mtu_bytes=1400)
     ctx = together(view(large_lost(healthy(), THERE, icmp=error)), options=TRAFFIC)

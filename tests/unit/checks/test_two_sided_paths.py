@@ -254,6 +254,40 @@ def test_a_filter_between_that_keeps_state_is_named_with_its_side():
     assert "keeps state" in lost.cause.explanation
 
 
+def test_what_was_not_sent_again_is_likely_only():
+    probes = changed(healthy(), THERE, "udp", 7946, **{**LOST_BETWEEN, "resent": 0})
+    cause = found(OUT, together(view(probes)))[0].cause
+    assert (cause.confidence, "chance is not ruled out" in cause.explanation) == (Confidence.LIKELY, True)
+
+
+def test_on_a_path_that_loses_packets_a_filter_is_possible_only_and_no_answer_is_a_no():
+    probes = changed(healthy(), THERE, "udp", 4789, payload=Payload.VXLAN, **LOST_BETWEEN)
+    probes = changed(probes, THERE, "udp", 7946, arrived=1, passed=1)
+    lost = next(one for one in found(OUT, together(view(probes), options=TRAFFIC)) if one.cause is not None)
+    assert (lost.state, lost.cause.confidence) == (State.WARN, Confidence.POSSIBLE)
+    assert "the path loses packets" in lost.cause.explanation
+
+
+def test_loss_the_other_way_takes_nothing_from_it():
+    probes = changed(healthy(), THERE, "udp", 7946, **LOST_BETWEEN)
+    probes = changed(probes, BACK, "udp", 4789, payload=Payload.TAG, arrived=1, passed=1)
+    assert found(OUT, together(view(probes)))[0].cause.confidence is Confidence.PROVEN
+
+
+@pytest.mark.parametrize("fields", [{"resent": 0}, {"arrived": 1, "passed": 1}], ids=["not again", "some came"])
+def test_chance_is_not_taken_for_a_filter_that_keeps_state(fields):
+    probes = changed(healthy(), THERE, "udp", 7946, **{**LOST_BETWEEN, **fields})
+    probes.append(sided(THERE, "udp", 7946, again=True, sent=3, left=3, arrived=3, passed=3))
+    for lost in found(OUT, together(view(probes))):
+        assert lost.cause is None or "side" not in lost.cause.object
+
+
+def test_a_connection_that_comes_about_when_it_is_tried_again_is_loss():
+    probes = changed(healthy(), THERE, "tcp", 7946, sent=6, resent=5, left=7, arrived=5)
+    (lost, _) = found(OUT, together(view(probes)))
+    assert (lost.state, lost.cause, "some packets came" in lost.summary) == (State.WARN, None, True)
+
+
 def test_an_answer_that_is_lost_on_its_way_back():
     probes = changed(healthy(), THERE, "tcp", 2377, answers_arrived=0, heard=Heard())
     lost = found(OUT, together(view(probes), managers=(blocked(),)))[0]

@@ -76,6 +76,7 @@ def changed(probes, way, protocol, port=None, *, payload=None, sizes=False, **fi
 LOST_AT_RECEIVER = {"passed": 0, "answers_left": 0, "answers_arrived": 0, "heard": Heard()}
 LOST_TCP = {"answers_left": 0, "answers_arrived": 0, "heard": Heard()}
 LOST_BETWEEN = {
+    "resent": 5,
     "arrived": 0,
     "passed": 0,
     "answers_left": 0,
