@@ -231,16 +231,23 @@ def _place(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
     if probe.resent and (probe.arrived or connected) and (connected or probe.heard.kind == "reply"):
         return Where.PARTLY, ""
     if probe.arrived == 0:
-        if connected:
-            return Where.PROXIED, ""
-        if controls(view, probe.way):
-            return Where.BETWEEN, ""
-        return Where.UNKNOWN, "nothing arrived at all, not even a control: no one kind of packet can be blamed"
+        return _never_arrived(view, probe, connected=connected)
     if connected or (probe.heard.kind == "reply" and probe.passed is None):
         return Where.CAME, ""
     if probe.arrived is None:
         return _unwatched(view, probe)
     return _behind_the_device(probe) if probe.protocol != "tcp" else _connection(view, probe)
+
+
+def _never_arrived(view: PeerView, probe: SidedProbe, *, connected: bool) -> tuple[Where, str]:
+    if connected:
+        return Where.CAME if probe.alike else Where.PROXIED, ""
+    if probe.alike:
+        text = "a connection from there to this port arrived under another number and source port: it may be this one"
+        return Where.UNKNOWN, text
+    if controls(view, probe.way):
+        return Where.BETWEEN, ""
+    return Where.UNKNOWN, "nothing arrived at all, not even a control: no one kind of packet can be blamed"
 
 
 def _unwatched(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from netdiag.facts import sizes as planner
+from netdiag.facts.marked_frames import Sight, of_connection
 from netdiag.host import sided_repeats as repeats
 from netdiag.host.station import Station
 from netdiag.model.icmp import IcmpError
@@ -100,6 +102,8 @@ class Exchange:
 
     def __init__(self, sides: Sides) -> None:
         self._sides = sides
+        self._sources: dict[Way, set[str]] = {way: set() for way in Way}
+        """From which addresses a way's probes arrive."""
         self._unknown: set[int] = set()
         """Connections whose kernel chose the sequence number itself (only root may): no frame can be told to be theirs."""
 
@@ -298,7 +302,9 @@ class Exchange:
         sender, receiver = self._sides.sender(probe.way), self._sides.receiver(probe.way)
         arrived = receiver.sights(probe.number, out=False, answer=False)
         first = arrived[0] if arrived else None
-        return msgspec.structs.replace(
+        if first is not None:
+            self._sources[probe.way].add(first.source)
+        found = msgspec.structs.replace(
             probe,
             left=sender.seen(probe.number, out=True, answer=False),
             arrived=receiver.seen(probe.number, out=False, answer=False),
@@ -309,6 +315,38 @@ class Exchange:
             seen_source_port=first.source_port if first is not None else None,
             seen_destination=first.destination if first is not None else "",
         )
+        return self._by_its_ends(found) if probe.protocol == "tcp" else found
+
+    def _by_its_ends(self, probe: SidedProbe) -> SidedProbe:
+        """A connection with what was seen of it under another number: many firewalls give segments one of their own."""
+        sender, receiver = self._sides.sender(probe.way), self._sides.receiver(probe.way)
+        begun = of_connection(
+            receiver.unnumbered(out=False, answer=False),
+            sources={probe.source, *self._sources[probe.way]},
+            source_port=None,
+            port=probe.port,
+        )
+        mine = _at_one_place([each for each in begun if each.source_port == probe.source_port])
+        if probe.arrived == 0 and mine:
+            probe = msgspec.structs.replace(
+                probe,
+                arrived=len(mine),
+                seen_source=mine[0].source,
+                seen_source_port=mine[0].source_port,
+                seen_destination=mine[0].destination,
+            )
+        elif probe.arrived == 0:
+            probe = msgspec.structs.replace(probe, alike=len(_at_one_place(begun)))
+        counts: dict[str, int] = {}
+        for name, station, source, source_port in (
+            ("answers_left", receiver, probe.seen_source, probe.seen_source_port),
+            ("answers_arrived", sender, probe.source, probe.source_port),
+        ):
+            answers = station.unnumbered(out=station is receiver, answer=True)
+            like = of_connection(answers, sources={source}, source_port=source_port, port=probe.port)
+            if getattr(probe, name) == 0 and source_port is not None and like:
+                counts[name] = len(_at_one_place(like))
+        return msgspec.structs.replace(probe, **counts) if counts else probe
 
     def _sizes(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
         """The probes, and more sizes: close in on the largest packet that arrives, where one that may be sent did not."""
@@ -407,6 +445,13 @@ def lost_at_a_host(probe: SidedProbe) -> bool:
 
 def _may_be_stateful(probe: SidedProbe) -> bool:
     return bool(probe.left) and (probe.arrived == 0 or (bool(probe.arrived) and probe.passed == 0))
+
+
+def _at_one_place(sights: Sequence[Sight]) -> list[Sight]:
+    """Those of the device that saw most of them."""
+    places = Counter(each.place for each in sights)
+    most = max(places, key=lambda place: places[place], default="")
+    return [each for each in sights if each.place == most]
 
 
 def _came(probe: SidedProbe) -> bool:

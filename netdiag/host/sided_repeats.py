@@ -26,7 +26,7 @@ def worth_repeating(probe: SidedProbe, *, spoken_came: bool) -> bool:
     if probe.unsent or not probe.sent or probe.left == 0 or probe.again:
         return False
     if probe.protocol == "tcp":
-        if probe.heard.kind in ("connected", "reset"):
+        if probe.heard.kind in ("connected", "reset") or (probe.alike and not probe.arrived):
             return False
         return probe.arrived == 0 or (bool(probe.answers_left) and probe.answers_arrived == 0)
     if probe.protocol == "icmp" and probe.length_bytes is None:
@@ -45,6 +45,7 @@ def merged(first: SidedProbe, repeats: Sequence[SidedProbe]) -> SidedProbe:
         left=_sum(each.left for each in several),
         arrived=_sum(each.arrived for each in several),
         passed=_sum(each.passed for each in several),
+        alike=sum(each.alike for each in several),
         answers_left=_sum(each.answers_left for each in several),
         answers_arrived=_sum(each.answers_arrived for each in several),
         heard=next((each.heard for each in several if each.heard.kind != "nothing"), Heard()),

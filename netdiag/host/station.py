@@ -13,7 +13,7 @@ from netdiag.errors import CarrierError
 from netdiag.facts.context import Context
 from netdiag.facts.kernel import gather_kernel
 from netdiag.facts.level import features_needed, judge
-from netdiag.facts.marked_frames import ANSWER, Sight, sights_of
+from netdiag.facts.marked_frames import ANSWER, UNNUMBERED, Sight, sights_of
 from netdiag.host.drive import Carrier, drive
 from netdiag.model.facts import Facts
 from netdiag.model.level import Level
@@ -56,13 +56,21 @@ class Station:
         self._lost_events = self._lost_frames = False
 
     def arm(
-        self, *, ports: Sequence[Port], devices: Collection[str], families: Collection[int], seconds: float, frames: int
+        self,
+        *,
+        ports: Sequence[Port],
+        devices: Collection[str],
+        families: Collection[int],
+        seconds: float,
+        frames: int,
+        connections: Collection[int] = (),
     ) -> None:
         """Watch devices and hold ports, in one round; where somebody holds a port, guard it in a second one.
 
+        Of TCP to the ``connections`` whatever begins, answers or refuses one is seen, with the run's mark or without.
         Raises CarrierError when the host gives no answer at all.
         """
-        flow = {"mark": self._mark}
+        flow = {"mark": self._mark, "ports": sorted(connections)}
         points = [{"name": each, "device": each, "flow": flow, "frames": frames} for each in devices]
         wanted = [{"proto": protocol, "port": port or 0} for protocol, port in ports]
         common = {"mark": self._mark, "seconds": seconds}
@@ -125,6 +133,11 @@ class Station:
             return []
         ((most, _),) = places.most_common(1)
         return [each for each in found if each.place == most]
+
+    def unnumbered(self, *, out: bool, answer: bool) -> list[Sight]:
+        """The frames that begin, answer or refuse a connection and are told to be of no probe."""
+        with self._turns:
+            return [each for each in self._sights.get(UNNUMBERED, ()) if each.out is out and each.answer is answer]
 
     def seen(self, number: int, *, out: bool, answer: bool) -> int | None:
         """How many `sights` there are; None for none where the kernel could not keep all frames, or nobody looked."""

@@ -28,7 +28,7 @@ from netdiag.host.sided_probes import Exchange, Sides, Wanted, wanted_probes
 from netdiag.host.station import Port, Station
 from netdiag.model.facts import Facts
 from netdiag.model.two_sided import PeerView, SidedProbe, Way
-from netdiag.swarm.ports import CONTROL_PORT, DEFAULT_DATA_PATH_PORT, Plane, PortUse, ports_of_swarm
+from netdiag.swarm.ports import CONTROL_PORT, DEFAULT_DATA_PATH_PORT, Plane, PortUse, Protocol, ports_of_swarm
 
 ONE_S, MANY_S = 8.0, 10.0
 """The longest that an examination of one peer, and of many, goes on."""
@@ -183,6 +183,7 @@ class _Examination:
         self._here.arm(
             ports=[_port(use) for use in self._all_uses if use.plane is not Plane.CONTROL or self._asked.manager],
             devices=_devices(self._facts, tuple(devices)),
+            connections=_tcp_ports(self._all_uses) | {peer.target.control_port or CONTROL_PORT for peer in peers},
             families=sorted({6 if ":" in peer.address else 4 for peer in peers}),
             seconds=ARMED_S,
             frames=16384 if len(peers) > 1 else 2048,
@@ -205,6 +206,7 @@ class _Examination:
         }
         there.arm(
             ports=[_port(use) for use in uses[Way.THERE]],
+            connections=_tcp_ports([*uses[Way.THERE], *uses[Way.BACK]]),
             devices=_devices(peer.facts, (peer.peer_device,)),
             families=[6 if ":" in peer.address else 4],
             seconds=ARMED_S,
@@ -256,6 +258,10 @@ class _Examination:
         with self._lock:
             self._kinds[kind] += 1
             return self._kinds[kind] <= _TRACED_OF_A_KIND
+
+
+def _tcp_ports(uses: Sequence[PortUse]) -> set[int]:
+    return {use.port for use in uses if use.protocol is Protocol.TCP and use.port is not None}
 
 
 def _port(use: PortUse) -> Port:

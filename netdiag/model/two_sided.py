@@ -52,6 +52,8 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         left: How often it was seen leaving the sender's device.
         arrived: How often it was seen arriving on the receiver's device.
         passed: How often it came to the end of the receiver's own filters; not known for TCP.
+        alike: How often something else began a connection from its sender to its port, under another number and source
+            port: a firewall between may have made that of it.
         answers_left, answers_arrived: The same of what the receiver's kernel answered (SYN-ACK, RST, echo reply).
         seen_source: Where it came from, as the receiver sees it; empty where it was not seen.
         seen_destination: Where it was sent to, as the receiver sees it.
@@ -76,6 +78,7 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     left: int | None = None
     arrived: int | None = None
     passed: int | None = None
+    alike: int = 0
     answers_left: int | None = None
     answers_arrived: int | None = None
     seen_source: str = ""

@@ -309,6 +309,17 @@ def test_a_connection_that_the_peer_never_saw_is_somebody_elses():
     assert "somebody between" in lost.summary
 
 
+def test_a_connection_that_arrives_under_another_number_is_no_proxys():
+    probes = changed(healthy(), THERE, "tcp", 2377, arrived=0, alike=1, seen_source="", answers_left=0)
+    assert only(OUT, together(view(probes))).state is State.OK
+
+
+def test_a_connection_that_may_have_arrived_under_another_number_is_blamed_on_nothing():
+    probes = changed(healthy(), THERE, "tcp", 2377, alike=1, **LOST_BETWEEN)
+    lost = found(OUT, together(view(probes), managers=(blocked(),)))[0]
+    assert (lost.state, lost.cause, "another number" in lost.reason) == (State.UNKNOWN, None, True)
+
+
 def test_an_icmp_error_on_the_way_is_told_with_its_sender():
     error = Heard(kind="icmp", icmp=IcmpError(type=3, code=13, sender="192.0.2.1"))
     probes = changed(healthy(), THERE, "tcp", 2377, **{**LOST_BETWEEN, "heard": error, "passed": None})
