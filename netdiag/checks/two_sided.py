@@ -84,7 +84,14 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """The port, as operators write it, and what was in the packet where that matters."""
-        return self.use.label() + (" with a VXLAN header" if self.probe.payload is Payload.VXLAN else "")
+        text = self.use.label() + (" with a VXLAN header" if self.probe.payload is Payload.VXLAN else "")
+        return text if self.probe.length_bytes is None else f"{text} of {self.probe.length_bytes} bytes"
+
+    @property
+    def what(self) -> str:
+        """The port, and from which size on where shorter packets come."""
+        size = self.probe.length_bytes
+        return self.use.label() if size is None else f"{self.use.label()} of {size} bytes and more"
 
 
 def judged_paths(ctx: Context) -> Iterator[Judged]:
@@ -96,6 +103,25 @@ def judged_paths(ctx: Context) -> Iterator[Judged]:
                 use = use_of(ctx, probe)
                 if use is not None and probe.length_bytes is None and not probe.again:
                     yield _judged(view, probe, use)
+            yield from _sizes_lost_at_a_host(ctx, view, mine)
+
+
+def _sizes_lost_at_a_host(ctx: Context, view: PeerView, probes: Iterable[SidedProbe]) -> Iterator[Judged]:
+    """The smallest datagram of the data path that one of the two hosts lost, where shorter ones come."""
+    mine = [each for each in probes if each.payload is Payload.VXLAN]
+    lost = [
+        each
+        for each in mine
+        if each.length_bytes is not None and ((each.arrived and each.passed == 0) or (each.refused and not each.sent))
+    ]
+    edge = min(lost, key=lambda each: each.length_bytes or 0, default=None)
+    use = use_of(ctx, edge) if edge is not None else None
+    if edge is None or use is None or not any(each.arrived and each.passed != 0 for each in mine):
+        return
+    judged = _judged(view, edge, use)
+    # What the kernel refuses to send may be too long for it; only a rule says that it is a filter.
+    if judged.where is Where.RECEIVER or judged.rule is not None:
+        yield judged
 
 
 def peers(ctx: Context) -> tuple[PeerView, ...]:
@@ -193,12 +219,6 @@ def _judged(view: PeerView, probe: SidedProbe, use: PortUse) -> Judged:
     # Only what is lost without, before and after, shows that it is this that makes the difference.
     stateful = came and bool(probe.resent) and not loses(view, probe.way)
     traces = [each for each in view.traces if each.number == probe.number]
-    # The same port and way was traced for the plain payload; the rules do not look into it.
-    traces = traces or [
-        each
-        for each in view.traces
-        if any(_alike(other, probe) and other.number == each.number for other in view.probes)
-    ]
     decisive = [each for each in traces if each.trace is not None and each.trace.verdict in _STOPS]
     if where is Where.SENDER and not decisive and not any(each.left for each in view.probes if each.way is probe.way):
         why = next((each.why_not for each in traces if each.why_not), probe.refused)
@@ -217,11 +237,6 @@ def _judged(view: PeerView, probe: SidedProbe, use: PortUse) -> Judged:
         stateful=stateful and where in (Where.RECEIVER, Where.BETWEEN),
         lossy=loses(view, back if where is Where.ANSWER_BETWEEN else probe.way),
     )
-
-
-def _alike(one: SidedProbe, other: SidedProbe) -> bool:
-    same = (one.way, one.protocol, one.port) == (other.way, other.protocol, other.port)
-    return same and bool(one.arrived) == bool(other.arrived) and bool(one.left) == bool(other.left)
 
 
 def _place(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:

@@ -12,6 +12,7 @@ from netdiag.checks.heal import remedy_for
 from netdiag.checks.two_sided import Judged, Where, judged_paths, label_of, names_of, peers
 from netdiag.checks.two_sided_between import between
 from netdiag.checks.two_sided_needs import affected, needs_of
+from netdiag.checks.two_sided_why import LOST_AT_HOST, why_lost
 from netdiag.checks.two_sided_words import (
     direction_of,
     labels_of,
@@ -27,7 +28,6 @@ from netdiag.model.two_sided import PeerView, Way
 
 _IDS = {Way.BACK: "two-sides.inbound", Way.THERE: "two-sides.outbound"}
 _LOST_BETWEEN = (Where.BETWEEN, Where.ANSWER_BETWEEN)
-_LOST_AT_HOST = (Where.SENDER, Where.RECEIVER, Where.ANSWER_SENDER)
 
 
 def _inbound(ctx: Context) -> Iterator[Found]:
@@ -75,13 +75,13 @@ def _told(ctx: Context, way: Way) -> Iterator[Found]:
     lost_between: dict[tuple[object, ...], list[Judged]] = {}
     unexplained: dict[tuple[object, ...], list[Judged]] = {}
     for each in judged:
-        if each.where in _LOST_AT_HOST and each.rule is not None:
+        if each.where in LOST_AT_HOST and each.rule is not None:
             key = (each.at_peer, *_place_of(each.rule).items())
             by_rule.setdefault(key, []).append(each)
         elif each.where in _LOST_BETWEEN:
             lost_between.setdefault(_kind_between(each), []).append(each)
         elif each.where is not Where.CAME:
-            unexplained.setdefault((each.where, _why(each)), []).append(each)
+            unexplained.setdefault((each.where, why_lost(ctx, each)), []).append(each)
     for losses in by_rule.values():
         yield _by_rule(ctx, way, losses, everything)
     for losses in lost_between.values():
@@ -215,25 +215,6 @@ def _packet(lost: Judged) -> Packet:
 
 
 # --- what is not known, and what came --------------------------------------------------------------------------------
-
-
-def _why(each: Judged) -> str:
-    trace = each.trace
-    if each.where is Where.UNKNOWN:
-        return each.reason
-    if each.where in _LOST_AT_HOST:
-        if each.probe.refused and not each.probe.sent and trace is None:
-            return f"the kernel refuses to send it: {each.probe.refused}"
-        if trace is None:
-            return "no more than a few hosts are traced for one kind of loss"
-        if trace.trace is None:
-            return f"it could not be traced there: {trace.why_not}"
-        if each.stateful and each.use.port is None:
-            return "it comes through only after that host has sent protocol 50 to the other one itself"
-        if trace.trace.verdict.value == "accept":
-            return "a packet like it passes the filters there when it is traced: what stops it looks at rate or state"
-        return trace.trace.reason or "the trace does not say which rule takes it"
-    return ""
 
 
 def _unexplained(ctx: Context, way: Way, why: str, losses: Sequence[Judged], everything: Sequence[Judged]) -> Found:

@@ -25,7 +25,8 @@ _LOSSY = "Chance is not ruled out: the path loses packets of every size."
 class _Sweep(msgspec.Struct, frozen=True, kw_only=True):
     """The sizes of one kind of packet, one way. ``largest`` is 0 where not even a small one arrived.
 
-    ``sure``: the smallest that is lost was sent again, and the path loses nothing else.
+    ``sure``: the smallest that is lost was sent again, and the path loses nothing else. ``lost`` is None as well where
+    it arrives and one of the hosts loses it: that is told with the ports, and its rule.
     """
 
     protocol: str
@@ -77,19 +78,20 @@ def _sweep(view: PeerView, way: Way, protocol: str) -> _Sweep | None:
     came = [
         each.length_bytes or _SMALL_BYTES
         for each in mine
-        if each.arrived and (each.port, each.payload) == (port, payload)
+        if each.arrived and each.passed != 0 and (each.port, each.payload) == (port, payload)
     ]
-    lost = [each for each in sized if each.arrived == 0 and each.sent and each.length_bytes is not None]
+    lost = [each for each in sized if each.arrived == 0 and each.sent]
+    behind = [each for each in sized if each.arrived and each.passed == 0]
     said = any(
         each.heard.icmp is not None and each.heard.icmp.type in (3, 2) and each.heard.icmp.mtu_bytes for each in lost
     )
     largest = max(came, default=0)
-    beyond = [each for each in lost if each.length_bytes is not None and each.length_bytes > largest]
+    beyond = [each for each in (*lost, *behind) if (each.length_bytes or 0) > largest]
     edge = min(beyond, key=lambda each: each.length_bytes or 0, default=None)
     return _Sweep(
         protocol=protocol,
         largest=largest,
-        lost=edge.length_bytes if edge is not None else None,
+        lost=edge.length_bytes if edge is not None and edge.arrived == 0 else None,
         sure=_sure(edge, lossy=loses(view, way)),
         said=said,
         tried=tuple(sorted(each.length_bytes for each in sized if each.length_bytes is not None)),

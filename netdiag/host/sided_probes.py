@@ -171,13 +171,16 @@ class Exchange:
         return [found.get(each.number, each) for each in probes]
 
     def lost(self, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
-        """The probes whose way ends at one of the two hosts, one for each port and kind."""
+        """The probes whose way ends at one of the two hosts, one for each port, kind and payload.
+
+        Of sizes it is the smallest that is lost there, where shorter ones come.
+        """
         kept: dict[tuple[Any, ...], SidedProbe] = {}
-        for each in probes:
-            if each.again or each.length_bytes is not None or each.protocol == "icmp" or each.port == _SSH_PORT:
+        for each in sorted(probes, key=lambda one: one.length_bytes or 0):
+            if each.again or each.protocol == "icmp" or each.port == _SSH_PORT:
                 continue
             if lost_at_a_host(each):
-                kept.setdefault((each.way, each.protocol, each.port, each.arrived is None), each)
+                kept.setdefault((each.way, each.protocol, each.port, each.payload, each.arrived is None), each)
         return list(kept.values())
 
     def _both(self, back: Sequence[Wanted], there: Sequence[Wanted]) -> list[SidedProbe]:
@@ -464,9 +467,11 @@ def _came(probe: SidedProbe) -> bool:
 
 
 def _next_sizes(probes: Sequence[SidedProbe]) -> list[int]:
-    came = [each.length_bytes or planner.CONTROL_BYTES for each in probes if each.arrived]
+    came = [each.length_bytes or planner.CONTROL_BYTES for each in probes if each.arrived and each.passed != 0]
     lost = [
-        each.length_bytes for each in probes if each.length_bytes is not None and each.arrived == 0 and each.left != 0
+        each.length_bytes
+        for each in probes
+        if each.length_bytes is not None and each.left != 0 and (each.arrived == 0 or each.passed == 0)
     ]
     if not came or not lost or min(lost) <= max(came):
         return []

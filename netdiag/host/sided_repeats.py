@@ -57,7 +57,7 @@ def merged(first: SidedProbe, repeats: Sequence[SidedProbe]) -> SidedProbe:
 
 def edge_of(probes: Sequence[SidedProbe]) -> SidedProbe | None:
     """Of sizes of one kind, the smallest that was lost and is larger than all that came; None if it was asked twice."""
-    came = max((each.length_bytes or 0 for each in probes if each.arrived), default=0)
+    came = max((each.length_bytes or 0 for each in probes if each.arrived and each.passed != 0), default=0)
     lost = [each for each in probes if each.length_bytes is not None and each.length_bytes > came and each.arrived == 0]
     edge = min(lost, key=lambda each: each.length_bytes or 0, default=None)
     return edge if edge is not None and worth_repeating(edge, spoken_came=False) and not edge.resent else None

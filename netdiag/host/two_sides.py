@@ -254,7 +254,9 @@ class _Examination:
             return next(self._numbers)
 
     def _may_trace(self, probe: SidedProbe) -> bool:
-        kind = (probe.way, probe.protocol, probe.port, bool(probe.left), bool(probe.arrived), bool(probe.answers_left))
+        sized = probe.length_bytes is not None
+        place = (bool(probe.left), bool(probe.arrived), bool(probe.answers_left))
+        kind = (probe.way, probe.protocol, probe.port, probe.payload, sized, *place)
         with self._lock:
             self._kinds[kind] += 1
             return self._kinds[kind] <= _TRACED_OF_A_KIND

@@ -3,13 +3,13 @@
 import msgspec
 import pytest
 
-from netdiag.model.facts import HOST, Link, Section
+from netdiag.model.facts import HOST, Link, Section, Socket
 from netdiag.model.icmp import IcmpError
 from netdiag.model.probes import TcpOutcome
 from netdiag.model.report import Answer, Confidence, Need, State
 from netdiag.model.trace import TraceVerdict
 from netdiag.model.two_sided import Heard, Payload
-from tests.unit.checks.factory import MANAGER, OTHER, OWN, blocked, found, only, probe
+from tests.unit.checks.factory import MANAGER, OTHER, OWN, absent, blocked, found, only, probe
 from tests.unit.checks.two_sides import (
     BACK,
     LOST_AT_RECEIVER,
@@ -46,7 +46,8 @@ def test_healthy_says_so_both_ways_with_the_round_trips():
 def test_a_rule_of_the_receiver_is_its_cause():
     probes = changed(healthy(), THERE, "udp", 4789, payload=Payload.TAG, **LOST_AT_RECEIVER)
     probes = changed(probes, THERE, "udp", 4789, payload=Payload.VXLAN, **LOST_AT_RECEIVER)
-    ctx = together(view(probes, traces=(traced(first(probes, THERE, "udp", 4789)),)), options=TRAFFIC)
+    both = [each for each in probes if each.way is THERE and each.port == 4789 and each.length_bytes is None]
+    ctx = together(view(probes, traces=tuple(traced(each) for each in both)), options=TRAFFIC)
     lost, came = found(OUT, ctx)
     assert (lost.state, lost.answers[Need.TRAFFIC], came.state) == (State.FAIL, Answer.NO, State.OK)
     cause = lost.cause
@@ -82,7 +83,7 @@ def test_one_rule_that_stops_several_ports_is_one_finding():
     for protocol, port in (("udp", 7946), ("udp", 4789)):
         probes = changed(probes, THERE, protocol, port, **LOST_AT_RECEIVER)
     stop = rule("-A INPUT -j REJECT", number=5)
-    traces = tuple(traced(first(probes, THERE, "udp", port), found=stop) for port in (7946, 4789))
+    traces = tuple(traced(each, found=stop) for each in probes if each.way is THERE and each.passed == 0)
     lost, _ = found(OUT, together(view(probes, traces=traces), options=TRAFFIC))
     assert "udp/7946, udp/4789" in lost.summary
 
@@ -151,7 +152,68 @@ def test_what_passes_when_traced_is_blamed_on_no_rule():
     trace = traced(first(probes, THERE, "udp", 7946), verdict=TraceVerdict.ACCEPT)
     lost = found(OUT, together(view(probes, traces=(trace,))))[0]
     assert (lost.state, lost.cause) == (State.WARN, None)
-    assert "rate or state" in lost.summary
+    assert "rate or state, or not a filter" in lost.summary
+
+
+def test_the_trace_of_another_payload_says_nothing():
+    """A rule that looks into the packet: bytes that mean nothing pass, and only a VXLAN header is lost."""
+    probes = changed(healthy(), THERE, "udp", 4789, payload=Payload.VXLAN, **LOST_AT_RECEIVER)
+    plain = next(each for each in probes if each.way is THERE and each.port == 4789 and each.payload is Payload.TAG)
+    lost = found(OUT, together(view(probes, traces=(traced(plain),))))[0]
+    assert lost.cause is None
+
+
+REFUSED = {"heard": Heard(kind="reset"), "answers_left": 1, "answers_arrived": 1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ((("127.0.0.1", 7946),), "nobody listens on 192.0.2.10, only python3 on 127.0.0.1"),
+        ((), "nobody listens on 192.0.2.10"),
+        ((("0.0.0.0", 7946),), "from whom is not known"),
+        ((("::", 7946),), "from whom is not known"),
+        (None, "could not be read"),
+    ],
+)
+def test_a_port_that_is_refused_is_no_matter_of_rate_or_state(rows, said):
+    probes = changed(healthy(), THERE, "tcp", 7946, **REFUSED)
+    trace = traced(first(probes, THERE, "tcp", 7946), verdict=TraceVerdict.ACCEPT)
+    sections = {"sockets": absent()}
+    if rows is not None:
+        sockets = tuple(Socket(protocol="tcp", address=one, port=port, process="python3") for one, port in rows)
+        sections["sockets"] = {HOST: sockets}
+    lost = found(OUT, together(view(probes, traces=(trace,), facts=peer_facts(**sections))))[0]
+    assert lost.cause is None
+    assert said.replace("192.0.2.10", MANAGER) in lost.summary
+    assert "rate or state" not in lost.summary
+
+
+def test_a_size_that_a_host_loses_names_its_rule():
+    probes = changed(healthy(), THERE, "udp", 4789, payload=Payload.VXLAN, sizes=True, **LOST_AT_RECEIVER)
+    lost_probe = next(each for each in probes if each.passed == 0)
+    stop = rule("-A INPUT -p udp -m length --length 1400:65535 -j DROP")
+    ctx = together(view(probes, traces=(traced(lost_probe, found=stop),)), options=TRAFFIC)
+    lost, came = found(OUT, ctx)
+    assert (lost.state, lost.cause.code, lost.cause.host) == (State.FAIL, "firewall.rule", "host-a")
+    assert "udp/4789 of 1500 bytes and more" in lost.summary
+    assert "udp/4789" in came.summary
+    assert [one.cause for one in found("two-sides.sizes", ctx)] == [None, None]
+
+
+def test_a_jumbo_size_that_a_host_loses_does_not_hurt_overlays_of_the_usual_size():
+    probes = [*healthy(), sided(THERE, "udp", 4789, payload=Payload.VXLAN, length_bytes=9000)]
+    probes[-1] = msgspec.structs.replace(probes[-1], **LOST_AT_RECEIVER)
+    ctx = together(view(probes, traces=(traced(probes[-1]),)), options=TRAFFIC)
+    assert found(OUT, ctx)[0].state is State.WARN
+
+
+def test_a_size_that_the_kernel_refuses_is_no_filter():
+    probes = [*healthy(), sided(THERE, "udp", 4789, payload=Payload.VXLAN, length_bytes=9000)]
+    refused = {"sent": 0, "left": 0, "refused": "Message too long", **LOST_BETWEEN}
+    probes[-1] = msgspec.structs.replace(probes[-1], **refused)
+    trace = traced(probes[-1], outward=True, verdict=TraceVerdict.ACCEPT)
+    assert only(OUT, together(view(probes, traces=(trace,)), options=TRAFFIC)).state is State.OK
 
 
 def test_a_limit_of_rate_is_a_warning_and_no_cause():
