@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from netdiag.checks.context import same_address
 from netdiag.errors import UsageError
 from netdiag.facts.context import Options
 from netdiag.facts.trace_wanted import Wanted
@@ -69,12 +70,27 @@ def trace_losses(
     return tuple(found), facts[0] if facts else None
 
 
+def translated_there(probes: Sequence[SidedProbe]) -> bool:
+    """Whether the peer changes the address of what it sends itself: its rules are worth reading then."""
+    return any(
+        each.way is Way.BACK
+        and bool(each.left_source)
+        and not (same_address(each.left_source, each.source) and same_address(each.left_destination, each.destination))
+        for each in probes
+    )
+
+
 def _place(probe: SidedProbe) -> _Place:
     sender_is_peer = probe.way is Way.BACK
     if probe.left == 0 or not probe.sent:
         return _Place(probe=probe, at_peer=sender_is_peer, outward=True)
     came_back = probe.protocol == "tcp" and bool(probe.answers_arrived) and probe.heard.kind == "nothing"
     return _Place(probe=probe, at_peer=sender_is_peer if came_back else not sender_is_peer, outward=False)
+
+
+def with_filters(station: Station, now_s: float) -> Facts:
+    """What is known of a host, with its filters."""
+    return _with_facts(station, _FILTERS, now_s)
 
 
 def _with_facts(station: Station, names: Sequence[str], now_s: float) -> Facts:

@@ -305,6 +305,7 @@ class Exchange:
         sender, receiver = self._sides.sender(probe.way), self._sides.receiver(probe.way)
         arrived = receiver.sights(probe.number, out=False, answer=False)
         first = arrived[0] if arrived else None
+        gone = next(iter(sender.sights(probe.number, out=True, answer=False)), None)
         if first is not None:
             self._sources[probe.way].add(first.source)
         found = msgspec.structs.replace(
@@ -314,6 +315,8 @@ class Exchange:
             passed=receiver.passed(probe.number) if receiver.sees(probe.protocol, probe.port) else None,
             answers_left=receiver.seen(probe.number, out=True, answer=True),
             answers_arrived=sender.seen(probe.number, out=False, answer=True),
+            left_source=gone.source if gone is not None else "",
+            left_destination=gone.destination if gone is not None else "",
             seen_source=first.source if first is not None else "",
             seen_source_port=first.source_port if first is not None else None,
             seen_destination=first.destination if first is not None else "",

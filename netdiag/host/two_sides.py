@@ -22,7 +22,7 @@ from netdiag.checks.context import Context
 from netdiag.checks.context import Options as CheckOptions
 from netdiag.facts.context import Options
 from netdiag.host.drive import Carrier
-from netdiag.host.losses import trace_losses
+from netdiag.host.losses import trace_losses, translated_there, with_filters
 from netdiag.host.meet import Peer, Target, meet
 from netdiag.host.sided_probes import Exchange, Sides, Wanted, wanted_probes
 from netdiag.host.station import Port, Station
@@ -238,6 +238,8 @@ class _Examination:
         probes = exchange.run(wanted)
         lost = [each for each in exchange.lost(probes) if self._may_trace(each)]
         traces, facts = trace_losses(lost, sides, now_s=self._asked.now_s, options=self._options)
+        if facts is None and translated_there(probes):
+            facts = with_filters(there, self._asked.now_s)
         return msgspec.structs.replace(
             peer.view(),
             facts=facts or peer.facts,

@@ -55,6 +55,8 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         alike: How often something else began a connection from its sender to its port, under another number and source
             port: a firewall between may have made that of it.
         answers_left, answers_arrived: The same of what the receiver's kernel answered (SYN-ACK, RST, echo reply).
+        left_source: Where it came from when it left the sender's device; empty where that was not seen.
+        left_destination: Where it went to when it left the sender's device.
         seen_source: Where it came from, as the receiver sees it; empty where it was not seen.
         seen_destination: Where it was sent to, as the receiver sees it.
     """
@@ -81,6 +83,8 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     alike: int = 0
     answers_left: int | None = None
     answers_arrived: int | None = None
+    left_source: str = ""
+    left_destination: str = ""
     seen_source: str = ""
     seen_source_port: int | None = None
     seen_destination: str = ""

@@ -38,6 +38,8 @@ def sided(way, protocol, port=None, **fields):
             "answers_left": times if heard != "nothing" else 0,
             "answers_arrived": times if heard != "nothing" else 0,
             "heard": Heard(kind=heard, rtt_us=300 if heard != "nothing" else None),
+            "left_source": source,
+            "left_destination": target,
             "seen_source": source,
             "seen_source_port": 40000,
             "seen_destination": target,
