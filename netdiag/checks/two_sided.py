@@ -48,7 +48,9 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
         use: What of the swarm needs it.
         reason: Why it is not known.
         trace: The trace at the host that lost it, where one was made.
-        stateful: It came through after the receiver had sent something to the very port that it came from.
+        stateful: It came through after the receiver had sent something to the very port that it came from, and not
+            without, before and after.
+        lossy: The path that it is lost on loses packets of other kinds too, not all of them.
     """
 
     view: PeerView
@@ -58,6 +60,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     trace: LossTrace | None = None
     stateful: bool = False
+    lossy: bool = False
 
     @property
     def rule(self) -> FirewallRule | None:
@@ -82,7 +85,14 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """The port, as operators write it, and what was in the packet where that matters."""
-        return self.use.label() + (" with a VXLAN header" if self.probe.payload is Payload.VXLAN else "")
+        text = self.use.label() + (" with a VXLAN header" if self.probe.payload is Payload.VXLAN else "")
+        return text if self.probe.length_bytes is None else f"{text} of {self.probe.length_bytes} bytes"
+
+    @property
+    def what(self) -> str:
+        """The port, and from which size on where shorter packets come."""
+        size = self.probe.length_bytes
+        return self.use.label() if size is None else f"{self.use.label()} of {size} bytes and more"
 
 
 def judged_paths(ctx: Context) -> Iterator[Judged]:
@@ -94,6 +104,25 @@ def judged_paths(ctx: Context) -> Iterator[Judged]:
                 use = use_of(ctx, probe)
                 if use is not None and probe.length_bytes is None and not probe.again:
                     yield _judged(view, probe, use)
+            yield from _sizes_lost_at_a_host(ctx, view, mine)
+
+
+def _sizes_lost_at_a_host(ctx: Context, view: PeerView, probes: Iterable[SidedProbe]) -> Iterator[Judged]:
+    """The smallest datagram of the data path that one of the two hosts lost, where shorter ones come."""
+    mine = [each for each in probes if each.payload is Payload.VXLAN]
+    lost = [
+        each
+        for each in mine
+        if each.length_bytes is not None and ((each.arrived and each.passed == 0) or (each.refused and not each.sent))
+    ]
+    edge = min(lost, key=lambda each: each.length_bytes or 0, default=None)
+    use = use_of(ctx, edge) if edge is not None else None
+    if edge is None or use is None or not any(each.arrived and each.passed != 0 for each in mine):
+        return
+    judged = _judged(view, edge, use)
+    # What the kernel refuses to send may be too long for it; only a rule says that it is a filter.
+    if judged.where is Where.RECEIVER or judged.rule is not None:
+        yield judged
 
 
 def peers(ctx: Context) -> tuple[PeerView, ...]:
@@ -167,6 +196,11 @@ def controls(view: PeerView, way: Way) -> Counter[str]:
     return names
 
 
+def loses(view: PeerView, way: Way) -> bool:
+    """Whether a way loses packets by chance: of one kind some arrived and some did not."""
+    return any(each.way is way and each.came_partly for each in view.probes)
+
+
 def xdp_of(view: PeerView, ctx: Context, *, at_peer: bool) -> str:
     """The device of a host by which a probe arrives, or one that it stands on, with an XDP program on it; else empty."""
     facts = view.facts if at_peer else ctx.facts
@@ -184,20 +218,17 @@ def _judged(view: PeerView, probe: SidedProbe, use: PortUse) -> Judged:
         if each.again and each.way is probe.way and each.port == probe.port and each.protocol == probe.protocol
     ]
     came = any(each.passed if each.passed is not None else each.arrived for each in again)
+    # Only what is lost without, before and after, shows that it is this that makes the difference.
+    stateful = came and bool(probe.resent) and not loses(view, probe.way)
     traces = [each for each in view.traces if each.number == probe.number]
-    # The same port and way was traced for the plain payload; the rules do not look into it.
-    traces = traces or [
-        each
-        for each in view.traces
-        if any(_alike(other, probe) and other.number == each.number for other in view.probes)
-    ]
     decisive = [each for each in traces if each.trace is not None and each.trace.verdict in _STOPS]
     if where is Where.SENDER and not decisive and not any(each.left for each in view.probes if each.way is probe.way):
         why = next((each.why_not for each in traces if each.why_not), probe.refused)
         where, reason = Where.UNKNOWN, "nothing at all leaves for it" + (f": {why}" if why else "")
     if probe.protocol == "esp" and where is Where.RECEIVER and not decisive:
         # It has no ports, so whatever the receiver has sent meanwhile is the same flow: the trace meets its state.
-        came = any(each.trace is not None and each.trace.verdict is TraceVerdict.ACCEPT for each in traces)
+        stateful = any(each.trace is not None and each.trace.verdict is TraceVerdict.ACCEPT for each in traces)
+    back = Way.BACK if probe.way is Way.THERE else Way.THERE
     return Judged(
         view=view,
         probe=probe,
@@ -205,23 +236,19 @@ def _judged(view: PeerView, probe: SidedProbe, use: PortUse) -> Judged:
         where=where,
         reason=reason,
         trace=next(iter(decisive or traces), None),
-        stateful=came and where in (Where.RECEIVER, Where.BETWEEN),
+        stateful=stateful and where in (Where.RECEIVER, Where.BETWEEN),
+        lossy=loses(view, back if where is Where.ANSWER_BETWEEN else probe.way),
     )
 
 
-def _alike(one: SidedProbe, other: SidedProbe) -> bool:
-    same = (one.way, one.protocol, one.port) == (other.way, other.protocol, other.port)
-    return same and bool(one.arrived) == bool(other.arrived) and bool(one.left) == bool(other.left)
-
-
 def _place(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
-    if probe.unsent or not probe.sent:
-        return (Where.UNKNOWN, probe.unsent) if probe.unsent else (Where.SENDER, "")
     connected = probe.heard.kind == "connected"
-    if probe.left == 0 and not connected and not probe.arrived:
-        return Where.SENDER, ""
+    if not probe.sent or (probe.left == 0 and not connected and not probe.arrived):
+        return (Where.UNKNOWN, probe.unsent) if probe.unsent else (Where.SENDER, "")
+    if probe.resent and (probe.arrived or connected) and (connected or probe.heard.kind == "reply"):
+        return Where.PARTLY, ""
     if probe.arrived == 0:
-        return (Where.PROXIED, "") if connected else _never_arrived(view, probe)
+        return _never_arrived(view, probe, connected=connected)
     if connected or (probe.heard.kind == "reply" and probe.passed is None):
         return Where.CAME, ""
     if probe.arrived is None:
@@ -229,7 +256,12 @@ def _place(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
     return _behind_the_device(probe) if probe.protocol != "tcp" else _connection(view, probe)
 
 
-def _never_arrived(view: PeerView, probe: SidedProbe) -> tuple[Where, str]:
+def _never_arrived(view: PeerView, probe: SidedProbe, *, connected: bool) -> tuple[Where, str]:
+    if connected:
+        return Where.CAME if probe.alike else Where.PROXIED, ""
+    if probe.alike:
+        text = "a connection from there to this port arrived under another number and source port: it may be this one"
+        return Where.UNKNOWN, text
     if probe.left is None:
         return Where.UNKNOWN, f"it never arrived, and whether it left could not be watched{_unseen(probe)}"
     if controls(view, probe.way):

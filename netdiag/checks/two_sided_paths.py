@@ -12,6 +12,7 @@ from netdiag.checks.heal import remedy_for
 from netdiag.checks.two_sided import Judged, Where, judged_paths, label_of, names_of, peers
 from netdiag.checks.two_sided_between import between
 from netdiag.checks.two_sided_needs import affected, needs_of
+from netdiag.checks.two_sided_why import LOST_AT_HOST, why_lost
 from netdiag.checks.two_sided_words import (
     direction_of,
     labels_of,
@@ -27,7 +28,6 @@ from netdiag.model.two_sided import PeerView, Way
 
 _IDS = {Way.BACK: "two-sides.inbound", Way.THERE: "two-sides.outbound"}
 _LOST_BETWEEN = (Where.BETWEEN, Where.ANSWER_BETWEEN)
-_LOST_AT_HOST = (Where.SENDER, Where.RECEIVER, Where.ANSWER_SENDER)
 
 
 def _inbound(ctx: Context) -> Iterator[Found]:
@@ -75,13 +75,13 @@ def _told(ctx: Context, way: Way) -> Iterator[Found]:
     lost_between: dict[tuple[object, ...], list[Judged]] = {}
     unexplained: dict[tuple[object, ...], list[Judged]] = {}
     for each in judged:
-        if each.where in _LOST_AT_HOST and each.rule is not None:
+        if each.where in LOST_AT_HOST and each.rule is not None:
             key = (each.at_peer, *_place_of(each.rule).items())
             by_rule.setdefault(key, []).append(each)
         elif each.where in _LOST_BETWEEN:
-            lost_between.setdefault((each.where, each.use.protocol, each.use.port, each.stateful), []).append(each)
+            lost_between.setdefault(_kind_between(each), []).append(each)
         elif each.where is not Where.CAME:
-            unexplained.setdefault((each.where, _between_devices(each) or _why(each)), []).append(each)
+            unexplained.setdefault((each.where, _between_devices(each) or why_lost(ctx, each)), []).append(each)
     for losses in by_rule.values():
         yield _by_rule(ctx, way, losses, everything)
     for losses in lost_between.values():
@@ -98,6 +98,11 @@ def _told(ctx: Context, way: Way) -> Iterator[Found]:
             "a program holds the port, and without nf_tables a probe could not be kept from it",
             subject=subject_of(ctx, mine),
         )
+
+
+def _kind_between(each: Judged) -> tuple[object, ...]:
+    """What is told together of what is lost between."""
+    return (each.where, each.use.protocol, each.use.port, each.stateful, each.lossy)
 
 
 def _withheld(ctx: Context, way: Way) -> dict[str, list[PeerView]]:
@@ -214,29 +219,10 @@ def _packet(lost: Judged) -> Packet:
 
 def _between_devices(each: Judged) -> str:
     """That a host lost it between two devices of its own, and no rule is known to have taken it; else empty."""
-    if each.where not in _LOST_AT_HOST or each.probe.short_of is None:
+    if each.where not in LOST_AT_HOST or each.probe.short_of is None:
         return ""
     seen, awaited = each.probe.short_of
     return f"it is seen on {seen} and not on {awaited}: a filter of bridged frames, or a program on one of them"
-
-
-def _why(each: Judged) -> str:
-    trace = each.trace
-    if each.where is Where.UNKNOWN:
-        return each.reason
-    if each.where in _LOST_AT_HOST:
-        if each.probe.refused and not each.probe.sent and trace is None:
-            return f"the kernel refuses to send it: {each.probe.refused}"
-        if trace is None:
-            return "no more than a few hosts are traced for one kind of loss"
-        if trace.trace is None:
-            return f"it could not be traced there: {trace.why_not}"
-        if each.stateful and each.use.port is None:
-            return "it comes through only after that host has sent protocol 50 to the other one itself"
-        if trace.trace.verdict.value == "accept":
-            return "a packet like it passes the filters there when it is traced: what stops it looks at rate or state"
-        return trace.trace.reason or "the trace does not say which rule takes it"
-    return ""
 
 
 def _unexplained(ctx: Context, way: Way, why: str, losses: Sequence[Judged], everything: Sequence[Judged]) -> Found:
@@ -245,7 +231,8 @@ def _unexplained(ctx: Context, way: Way, why: str, losses: Sequence[Judged], eve
     what = f"{labels_of(losses)} {direction_of(ctx, way, views)}"
     touched, breaks = needs_of(ctx, losses, everything)
     if where is Where.PARTLY:
-        text = f"{what}: some packets came and some did not: a limit of rate, or loss"
+        else_ = ", or a filter that keeps state" if any(each.use.port is None for each in losses) else ""
+        text = f"{what}: some packets came and some did not: a limit of rate, or loss{else_}"
         return ctx.problem(_IDS[way], text, leaves=touched, subject=subject, evidence=evidence)
     if where is Where.PROXIED:
         text = f"{what}: the connection came about, and the other side never saw it: somebody between answers for it"

@@ -10,7 +10,7 @@ from netdiag.causes import cause
 from netdiag.checks.commands import set_mtu
 from netdiag.checks.context import Check, Context
 from netdiag.checks.mtu import OVERLAY_OUTER_BYTES
-from netdiag.checks.two_sided import label_of, names_of, peers
+from netdiag.checks.two_sided import label_of, loses, names_of, peers
 from netdiag.model.facts import HOST, Facts
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Subject
@@ -19,16 +19,22 @@ from netdiag.model.two_sided import PeerView, SidedProbe, Way
 _CHECK = "two-sides.sizes"
 _LEAST_BYTES = 1280
 _SMALL_BYTES = 64
+_LOSSY = "Chance is not ruled out: the path loses packets of every size."
 
 
 class _Sweep(msgspec.Struct, frozen=True, kw_only=True):
-    """The sizes of one kind of packet, one way. ``largest`` is 0 where not even a small one arrived."""
+    """The sizes of one kind of packet, one way. ``largest`` is 0 where not even a small one arrived.
+
+    ``sure``: the smallest that is lost was sent again, and the path loses nothing else. ``lost`` is None as well where
+    it arrives and one of the hosts loses it: that is told with the ports, and its rule.
+    """
 
     protocol: str
     largest: int
     lost: int | None
     said: bool
     tried: tuple[int, ...]
+    sure: Confidence
     port: int | None = None
 
 
@@ -37,7 +43,9 @@ def _sizes(ctx: Context) -> Iterator[Found]:
     for view in peers(ctx):
         for way in (Way.THERE, Way.BACK):
             mine = [each for each in view.probes if each.way is way]
-            sweeps = [sweep for sweep in (_sweep(mine, protocol) for protocol in ("icmp", "udp")) if sweep is not None]
+            sweeps = [
+                sweep for sweep in (_sweep(view, way, protocol) for protocol in ("icmp", "udp")) if sweep is not None
+            ]
             usable = [sweep for sweep in sweeps if sweep.largest]
             if not usable:
                 if any(each.length_bytes for each in mine) and any(each.arrived for each in mine):
@@ -59,8 +67,9 @@ def _sizes(ctx: Context) -> Iterator[Found]:
         yield ctx.ok(_CHECK, f"packets of {size} bytes pass {direction}")
 
 
-def _sweep(probes: Sequence[SidedProbe], protocol: str) -> _Sweep | None:
+def _sweep(view: PeerView, way: Way, protocol: str) -> _Sweep | None:
     """None where this kind of packet was not asked for sizes, or its sender or receiver could not be watched."""
+    probes = [each for each in view.probes if each.way is way]
     mine = [each for each in probes if each.protocol == protocol and each.arrived is not None and not each.again]
     sized = [each for each in mine if each.length_bytes is not None]
     if not sized:
@@ -69,22 +78,32 @@ def _sweep(probes: Sequence[SidedProbe], protocol: str) -> _Sweep | None:
     came = [
         each.length_bytes or _SMALL_BYTES
         for each in mine
-        if each.arrived and (each.port, each.payload) == (port, payload)
+        if each.arrived and each.passed != 0 and (each.port, each.payload) == (port, payload)
     ]
-    lost = [each for each in sized if each.arrived == 0 and each.sent and each.length_bytes is not None]
+    lost = [each for each in sized if each.arrived == 0 and each.sent]
+    behind = [each for each in sized if each.arrived and each.passed == 0]
     said = any(
         each.heard.icmp is not None and each.heard.icmp.type in (3, 2) and each.heard.icmp.mtu_bytes for each in lost
     )
     largest = max(came, default=0)
-    sizes = [each.length_bytes for each in lost if each.length_bytes is not None]
+    beyond = [each for each in (*lost, *behind) if (each.length_bytes or 0) > largest]
+    edge = min(beyond, key=lambda each: each.length_bytes or 0, default=None)
     return _Sweep(
         protocol=protocol,
         largest=largest,
-        lost=min((size for size in sizes if size > largest), default=None),
+        lost=edge.length_bytes if edge is not None and edge.arrived == 0 else None,
+        sure=_sure(edge, lossy=loses(view, way)),
         said=said,
         tried=tuple(sorted(each.length_bytes for each in sized if each.length_bytes is not None)),
         port=port,
     )
+
+
+def _sure(edge: SidedProbe | None, *, lossy: bool) -> Confidence:
+    """How sure it is that chance did not lose the smallest size that did not arrive."""
+    if lossy:
+        return Confidence.POSSIBLE
+    return Confidence.PROVEN if edge is not None and edge.resent else Confidence.LIKELY
 
 
 def _judged(ctx: Context, view: PeerView, way: Way, sweeps: Sequence[_Sweep]) -> Found | None:
@@ -110,11 +129,13 @@ def _by_size(ctx: Context, view: PeerView, way: Way, sweep: _Sweep, sweeps: Sequ
     breaks = [Need.JOIN] if stuck and view.is_manager else []
     if sweep.largest < OVERLAY_OUTER_BYTES:
         breaks.append(Need.TRAFFIC)
+    certain = sweep.sure is not Confidence.POSSIBLE
     tells = "and the path says so" if said else "and nothing says so"
     return ctx.problem(
         _CHECK,
         f"{_from_to(ctx, view, way)} {sweep.largest} bytes pass and {sweep.lost} do not, {tells}; {device} may send {mtu_bytes}",
-        breaks=breaks,
+        breaks=breaks if certain else (),
+        leaves=() if certain else breaks,
         subject=_subject(ctx, view),
         evidence=evidence,
         cause=cause(
@@ -127,7 +148,8 @@ def _by_size(ctx: Context, view: PeerView, way: Way, sweep: _Sweep, sweeps: Sequ
                 "largest_bytes": sweep.largest,
                 "peer": _ends(ctx, view, way)[1],
             },
-            confidence=Confidence.PROVEN,
+            confidence=sweep.sure,
+            explanation=_LOSSY if sweep.sure is Confidence.POSSIBLE else "",
             evidence=evidence,
             affects=("swarm join", "overlay data") if Need.JOIN in breaks else ("overlay data",),
             remedy=_lower(source, device, sweep.largest, mtu_bytes),
@@ -156,7 +178,8 @@ def _by_kind(ctx: Context, view: PeerView, way: Way, lost: _Sweep, whole: _Sweep
         _CHECK,
         f"udp/{lost.port} of more than {lost.largest} bytes leaves {source} and never arrives at {target},"
         f" and ICMP of {whole.largest} bytes does",
-        breaks=(Need.TRAFFIC,),
+        breaks=(Need.TRAFFIC,) if lost.sure is not Confidence.POSSIBLE else (),
+        leaves=(Need.TRAFFIC,) if lost.sure is Confidence.POSSIBLE else (),
         subject=_subject(ctx, view),
         evidence=evidence,
         cause=cause(
@@ -170,10 +193,11 @@ def _by_kind(ctx: Context, view: PeerView, way: Way, lost: _Sweep, whole: _Sweep
                 "port": lost.port,
                 "size": lost.lost,
             },
-            confidence=Confidence.PROVEN,
+            confidence=lost.sure,
             explanation=(
                 f"Datagrams of {lost.largest} bytes to udp/{lost.port} arrive and larger ones do not, while ICMP of the same"
                 " size does: something between drops them by length."
+                + (f" {_LOSSY}" if lost.sure is Confidence.POSSIBLE else "")
             ),
             evidence=evidence,
             affects=("overlay data",),

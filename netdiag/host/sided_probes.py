@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from netdiag.facts import sizes as planner
+from netdiag.facts.marked_frames import Sight, of_connection
+from netdiag.host import sided_repeats as repeats
 from netdiag.host.drive import not_understood
 from netdiag.host.station import Station
 from netdiag.model.icmp import IcmpError
@@ -28,6 +31,8 @@ OVERLAY_OUTER_BYTES = 1500
 _LEAD_S = 0.15
 """How much later this host sends than the peer, if that has not ended before."""
 _REFINING_ROUNDS = 3
+_EDGES = 2
+"""How often the smallest size that is lost is made sure of."""
 _SSH_PORT = 22
 
 
@@ -100,11 +105,13 @@ class Exchange:
         self._sides = sides
         self.unfinished: dict[Way, str] = {}
         """Why what follows the first probes of a way was not asked to its end."""
+        self._sources: dict[Way, set[str]] = {way: set() for way in Way}
+        """From which addresses a way's probes arrive."""
         self._unknown: set[int] = set()
         """Connections whose kernel chose the sequence number itself (only root may): no frame can be told to be theirs."""
 
     def run(self, wanted: Sequence[Wanted]) -> list[SidedProbe]:
-        """Everything: the probes, then again where the receiver's state may matter, sizes, and a control if needed."""
+        """Everything: the probes, then again what is missing and where the receiver's state may matter, and sizes."""
         probes = self._both(
             [each for each in wanted if each.way is Way.BACK], [each for each in wanted if each.way is Way.THERE]
         )
@@ -117,33 +124,77 @@ class Exchange:
             thread.start()
         for thread in threads:
             thread.join()
-        return [*probes, *(each for way in Way for each in more.get(way, ()))]
+        return [each for way in Way for each in more[way]]
 
     def _follow(self, way: Way, probes: Sequence[SidedProbe], more: dict[Way, list[SidedProbe]]) -> None:
         """What one way asks for after the first probes; the two ways do not wait for each other."""
-        mine = [each for each in probes if each.way is way]
-        found: list[SidedProbe] = []
-        more[way] = found
+        more[way] = mine = [each for each in probes if each.way is way]
         try:
-            self._ask_more(way, mine, found)
+            for known in self._ask_more(way, mine):
+                more[way] = known
         except Exception as error:  # noqa: BLE001 - an odd answer costs no more than what it was about
             self.unfinished[way] = not_understood(error)
 
-    def _ask_more(self, way: Way, mine: Sequence[SidedProbe], found: list[SidedProbe]) -> None:
+    def _ask_more(self, way: Way, mine: list[SidedProbe]) -> Iterator[list[SidedProbe]]:
+        """All that is known of a way, after each further step."""
+        found: list[SidedProbe] = []
         if not any(each.arrived for each in mine) and not self._sides.receiver(way).blind:
             # Nothing at all: what the operator himself came by is the last thing that may get through.
             found += self._sent(way, [Wanted(way=way, protocol="tcp", port=_SSH_PORT)])
-        found += self._sizes(way, mine)
+            yield [*mine, *found]
         found += self._again(way, mine)
+        yield [*mine, *found]
+        if any(each.arrived for each in (*mine, *found)):
+            mine = self._repeated(way, mine, found)
+            yield [*mine, *found]
+        if not any(each.came_partly for each in (*mine, *found)):
+            mine = self._sizes(way, mine)
+            yield [*mine, *found]
+
+    def _repeated(self, way: Way, probes: Sequence[SidedProbe], spoken: Sequence[SidedProbe]) -> list[SidedProbe]:
+        """The probes, those that were not seen arriving with what became of them when they were sent again."""
+        came = {(each.protocol, each.port) for each in spoken if each.again and each.arrived and each.passed != 0}
+        lost = [
+            each for each in probes if repeats.worth_repeating(each, spoken_came=(each.protocol, each.port) in came)
+        ]
+        return self._merged(way, probes, lost)
+
+    def _merged(self, way: Way, probes: Sequence[SidedProbe], lost: Sequence[SidedProbe]) -> list[SidedProbe]:
+        if not lost:
+            return list(probes)
+        # In turns, so that each is spread over all the time.
+        wanted = [
+            Wanted(
+                way=way,
+                protocol=each.protocol,
+                port=each.port,
+                payload=each.payload,
+                length_bytes=each.length_bytes,
+                count=1,
+            )
+            for _ in range(repeats.TIMES)
+            for each in lost
+        ]
+        again = self._seen(self._send(way, wanted, over_ms=repeats.OVER_MS))
+        found: dict[int, SidedProbe] = {}
+        for each in lost:
+            kind = (each.protocol, each.port, each.payload, each.length_bytes)
+            same = [one for one in again if (one.protocol, one.port, one.payload, one.length_bytes) == kind]
+            # What was late only has come by now.
+            found[each.number] = repeats.merged(self._observed(each), same)
+        return [found.get(each.number, each) for each in probes]
 
     def lost(self, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
-        """The probes whose way ends at one of the two hosts, one for each port and kind."""
+        """The probes whose way ends at one of the two hosts, one for each port, kind and payload.
+
+        Of sizes it is the smallest that is lost there, where shorter ones come.
+        """
         kept: dict[tuple[Any, ...], SidedProbe] = {}
-        for each in probes:
-            if each.again or each.length_bytes is not None or each.protocol == "icmp" or each.port == _SSH_PORT:
+        for each in sorted(probes, key=lambda one: one.length_bytes or 0):
+            if each.again or each.protocol == "icmp" or each.port == _SSH_PORT:
                 continue
             if lost_at_a_host(each):
-                kept.setdefault((each.way, each.protocol, each.port, each.arrived is None), each)
+                kept.setdefault((each.way, each.protocol, each.port, each.payload, each.arrived is None), each)
         return list(kept.values())
 
     def _both(self, back: Sequence[Wanted], there: Sequence[Wanted]) -> list[SidedProbe]:
@@ -169,33 +220,36 @@ class Exchange:
     def _sent(self, way: Way, wanted: Sequence[Wanted]) -> list[SidedProbe]:
         return self._seen(self._send(way, wanted)) if wanted else []
 
-    def _send(self, way: Way, wanted: Sequence[Wanted], *, again: bool = False) -> list[SidedProbe]:
-        """Send probes in two batches side by side, because only connections are worth a long wait."""
+    def _send(self, way: Way, wanted: Sequence[Wanted], *, over_ms: float = 0.0) -> list[SidedProbe]:
+        """Send probes in two batches side by side, because only connections are worth a long wait.
+
+        With ``over_ms`` they are spread over so long, and connections are not worth a long wait either.
+        """
         batches = [
             [each for each in wanted if each.protocol == "tcp"],
             [each for each in wanted if each.protocol != "tcp"],
         ]
         rows = [[(each, self._sides.number()) for each in batch] for batch in batches if batch]
-        requests = [self._request(way, batch) for batch in rows]
+        requests = [self._request(way, batch, over_ms) for batch in rows]
         answers = self._sides.sender(way).carrier.ask(requests)
         probes: list[SidedProbe] = []
         for batch, answer in zip(rows, answers, strict=True):
             if answer.data is None:
                 why = answer.error.text if answer.error is not None else "no answer"
-                probes += [self._probe(each, number, {"error": why}, again) for each, number in batch]
+                probes += [self._probe(each, number, {"error": why}) for each, number in batch]
                 continue
             probes += [
-                self._probe(each, number, row, again)
-                for (each, number), row in zip(batch, answer.data["probes"], strict=True)
+                self._probe(each, number, row) for (each, number), row in zip(batch, answer.data["probes"], strict=True)
             ]
         return probes
 
-    def _request(self, way: Way, batch: Sequence[tuple[Wanted, int]]) -> Request:
-        wait_ms = TCP_WAIT_MS if batch[0][0].protocol == "tcp" else WAIT_MS
+    def _request(self, way: Way, batch: Sequence[tuple[Wanted, int]], over_ms: float) -> Request:
+        wait_ms = TCP_WAIT_MS if batch[0][0].protocol == "tcp" and not over_ms else WAIT_MS
         wait_ms += int(self._sides.rtt_s * 3000)
         listing = [self._params(way, each, number) for each, number in batch]
-        params = {"probes": listing, "wait_ms": wait_ms, "pace_ms": self._sides.pace_ms}
-        sending_s = len(batch) * self._sides.pace_ms / 1000 + 0.2
+        pace_ms = max(self._sides.pace_ms, over_ms / len(batch))
+        params = {"probes": listing, "wait_ms": wait_ms, "pace_ms": pace_ms}
+        sending_s = len(batch) * pace_ms / 1000 + 0.2
         return Request("send-probe", params, wait_ms / 1000 + sending_s + 1.0)
 
     def _params(self, way: Way, each: Wanted, number: int) -> dict[str, Any]:
@@ -217,7 +271,7 @@ class Exchange:
             params.update(length=each.length_bytes, df=True)
         return params
 
-    def _probe(self, each: Wanted, number: int, row: dict[str, Any], again: bool) -> SidedProbe:
+    def _probe(self, each: Wanted, number: int, row: dict[str, Any], again: bool = False) -> SidedProbe:
         if each.protocol == "tcp" and row.get("sequence") is None:
             self._unknown.add(number)
         heard = row.get("heard") or {}
@@ -265,13 +319,18 @@ class Exchange:
         sender, receiver = self._sides.sender(probe.way), self._sides.receiver(probe.way)
         arrived = receiver.sights(probe.number, out=False, answer=False)
         first = arrived[0] if arrived else None
-        return msgspec.structs.replace(
+        gone = next(iter(sender.sights(probe.number, out=True, answer=False)), None)
+        if first is not None:
+            self._sources[probe.way].add(first.source)
+        found = msgspec.structs.replace(
             probe,
             left=sender.seen(probe.number, out=True, answer=False),
             arrived=receiver.seen(probe.number, out=False, answer=False),
             passed=receiver.passed(probe.number) if receiver.sees(probe.protocol, probe.port) else None,
             answers_left=receiver.seen(probe.number, out=True, answer=True),
             answers_arrived=sender.seen(probe.number, out=False, answer=True),
+            left_source=gone.source if gone is not None else "",
+            left_destination=gone.destination if gone is not None else "",
             seen_source=first.source if first is not None else "",
             seen_source_port=first.source_port if first is not None else None,
             seen_destination=first.destination if first is not None else "",
@@ -279,23 +338,61 @@ class Exchange:
             or receiver.short_of(probe.number, out=False, answer=False),
             unseen=receiver.unread() or sender.unread(),
         )
+        return self._by_its_ends(found) if probe.protocol == "tcp" else found
+
+    def _by_its_ends(self, probe: SidedProbe) -> SidedProbe:
+        """A connection with what was seen of it under another number: many firewalls give segments one of their own."""
+        sender, receiver = self._sides.sender(probe.way), self._sides.receiver(probe.way)
+        begun = of_connection(
+            receiver.unnumbered(out=False, answer=False),
+            sources={probe.source, *self._sources[probe.way]},
+            source_port=None,
+            port=probe.port,
+        )
+        mine = _at_one_place([each for each in begun if each.source_port == probe.source_port])
+        if probe.arrived == 0 and mine:
+            probe = msgspec.structs.replace(
+                probe,
+                arrived=len(mine),
+                seen_source=mine[0].source,
+                seen_source_port=mine[0].source_port,
+                seen_destination=mine[0].destination,
+            )
+        elif probe.arrived == 0:
+            probe = msgspec.structs.replace(probe, alike=len(_at_one_place(begun)))
+        counts: dict[str, int] = {}
+        for name, station, source, source_port in (
+            ("answers_left", receiver, probe.seen_source, probe.seen_source_port),
+            ("answers_arrived", sender, probe.source, probe.source_port),
+        ):
+            answers = station.unnumbered(out=station is receiver, answer=True)
+            like = of_connection(answers, sources={source}, source_port=source_port, port=probe.port)
+            if getattr(probe, name) == 0 and source_port is not None and like:
+                counts[name] = len(_at_one_place(like))
+        return msgspec.structs.replace(probe, **counts) if counts else probe
 
     def _sizes(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
-        """Close in on the largest packet that arrives, where one that the device may send did not."""
-        more: list[SidedProbe] = []
-        for _ in range(_REFINING_ROUNDS):
+        """The probes, and more sizes: close in on the largest packet that arrives, where one that may be sent did not."""
+        found = list(probes)
+        for _ in range(_REFINING_ROUNDS + _EDGES):
             wanted: list[Wanted] = []
+            edges: list[SidedProbe] = []
             for protocol in ("icmp", "udp"):
                 payload = Payload.VXLAN if protocol == "udp" else Payload.TAG
-                mine = [each for each in (*probes, *more) if (each.protocol, each.payload) == (protocol, payload)]
+                mine = [each for each in found if (each.protocol, each.payload) == (protocol, payload)]
                 like = next((each for each in mine if each.length_bytes is not None), None)
                 if like is not None:
                     one = Wanted(way=way, protocol=protocol, port=like.port, payload=payload)
                     wanted += [msgspec.structs.replace(one, length_bytes=size) for size in _next_sizes(mine)]
-            if not wanted:
+                    edge = repeats.edge_of(mine)
+                    edges += [edge] if edge is not None and any(each.arrived for each in mine) else []
+            if wanted:
+                found += self._sent(way, wanted)
+            elif edges:
+                found = self._merged(way, found, edges)
+            else:
                 break
-            more += self._sent(way, wanted)
-        return more
+        return found
 
     def _again(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
         """Datagrams that did not come through, once more from a port to which the receiver has sent before."""
@@ -373,6 +470,13 @@ def _may_be_stateful(probe: SidedProbe) -> bool:
     return bool(probe.left) and (probe.arrived == 0 or (bool(probe.arrived) and probe.passed == 0))
 
 
+def _at_one_place(sights: Sequence[Sight]) -> list[Sight]:
+    """Those of the device that saw most of them."""
+    places = Counter(each.place for each in sights)
+    most = max(places, key=lambda place: places[place], default="")
+    return [each for each in sights if each.place == most]
+
+
 def _came(probe: SidedProbe) -> bool:
     """Whether nothing more is to be seen of a probe."""
     if not probe.sent:
@@ -383,9 +487,11 @@ def _came(probe: SidedProbe) -> bool:
 
 
 def _next_sizes(probes: Sequence[SidedProbe]) -> list[int]:
-    came = [each.length_bytes or planner.CONTROL_BYTES for each in probes if each.arrived]
+    came = [each.length_bytes or planner.CONTROL_BYTES for each in probes if each.arrived and each.passed != 0]
     lost = [
-        each.length_bytes for each in probes if each.length_bytes is not None and each.arrived == 0 and each.left != 0
+        each.length_bytes
+        for each in probes
+        if each.length_bytes is not None and each.left != 0 and (each.arrived == 0 or each.passed == 0)
     ]
     if not came or not lost or min(lost) <= max(came):
         return []

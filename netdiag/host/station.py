@@ -14,7 +14,7 @@ from netdiag.errors import CarrierError
 from netdiag.facts.context import Context
 from netdiag.facts.kernel import gather_kernel
 from netdiag.facts.level import features_needed, judge
-from netdiag.facts.marked_frames import ANSWER, Sight, sights_of
+from netdiag.facts.marked_frames import ANSWER, UNNUMBERED, Sight, sights_of
 from netdiag.facts.stacked import below
 from netdiag.facts.swarm_on_disk import gather_joined_on_disk
 from netdiag.host.drive import Carrier, drive
@@ -68,14 +68,22 @@ class Station:
         """By each device that packets are for and that stands on others: those."""
 
     def arm(
-        self, *, ports: Sequence[Port], devices: Collection[str], families: Collection[int], seconds: float, frames: int
+        self,
+        *,
+        ports: Sequence[Port],
+        devices: Collection[str],
+        families: Collection[int],
+        seconds: float,
+        frames: int,
+        connections: Collection[int] = (),
     ) -> None:
         """Watch every device (packets for ``devices`` pass those below as well) and hold ports, in one round; where somebody holds a port, guard it in a second one.
 
-        Of a host that has joined a swarm, or may have, no port is held: its engine must get each when it wants it.
+        Of TCP to the ``connections`` whatever begins, answers or refuses one is seen, with the run's mark or without. Of
+        a host that has joined a swarm, or may have, no port is held: its engine must get each when it wants it.
         Raises CarrierError when the host gives no answer at all.
         """
-        flow = {"mark": self._mark}
+        flow = {"mark": self._mark, "ports": sorted(connections)}
         points = [{"name": _ALL, "device": "", "flow": flow, "frames": frames}]
         links = (self.facts.links.value or {}).get(HOST, ())
         stacks = {each: frozenset(below(links, each)) for each in devices}
@@ -156,6 +164,11 @@ class Station:
             return []
         ((most, _),) = places.most_common(1)
         return [each for each in found if each.place == most]
+
+    def unnumbered(self, *, out: bool, answer: bool) -> list[Sight]:
+        """The frames that begin, answer or refuse a connection and are told to be of no probe."""
+        with self._turns:
+            return [each for each in self._sights.get(UNNUMBERED, ()) if each.out is out and each.answer is answer]
 
     def seen(self, number: int, *, out: bool, answer: bool) -> int | None:
         """How many `sights` there are; None for none where not all frames were kept or read, or nobody looked.

@@ -23,14 +23,14 @@ from netdiag.checks.context import Options as CheckOptions
 from netdiag.errors import CarrierError
 from netdiag.facts.context import Options
 from netdiag.host.drive import Carrier, not_understood
-from netdiag.host.losses import trace_losses
+from netdiag.host.losses import trace_losses, translated_there, with_filters
 from netdiag.host.meet import NotMet, Peer, Target, meet, same_host
 from netdiag.host.sided_probes import Exchange, Sides, Wanted, wanted_probes
 from netdiag.host.station import Port, Station
 from netdiag.model.facts import Facts
 from netdiag.model.two_sided import PeerView, SidedProbe, Unmet, Way
 from netdiag.participant.capture import FRAMES_LIMIT
-from netdiag.swarm.ports import CONTROL_PORT, DEFAULT_DATA_PATH_PORT, Plane, PortUse, ports_of_swarm
+from netdiag.swarm.ports import CONTROL_PORT, DEFAULT_DATA_PATH_PORT, Plane, PortUse, Protocol, ports_of_swarm
 
 ONE_S, MANY_S = 8.0, 10.0
 """The longest that an examination of one peer, and of many, goes on."""
@@ -185,6 +185,7 @@ class _Examination:
         self._here.arm(
             ports=[_port(use) for use in self._all_uses if use.plane is not Plane.CONTROL or self._asked.manager],
             devices=_devices(self._facts, tuple(devices)),
+            connections=_tcp_ports(self._all_uses) | {peer.target.control_port or CONTROL_PORT for peer in peers},
             families=sorted({6 if ":" in peer.address else 4 for peer in peers}),
             seconds=ARMED_S,
             frames=min(FRAMES_LIMIT, _FRAMES_OF_ONE * len(peers)),
@@ -207,6 +208,7 @@ class _Examination:
         }
         there.arm(
             ports=[_port(use) for use in uses[Way.THERE]],
+            connections=_tcp_ports([*uses[Way.THERE], *uses[Way.BACK]]),
             devices=_devices(peer.facts, (peer.peer_device,)),
             families=[6 if ":" in peer.address else 4],
             seconds=ARMED_S,
@@ -241,6 +243,8 @@ class _Examination:
             return peer.without(NotMet(unmet=Unmet.GONE, why=f"it went away while it was asked: {gone}"))
         lost = [each for each in exchange.lost(probes) if self._may_trace(each)]
         traces, facts = trace_losses(lost, sides, now_s=self._asked.now_s, options=self._options)
+        if facts is None and translated_there(probes):
+            facts = with_filters(there, self._asked.now_s)
         return msgspec.structs.replace(
             peer.view(),
             facts=facts or peer.facts,
@@ -258,7 +262,9 @@ class _Examination:
             return next(self._numbers)
 
     def _may_trace(self, probe: SidedProbe) -> bool:
-        kind = (probe.way, probe.protocol, probe.port, bool(probe.left), bool(probe.arrived), bool(probe.answers_left))
+        sized = probe.length_bytes is not None
+        place = (bool(probe.left), bool(probe.arrived), bool(probe.answers_left))
+        kind = (probe.way, probe.protocol, probe.port, probe.payload, sized, *place)
         with self._lock:
             self._kinds[kind] += 1
             return self._kinds[kind] <= _TRACED_OF_A_KIND
@@ -289,6 +295,10 @@ def _failed(error: Exception) -> NotMet:
     if isinstance(error, CarrierError):
         return NotMet(unmet=Unmet.GONE, why=str(error))
     return NotMet(unmet=Unmet.ODD, why=not_understood(error))
+
+
+def _tcp_ports(uses: Sequence[PortUse]) -> set[int]:
+    return {use.port for use in uses if use.protocol is Protocol.TCP and use.port is not None}
 
 
 def _port(use: PortUse) -> Port:

@@ -66,6 +66,7 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         again: Sent once more, after the receiver had sent a packet to its very source.
         expected: The destination port, where somebody answers: held by netdiag, or listened to.
         sent: How often the kernel took it.
+        resent: How many of these were sent again later, each from another port, because nothing had been seen arriving.
         refused: Why the kernel did not; its own words.
         unsent: Why it was not even tried; empty where it was.
         left: How often it was seen leaving the sender's device.
@@ -74,7 +75,11 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         short_of: Where it ended between two devices of one of the hosts, one of which stands on the other: the last one
             that saw it, and the next; None where it did not.
         unseen: Why what one of the two saw could not be read at the end; a count of none is None then.
+        alike: How often something else began a connection from its sender to its port, under another number and source
+            port: a firewall between may have made that of it.
         answers_left, answers_arrived: The same of what the receiver's kernel answered (SYN-ACK, RST, echo reply).
+        left_source: Where it came from when it left the sender's device; empty where that was not seen.
+        left_destination: Where it went to when it left the sender's device.
         seen_source: Where it came from, as the receiver sees it; empty where it was not seen.
         seen_destination: Where it was sent to, as the receiver sees it.
     """
@@ -91,19 +96,28 @@ class SidedProbe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     source_port: int | None = None
     destination: str = ""
     sent: int = 0
+    resent: int = 0
     refused: str = ""
     unsent: str = ""
     heard: Heard = Heard()
     left: int | None = None
     arrived: int | None = None
     passed: int | None = None
+    alike: int = 0
     answers_left: int | None = None
     answers_arrived: int | None = None
+    left_source: str = ""
+    left_destination: str = ""
     seen_source: str = ""
     seen_source_port: int | None = None
     seen_destination: str = ""
     short_of: tuple[str, str] | None = None
     unseen: str = ""
+
+    @property
+    def came_partly(self) -> bool:
+        """Whether some arrived and some did not: chance, or a limit of rate."""
+        return self.arrived is not None and 0 < self.arrived < max(self.sent, self.left or 0)
 
 
 class LossTrace(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -19,6 +19,7 @@ _LDX_IHL, _LDX_IMM = 0xB1, 0x01
 _JEQ, _JSET, _RET = 0x15, 0x45, 0x06
 _RSH = 0x74
 _ETHERNET = 14
+_MOST_PORTS = 8
 
 Instruction = Tuple[int, int, str, str]
 """Code, operand, and where to go when it is equal and when it is not ("" is the next one)."""
@@ -29,12 +30,13 @@ def program(flow: Dict[str, Any]) -> bytes:
 
     It holds ``a`` and ``b`` (addresses, either may send), ``others`` (addresses that may stand in a's place: 3 at most),
     ``proto`` (a number; None is any), ``port`` (of one of the two ends; None is any), ``vxlan_port`` (the flow is inside
-    VXLAN to that UDP port), ``outer_six`` (over IPv6); or only ``mark``: all probes of a run,
-    whatever their addresses (`netdiag.participant.marks`).
+    VXLAN to that UDP port), ``outer_six`` (over IPv6); or ``mark``: all probes of a run,
+    whatever their addresses (`netdiag.participant.marks`), and with ``ports`` (8 at most) also whatever begins, answers
+    or refuses a TCP connection to one of these: some firewalls give a segment another number.
     """
     steps: List[Instruction] = []
     if flow.get("mark"):
-        steps += _marked(mark_of(str(flow["mark"])))
+        steps += _marked(mark_of(str(flow["mark"])), [int(port) for port in flow.get("ports") or ()][:_MOST_PORTS])
     elif flow.get("vxlan_port"):
         steps += _outer(bool(flow.get("outer_six")), int(flow["vxlan_port"]))
         start = 8 + 8 + _ETHERNET  # UDP, VXLAN and the inner Ethernet header, behind X
@@ -45,7 +47,7 @@ def program(flow: Dict[str, Any]) -> bytes:
     return _assembled(steps)
 
 
-def _marked(mark: Mark) -> List[Instruction]:
+def _marked(mark: Mark, ports: List[int]) -> List[Instruction]:
     """Everything with the mark: in a payload, in VXLAN's inner address, and in what begins or refuses a connection."""
     steps: List[Instruction] = [
         (_LD_B, 0, "", ""),
@@ -65,7 +67,13 @@ def _marked(mark: Mark) -> List[Instruction]:
         (_LD_HX, 4, "", ""),
         (_JEQ, mark.sequence_half, "yes", ""),
         (_LD_HX, 8, "", ""),
-        (_JEQ, mark.sequence_half, "yes", "no"),
+        (_JEQ, mark.sequence_half, "yes", ""),
+    ]
+    for place in (0, 2) if ports else ():
+        steps.append((_LD_HX, place, "", ""))
+        steps += [(_JEQ, port, "yes", "") for port in ports]
+    steps += [
+        (_JEQ, 0, "no", "no"),
         (-1, 0, "other", ""),
         (_LD_WX, 8, "", ""),
         (_JEQ, struct.unpack(">I", mark.raw)[0], "yes", ""),

@@ -40,7 +40,7 @@ def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]
     (by which it should leave); ``copied`` (see `trace_chains.Way`) and ``port`` (the port whose copy decides; empty
     where that is not known); ``src``, ``dst``, ``proto`` (tcp, udp, icmp, icmpv6, arp, or as `packets.PROTOCOLS`),
     ``sport`` (0: any that is free), ``dport``, ``icmp_type``, ``tcp_flags`` ("syn", "syn,ack" …), ``ttl``, ``length``
-    (whole IP packet), ``mac`` (the frame's source), ``frame_mac`` (its destination, else the device's own),
+    (whole IP packet), ``payload`` ("vxlan": it carries a VXLAN header), ``mac`` (the frame's source), ``frame_mac`` (its destination, else the device's own),
     ``bridged`` (``in_device`` is a bridge's port, and the frame is not for the bridge itself), ``forget_mac`` (the
     bridge should know of ``mac`` afterwards what it knew before), ``egress_devices``, ``elsewhere`` and ``loopback`` (see
     `trace_chains.Way`), ``netns``, ``wait_ms`` (how long after the packet the kernel is listened to, default 500), ``may_load`` (nf_tables

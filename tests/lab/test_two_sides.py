@@ -202,6 +202,28 @@ def test_a_translated_address(pair_lab, look, direction):
     cause = said.cause("underlay.nat")
     assert (cause["object"]["address"], cause["object"]["expected"]) == (source, other)
     assert (cause["object"]["from"], cause["confidence"]) == (direction, "proven")
+    assert cause["host"] is None
+
+
+@pytest.mark.parametrize("where", ["one", "two"])
+def test_a_source_that_its_own_host_translates(pair_lab, look, where):
+    host = pair_lab.host(where)
+    other = host.address.rpartition(".")[0] + ".254"
+    rule = ["POSTROUTING", "-p", "udp", "-o", "eth0", "-j", "SNAT", "--to-source", other]
+    decoy = ["POSTROUTING", "-p", "udp", "-d", "10.71.0.77", "-j", "SNAT", "--to-source", other]
+    for each in (rule, decoy):
+        host.exec(["iptables", "-t", "nat", "-A", *each])
+    try:
+        said, _ = look()
+        host.exec(["iptables", "-t", "nat", "-D", *rule])
+        again, _ = look()
+    finally:
+        for each in (rule, decoy):
+            host.exec(["iptables", "-t", "nat", "-D", *each], check=False)
+    cause = said.cause("underlay.nat")
+    assert (cause["host"], cause["object"]["expected"], cause["confidence"]) == (where, other, "proven")
+    assert "nat POSTROUTING rule 1" in cause["explanation"]
+    assert again.document["causes"] == []
 
 
 def test_a_path_that_swallows_large_packets(pair_lab, look):
