@@ -24,7 +24,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         given: As the operator typed it.
-        carrier: None where there is none; ``why_not`` says why.
+        carrier: None where there is none; ``why_not`` says why where one was tried.
         address: Where this host should send to, by the operator's word; empty where that is not known.
         control_port: Where it listens as a manager; None where that is for its engine to say.
         candidates: Managers that were named, address and port: the peer may be one of them.
@@ -91,7 +91,9 @@ def meet(target: Target, here: Carrier, own: Facts, *, own_address: str, now_s: 
     """
     carrier = target.carrier
     if carrier is None:
-        return NotMet(unmet=Unmet.UNREACHED, why=target.why_not or "no way to it")
+        if not target.why_not:
+            return NotMet(unmet=Unmet.NO_WAY, why="no --via leads to it")
+        return NotMet(unmet=Unmet.UNREACHED, why=target.why_not)
     read = drive_all({"host": gather_peer(now_s), "engine": gather_engine(FactsContext())}, carrier, FACTS_S)
     facts, engine = read["host"].value, read["engine"].value
     if facts is None or facts.addresses.value is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -34,6 +35,7 @@ _REFINING_ROUNDS = 3
 _EDGES = 2
 """How often the smallest size that is lost is made sure of."""
 _SSH_PORT = 22
+_TRIPS_OF_A_STEP = 6
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,11 +100,18 @@ def _first_sizes(mtu_bytes: int) -> list[int]:
     return sorted({min(mtu_bytes, OVERLAY_OUTER_BYTES), mtu_bytes}) if mtu_bytes > planner.CONTROL_BYTES else []
 
 
+class _OutOfTime(Exception):
+    """What would be asked next would not be done in time."""
+
+
 class Exchange:
     """One exchange between two hosts."""
 
-    def __init__(self, sides: Sides) -> None:
+    def __init__(self, sides: Sides, *, end_s: float = math.inf) -> None:
+        """Everything is asked until ``end_s``, a reading of the monotonic clock: later steps are left out for it."""
         self._sides = sides
+        self._end_s = end_s
+        self._known: dict[Way, list[SidedProbe]] = {}
         self.unfinished: dict[Way, str] = {}
         """Why what follows the first probes of a way was not asked to its end."""
         self._sources: dict[Way, set[str]] = {way: set() for way in Way}
@@ -115,25 +124,35 @@ class Exchange:
         probes = self._both(
             [each for each in wanted if each.way is Way.BACK], [each for each in wanted if each.way is Way.THERE]
         )
-        more: dict[Way, list[SidedProbe]] = {}
+        self._known = {way: [each for each in probes if each.way is way] for way in Way}
         threads = [
-            threading.Thread(target=self._follow, args=(way, probes, more), name=f"netdiag-{way.value}", daemon=True)
-            for way in Way
+            threading.Thread(target=self._follow, args=(way,), name=f"netdiag-{way.value}", daemon=True) for way in Way
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return [each for way in Way for each in more[way]]
+        return self.known()
 
-    def _follow(self, way: Way, probes: Sequence[SidedProbe], more: dict[Way, list[SidedProbe]]) -> None:
+    def known(self) -> list[SidedProbe]:
+        """What is known by now; whoever has no time to wait for the rest takes this."""
+        return [each for way in Way for each in self._known.get(way, ())]
+
+    def _follow(self, way: Way) -> None:
         """What one way asks for after the first probes; the two ways do not wait for each other."""
-        more[way] = mine = [each for each in probes if each.way is way]
         try:
-            for known in self._ask_more(way, mine):
-                more[way] = known
+            for known in self._ask_more(way, self._known[way]):
+                self._known[way] = known
+        except _OutOfTime:
+            self.unfinished[way] = f"there was no time left for it (a round trip takes {self._sides.rtt_s:.1f} s)"
         except Exception as error:  # noqa: BLE001 - an odd answer costs no more than what it was about
             self.unfinished[way] = not_understood(error)
+
+    def _require_time(self) -> None:
+        """Raises _OutOfTime where not even one more step would be done in time, if everybody answers."""
+        step_s = (TCP_WAIT_MS + repeats.OVER_MS) / 1000 + SETTLE_S + _TRIPS_OF_A_STEP * self._sides.rtt_s
+        if self._end_s - time.monotonic() < step_s:
+            raise _OutOfTime
 
     def _ask_more(self, way: Way, mine: list[SidedProbe]) -> Iterator[list[SidedProbe]]:
         """All that is known of a way, after each further step."""
@@ -148,8 +167,8 @@ class Exchange:
             mine = self._repeated(way, mine, found)
             yield [*mine, *found]
         if not any(each.came_partly for each in (*mine, *found)):
-            mine = self._sizes(way, mine)
-            yield [*mine, *found]
+            for known in self._sizes(way, mine):
+                yield [*known, *found]
 
     def _repeated(self, way: Way, probes: Sequence[SidedProbe], spoken: Sequence[SidedProbe]) -> list[SidedProbe]:
         """The probes, those that were not seen arriving with what became of them when they were sent again."""
@@ -162,6 +181,7 @@ class Exchange:
     def _merged(self, way: Way, probes: Sequence[SidedProbe], lost: Sequence[SidedProbe]) -> list[SidedProbe]:
         if not lost:
             return list(probes)
+        self._require_time()
         # In turns, so that each is spread over all the time.
         wanted = [
             Wanted(
@@ -218,7 +238,10 @@ class Exchange:
         return self._seen([*found, *own])
 
     def _sent(self, way: Way, wanted: Sequence[Wanted]) -> list[SidedProbe]:
-        return self._seen(self._send(way, wanted)) if wanted else []
+        if not wanted:
+            return []
+        self._require_time()
+        return self._seen(self._send(way, wanted))
 
     def _send(self, way: Way, wanted: Sequence[Wanted], *, over_ms: float = 0.0) -> list[SidedProbe]:
         """Send probes in two batches side by side, because only connections are worth a long wait.
@@ -371,7 +394,7 @@ class Exchange:
                 counts[name] = len(_at_one_place(like))
         return msgspec.structs.replace(probe, **counts) if counts else probe
 
-    def _sizes(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
+    def _sizes(self, way: Way, probes: Sequence[SidedProbe]) -> Iterator[list[SidedProbe]]:
         """The probes, and more sizes: close in on the largest packet that arrives, where one that may be sent did not."""
         found = list(probes)
         for _ in range(_REFINING_ROUNDS + _EDGES):
@@ -391,8 +414,8 @@ class Exchange:
             elif edges:
                 found = self._merged(way, found, edges)
             else:
-                break
-        return found
+                return
+            yield found
 
     def _again(self, way: Way, probes: Sequence[SidedProbe]) -> list[SidedProbe]:
         """Datagrams that did not come through, once more from a port to which the receiver has sent before."""
@@ -404,49 +427,68 @@ class Exchange:
             and each.payload is Payload.TAG
             and _may_be_stateful(each)
         ]
-        return self._seen([probe for each in lost for probe in self._spoken(way, each)]) if lost else []
+        if not lost:
+            return []
+        self._require_time()
+        return self._seen(self._spoken(way, lost))
 
-    def _spoken(self, way: Way, lost: SidedProbe) -> list[SidedProbe]:
-        """The receiver sends from the very port to the very source; then the source sends again."""
+    def _spoken(self, way: Way, lost: Sequence[SidedProbe]) -> list[SidedProbe]:
+        """The receiver sends from the very ports to the very sources; then the sources send again. All in one round."""
         sender, receiver = self._sides.sender(way), self._sides.receiver(way)
-        six = ":" in lost.destination
-        ports = [{"proto": "udp", "port": lost.source_port}]
-        (held,) = sender.carrier.ask(
-            [Request("bind-port", {"ports": ports, "mark": self._sides.mark, "six": six, "seconds": 5}, 3.0)]
-        )
-        if held.data is None or not held.data["ports"][0]["bound"]:
-            return []
-        opening = {
-            "proto": "udp",
-            "src": lost.seen_destination or lost.destination,
-            "sport": lost.port,
-            "dst": lost.seen_source or lost.source,
-            "dport": lost.seen_source_port or lost.source_port,
-            "by_hand": True,
-            "tag": self._sides.mark + f"{self._sides.number():08x}",
-            "wait_ms": 0,
+        held = {
+            "ports": [{"proto": "udp", "port": each.source_port} for each in lost],
+            "mark": self._sides.mark,
+            "six": ":" in self._sides.destination(way),
+            "seconds": 5 + self._sides.rtt_s * 4,
         }
-        (opened,) = receiver.carrier.ask([Request("send-probe", opening, 3.0)])
-        if opened.data is None:
-            return []
-        number = self._sides.number()
-        params = {
-            "proto": "udp",
-            "src": lost.source,
-            "sport": lost.source_port,
-            "dst": lost.destination,
-            "dport": lost.port,
-            "by_hand": True,
-            "tag": self._sides.mark + f"{number:08x}",
-            "count": AGAIN_TIMES,
-            "wait_ms": 0,
-        }
-        (answer,) = sender.carrier.ask([Request("send-probe", params, 3.0)])
-        sender.carrier.ask([Request("release-port", {"id": held.data["id"]}, 2.0)])
+        (answer,) = sender.carrier.ask([Request("bind-port", held, 3.0)])
         if answer.data is None:
             return []
-        wanted = Wanted(way=way, protocol="udp", port=lost.port)
-        return [self._probe(wanted, number, answer.data, again=True)]
+        lost = [each for each, row in zip(lost, answer.data["ports"], strict=True) if row["bound"]]
+        openings = [
+            self._by_hand(
+                source=(each.seen_destination or each.destination, each.port),
+                target=(each.seen_source or each.source, each.seen_source_port or each.source_port),
+                number=self._sides.number(),
+            )
+            for each in lost
+        ]
+        (opened,) = receiver.carrier.ask([Request("send-probe", {"probes": openings, "wait_ms": 0}, 3.0)])
+        if opened.data is None:
+            return []
+        numbers = [self._sides.number() for _ in lost]
+        again = [
+            self._by_hand(
+                source=(each.source, each.source_port),
+                target=(each.destination, each.port),
+                number=number,
+                count=AGAIN_TIMES,
+            )
+            for each, number in zip(lost, numbers, strict=True)
+        ]
+        (sent,) = sender.carrier.ask([Request("send-probe", {"probes": again, "wait_ms": 0}, 3.0)])
+        sender.carrier.ask([Request("release-port", {"id": answer.data["id"]}, 2.0)])
+        if sent.data is None:
+            return []
+        return [
+            self._probe(Wanted(way=way, protocol="udp", port=each.port), number, row, again=True)
+            for each, number, row in zip(lost, numbers, sent.data["probes"], strict=True)
+        ]
+
+    def _by_hand(
+        self, *, source: tuple[str, int | None], target: tuple[str, int | None], number: int, count: int = 1
+    ) -> dict[str, Any]:
+        """A datagram from a port that somebody here holds."""
+        return {
+            "proto": "udp",
+            "src": source[0],
+            "sport": source[1],
+            "dst": target[0],
+            "dport": target[1],
+            "by_hand": True,
+            "tag": self._sides.mark + f"{number:08x}",
+            "count": count,
+        }
 
 
 def lost_at_a_host(probe: SidedProbe) -> bool:

@@ -34,6 +34,13 @@ from netdiag.swarm.ports import CONTROL_PORT, DEFAULT_DATA_PATH_PORT, Plane, Por
 
 ONE_S, MANY_S = 8.0, 10.0
 """The longest that an examination of one peer, and of many, goes on."""
+_TRIPS, _FAR_S = 30, 24.0
+"""Round trips of an examination with everything that may follow, and the longest that it goes on for a far peer."""
+_MEET_ALONE_S = 10.0
+"""The longest that the facts of a single peer may take; of many, what else is to be done must have its time."""
+_TRACE_S = 2.0
+_TRACE_TRIPS = 8
+"""What is kept for traces at the end."""
 AT_ONCE = 64
 ARMED_S = 30.0
 """After so long whatever was armed ends by itself, whoever is still there."""
@@ -109,23 +116,29 @@ class _Examination:
         self._here = Station("this host", here, facts, self._mark)
         self._kinds: Counter[tuple[Any, ...]] = Counter()
         self._lock = threading.Lock()
+        self._begun: dict[int, Callable[[], PeerView]] = {}
+        """By the peer: what is known of it by now."""
         self.concurrency = min(AT_ONCE, len(targets))
 
     def run(self) -> Examined:
         start_s = time.monotonic()
         end_s = start_s + (ONE_S if len(self._targets) == 1 else MANY_S)
         self._say("asking the peers for their facts")
-        met = _once_each(self._each([self._meeting(target) for target in self._targets], end_s - 3.0))
+        alone = len(self._targets) == 1
+        met_by_s = start_s + _MEET_ALONE_S if alone else end_s - 3.0
+        met = _once_each(self._each([self._meeting(target) for target in self._targets], met_by_s))
         met_s = time.monotonic()
         peers = [each for each in met if isinstance(each, Peer)]
+        if alone and peers:
+            end_s = max(end_s, met_s + min(_FAR_S, ONE_S + _TRIPS * _rtt_s(peers[0])))
         views: dict[int, PeerView] = {}
         if peers:
             self._arm_here(peers)
             self._say(f"sending probes between this host and {len(peers)} peers")
-            sessions = [functools.partial(self._examine, peer) for peer in peers]
+            sessions = [functools.partial(self._examine, peer, end_s) for peer in peers]
             try:
                 for peer, found in zip(peers, self._each(sessions, end_s), strict=True):
-                    views[id(peer)] = found if isinstance(found, PeerView) else peer.without(found)
+                    views[id(peer)] = found if isinstance(found, PeerView) else self._without(peer, found)
             finally:
                 self._here.disarm()
         ended_s = time.monotonic()
@@ -191,7 +204,15 @@ class _Examination:
             frames=min(FRAMES_LIMIT, _FRAMES_OF_ONE * len(peers)),
         )
 
-    def _examine(self, peer: Peer) -> PeerView:
+    def _without(self, peer: Peer, not_met: NotMet) -> PeerView:
+        """The view of a peer that did not come to its end: what was found out until then, where it is late only."""
+        begun = self._begun.get(id(peer))
+        if begun is None or not_met.unmet is not Unmet.LATE:
+            return peer.without(not_met)
+        view = begun()
+        return msgspec.structs.replace(view, unfinished=tuple((way, "not done in time") for way in Way))
+
+    def _examine(self, peer: Peer, end_s: float) -> PeerView:
         carrier = peer.target.carrier
         assert carrier is not None  # noqa: S101 - it was met over it
         there = Station(peer.target.given, carrier, peer.facts, self._mark)
@@ -215,11 +236,13 @@ class _Examination:
             frames=_FRAMES_OF_ONE,
         )
         try:
-            return self._exchanged(peer, there, uses, is_manager)
+            return self._exchanged(peer, there, uses, is_manager, end_s)
         finally:
             there.disarm()
 
-    def _exchanged(self, peer: Peer, there: Station, uses: dict[Way, list[PortUse]], is_manager: bool) -> PeerView:
+    def _exchanged(
+        self, peer: Peer, there: Station, uses: dict[Way, list[PortUse]], is_manager: bool, end_s: float
+    ) -> PeerView:
         sides = Sides(
             here=self._here,
             there=there,
@@ -227,7 +250,7 @@ class _Examination:
             own_address=peer.own_address,
             mark=self._mark,
             number=self._number,
-            rtt_s=peer.clock.error_s * 2 if peer.clock is not None else 0.0,
+            rtt_s=_rtt_s(peer),
             pace_ms=max(1.0, self.concurrency / 4),
         )
         wanted: list[Wanted] = []
@@ -236,7 +259,20 @@ class _Examination:
             more, withheld = wanted_probes(uses[way], way, mtu_bytes, sides.receiver(way))
             wanted += more
             left_out += [(way, label) for label in withheld]
-        exchange = Exchange(sides)
+        exchange = Exchange(sides, end_s=end_s - _TRACE_S - _TRACE_TRIPS * sides.rtt_s)
+
+        def known() -> PeerView:
+            return msgspec.structs.replace(
+                peer.view(),
+                probes=tuple(exchange.known()),
+                blind_here=self._here.blind,
+                blind_there=there.blind,
+                unguarded=tuple(left_out),
+                unfinished=tuple(exchange.unfinished.items()),
+                is_manager=is_manager,
+            )
+
+        self._begun[id(peer)] = known
         probes = exchange.run(wanted)
         gone = there.gone()
         if gone:
@@ -245,17 +281,7 @@ class _Examination:
         traces, facts = trace_losses(lost, sides, now_s=self._asked.now_s, options=self._options)
         if facts is None and translated_there(probes):
             facts = with_filters(there, self._asked.now_s)
-        return msgspec.structs.replace(
-            peer.view(),
-            facts=facts or peer.facts,
-            probes=tuple(probes),
-            traces=traces,
-            blind_here=self._here.blind,
-            blind_there=there.blind,
-            unguarded=tuple(left_out),
-            unfinished=tuple(exchange.unfinished.items()),
-            is_manager=is_manager,
-        )
+        return msgspec.structs.replace(known(), facts=facts or peer.facts, traces=traces)
 
     def _number(self) -> int:
         with self._lock:
@@ -285,6 +311,10 @@ def _once_each(met: Sequence[Peer | NotMet]) -> list[Peer | NotMet]:
         else:
             kept[index] = NotMet(unmet=Unmet.SAME_HOST, why=f"it is the same host as {first.target.given}")
     return kept
+
+
+def _rtt_s(peer: Peer) -> float:
+    return peer.clock.error_s * 2 if peer.clock is not None else 0.0
 
 
 def _rank(met: Peer | NotMet) -> bool:

@@ -32,8 +32,10 @@ class Payload(enum.Enum):
 class Unmet(enum.Enum):
     """Why nothing could be found out together with a peer; what helps depends on it."""
 
+    NO_WAY = "no-way"
+    """It was not said how its participant is reached."""
     UNREACHED = "unreached"
-    """There is no way to its participant."""
+    """Its participant could not be reached."""
     UNREAD = "unread"
     """What must be known of it first could not be read."""
     UNNAMED = "unnamed"

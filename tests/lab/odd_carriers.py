@@ -47,3 +47,15 @@ class Slow:
     def ask(self, requests):
         time.sleep(self._trip_s)
         return self._carrier.ask(requests)
+
+
+class Hanging:
+    """Never answers one verb."""
+
+    def __init__(self, carrier, verb):
+        self._carrier, self._verb = carrier, verb
+
+    def ask(self, requests):
+        if any(request.verb == self._verb for request in requests):
+            time.sleep(60)
+        return self._carrier.ask(requests)

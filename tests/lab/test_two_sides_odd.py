@@ -9,8 +9,9 @@ from netdiag.host.meet import Target
 from netdiag.model.two_sided import Unmet
 from netdiag.model.wire import Answer
 from tests.lab.asking import ask
-from tests.lab.odd_carriers import Dying, Odd
+from tests.lab.odd_carriers import Dying, Hanging, Odd, Slow
 from tests.lab.participants import carrier_into
+from tests.lab.relay import ADDRESSES, relay
 from tests.lab.two_sides import examined, target
 
 IN, OUT = "two-sides.inbound", "two-sides.outbound"
@@ -188,3 +189,34 @@ def test_an_odd_answer_is_said_to_be_odd_and_blames_nobody(pair_lab, sides, look
         wanted = {"udp": "one", "tcp": "two"}["udp" if "udp" in cause["object"]["text"] else "tcp"]
         assert (cause["code"], cause["host"]) == ("firewall.rule", wanted)
     assert not any("few hosts" in line for line in told(said, "fail", "warn", "unknown"))
+
+
+# --- far away ---
+
+
+def test_a_far_peer_is_asked_to_the_end(pair_lab, sides):
+    """Probes and what the participant is asked both take their time: a round trip of 300 ms."""
+    delay_s = 0.15
+    for protocol in ("tcp", "udp"):
+        pair_lab.break_("drop", host="two", chain="INPUT", proto=protocol, dport=7946)
+    with relay([pair_lab.host(name) for name in ("one", "two")], "tap", delay_s=delay_s):
+        peer = Target(given="two", carrier=Slow(sides[1], 2 * delay_s), address=ADDRESSES[1], control_port=2377)
+        said, (view,), took_s = examined(sides[0], [peer], manager=True)
+    assert view.unfinished == ()
+    found = {(one["host"], one["object"]["text"].split()[3]) for one in said.document["causes"]}
+    assert found == {("two", "tcp"), ("two", "udp")}
+    assert said.states(IN) == {"ok"}
+    assert took_s < 8.0 + 30 * 2 * delay_s
+
+
+def test_what_a_peer_that_becomes_slow_has_told_is_told(pair_lab, sides):
+    """It hangs once the first probes were sent: what they found is not lost."""
+    pair_lab.break_("drop", host="two", chain="INPUT", proto="udp", dport=7946)
+    with carrier_into(pair_lab.host("two")) as two:
+        peer = target(pair_lab.host("two"), Hanging(two, "firewall-trace"), control_port=2377)
+        said, (view,), _ = examined(sides[0], [peer], manager=True)
+    assert view.unfinished != ()
+    (lost,) = told(said, "fail", "warn")
+    assert "udp/7946" in lost
+    assert said.states(IN) == {"ok"}
+    assert {"unknown"} < said.states("two-sides.examined")
