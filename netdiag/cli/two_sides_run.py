@@ -118,7 +118,7 @@ def run_two_sides(
                 Target(
                     given=peer,
                     carrier=reached.carriers.get(peer),
-                    why_not=str(failed) if failed is not None else "no --via leads to it",
+                    why_not=str(failed) if failed is not None else "",
                     address=address or _address_of(peer, ways.get(peer), here),
                     control_port=port,
                     candidates=tuple(managers.values()),
