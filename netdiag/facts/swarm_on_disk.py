@@ -15,12 +15,18 @@ _STATE = "docker-state.json"
 
 def gather_joined_on_disk() -> Gather[bool]:
     """Whether the engine's directory holds the state of a member; True too where that cannot be read."""
-    (answer,) = yield [Request("file", {"path": _CONFIGURATION}, 1.0)]
-    text = str(answer.data["text"]) if answer.data is not None else ""
-    (listed,) = yield [Request("list-dir", {"path": f"{_root(text)}/swarm"}, 1.0)]
+    first = [Request("file", {"path": _CONFIGURATION}, 1.0), _listing(_DEFAULT_ROOT)]
+    configured, listed = yield first
+    root = _root(str(configured.data["text"]) if configured.data is not None else "")
+    if root != _DEFAULT_ROOT:
+        (listed,) = yield [_listing(root)]
     if listed.data is None:
         return listed.error is None or listed.error.kind is not AbsenceKind.MISSING
     return any(entry["name"] == _STATE for entry in listed.data["entries"])
+
+
+def _listing(root: str) -> Request:
+    return Request("list-dir", {"path": f"{root}/swarm"}, 1.0)
 
 
 def _root(text: str) -> str:
