@@ -34,6 +34,7 @@ _LEAD_S = 0.15
 _REFINING_ROUNDS = 3
 _EDGES = 2
 """How often the smallest size that is lost is made sure of."""
+NO_NUMBERS = "one run has no more numbers for probes: ask fewer peers at once"
 _SSH_PORT = 22
 _TRIPS_OF_A_STEP = 6
 
@@ -100,6 +101,10 @@ def _first_sizes(mtu_bytes: int) -> list[int]:
     return sorted({min(mtu_bytes, OVERLAY_OUTER_BYTES), mtu_bytes}) if mtu_bytes > planner.CONTROL_BYTES else []
 
 
+class OutOfNumbers(Exception):
+    """All numbers that a run can give its probes are given."""
+
+
 class _OutOfTime(Exception):
     """What would be asked next would not be done in time."""
 
@@ -145,6 +150,8 @@ class Exchange:
                 self._known[way] = known
         except _OutOfTime:
             self.unfinished[way] = f"there was no time left for it (a round trip takes {self._sides.rtt_s:.1f} s)"
+        except OutOfNumbers:
+            self.unfinished[way] = NO_NUMBERS
         except Exception as error:  # noqa: BLE001 - an odd answer costs no more than what it was about
             self.unfinished[way] = not_understood(error)
 
@@ -438,7 +445,8 @@ class Exchange:
         held = {
             "ports": [{"proto": "udp", "port": each.source_port} for each in lost],
             "mark": self._sides.mark,
-            "six": ":" in self._sides.destination(way),
+            "address": lost[0].source,
+            "peers": [self._sides.destination(way)],
             "seconds": 5 + self._sides.rtt_s * 4,
         }
         (answer,) = sender.carrier.ask([Request("bind-port", held, 3.0)])

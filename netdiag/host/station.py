@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -9,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from netdiag.checks.context import Context as CheckContext
+from netdiag.checks.context import Options as CheckOptions
 from netdiag.checks.two_sided import names_of
 from netdiag.errors import CarrierError
 from netdiag.facts.context import Context
@@ -72,14 +75,16 @@ class Station:
         *,
         ports: Sequence[Port],
         devices: Collection[str],
-        families: Collection[int],
+        addresses: Collection[str],
+        peers: Collection[str],
         seconds: float,
         frames: int,
         connections: Collection[int] = (),
     ) -> None:
-        """Watch every device (packets for ``devices`` pass those below as well) and hold ports, in one round; where somebody holds a port, guard it in a second one.
+        """Watch every device and hold ports, in one round; where somebody holds a port, guard it in a second one.
 
-        Of TCP to the ``connections`` whatever begins, answers or refuses one is seen, with the run's mark or without. Of
+        Packets for ``devices`` pass those below as well. Ports are held on ``addresses``, or on every address where one
+        of these is not the host's own (it is translated on the way), and answer the ``peers``. Of TCP to the ``connections`` whatever begins, answers or refuses one is seen, with the run's mark or without. Of
         a host that has joined a swarm, or may have, no port is held: its engine must get each when it wants it.
         Raises CarrierError when the host gives no answer at all.
         """
@@ -91,7 +96,8 @@ class Station:
         wanted = [{"proto": protocol, "port": port or 0} for protocol, port in ports]
         common = {"mark": self._mark, "seconds": seconds}
         capture = Request("capture-start", {"points": points, "seconds": seconds}, _ARM_S)
-        binds = [Request("bind-port", {**common, "ports": wanted, "six": six == 6}, _ARM_S) for six in families]
+        held_on = {**common, "ports": wanted, "peers": sorted(peers)}
+        binds = [Request("bind-port", {**held_on, "address": each}, _ARM_S) for each in self._held_on(addresses)]
         if self._may_be_member():
             # A port that is free now may be its engine's in the next moment (the first network of a node, a restart):
             # none is held, and who holds one is only read.
@@ -214,6 +220,16 @@ class Station:
         self._bound, self._catch, self._capture = [], "", ""
         if requests:
             self.carrier.ask(requests)
+
+    def _held_on(self, addresses: Collection[str]) -> list[str]:
+        own = {
+            str(ipaddress.ip_address(each))
+            for each in CheckContext(facts=self.facts, options=CheckOptions()).local_addresses()
+        }
+        found = {str(ipaddress.ip_address(each)) for each in addresses}
+        strange = {":" in each for each in found - own}
+        every = {"::" if six else "0.0.0.0" for six in strange}  # noqa: S104 - a probe may come for any of them
+        return sorted(every | {each for each in found if (":" in each) not in strange})
 
     def _may_be_member(self) -> bool:
         engine, absent = self.facts.engine.value, self.facts.engine.absent

@@ -7,7 +7,6 @@ known by a number; how often it left, arrived and came through is read from both
 from __future__ import annotations
 
 import functools
-import itertools
 import queue
 import secrets
 import threading
@@ -25,11 +24,12 @@ from netdiag.facts.context import Options
 from netdiag.host.drive import Carrier, not_understood
 from netdiag.host.losses import trace_losses, translated_there, with_filters
 from netdiag.host.meet import NotMet, Peer, Target, meet, same_host
-from netdiag.host.sided_probes import Exchange, Sides, Wanted, wanted_probes
+from netdiag.host.sided_probes import NO_NUMBERS, Exchange, OutOfNumbers, Sides, Wanted, wanted_probes
 from netdiag.host.station import Port, Station
 from netdiag.model.facts import Facts
 from netdiag.model.two_sided import PeerView, SidedProbe, Unmet, Way
 from netdiag.participant.capture import FRAMES_LIMIT
+from netdiag.participant.marks import MOST
 from netdiag.swarm.ports import CONTROL_PORT, DEFAULT_DATA_PATH_PORT, Plane, PortUse, Protocol, ports_of_swarm
 
 ONE_S, MANY_S = 8.0, 10.0
@@ -112,7 +112,7 @@ class _Examination:
     ) -> None:
         self._facts, self._targets, self._asked, self._options, self._say = facts, targets, asked, options, progress
         self._mark = _new_mark()
-        self._numbers = itertools.count(1)
+        self._used: set[int] = set()
         self._here = Station("this host", here, facts, self._mark)
         self._kinds: Counter[tuple[Any, ...]] = Counter()
         self._lock = threading.Lock()
@@ -199,7 +199,8 @@ class _Examination:
             ports=[_port(use) for use in self._all_uses if use.plane is not Plane.CONTROL or self._asked.manager],
             devices=_devices(self._facts, tuple(devices)),
             connections=_tcp_ports(self._all_uses) | {peer.target.control_port or CONTROL_PORT for peer in peers},
-            families=sorted({6 if ":" in peer.address else 4 for peer in peers}),
+            addresses={peer.own_address for peer in peers},
+            peers={peer.address for peer in peers},
             seconds=ARMED_S,
             frames=min(FRAMES_LIMIT, _FRAMES_OF_ONE * len(peers)),
         )
@@ -231,7 +232,8 @@ class _Examination:
             ports=[_port(use) for use in uses[Way.THERE]],
             connections=_tcp_ports([*uses[Way.THERE], *uses[Way.BACK]]),
             devices=_devices(peer.facts, (peer.peer_device,)),
-            families=[6 if ":" in peer.address else 4],
+            addresses=[peer.address],
+            peers=[peer.own_address],
             seconds=ARMED_S,
             frames=_FRAMES_OF_ONE,
         )
@@ -284,8 +286,14 @@ class _Examination:
         return msgspec.structs.replace(known(), facts=facts or peer.facts, traces=traces)
 
     def _number(self) -> int:
+        """A number that no probe has had. It is random: a peer knows the run's mark, and not the others' numbers."""
         with self._lock:
-            return next(self._numbers)
+            if len(self._used) >= MOST:
+                raise OutOfNumbers
+            while (number := 1 + secrets.randbelow(MOST)) in self._used:
+                pass
+            self._used.add(number)
+            return number
 
     def _may_trace(self, probe: SidedProbe) -> bool:
         sized = probe.length_bytes is not None
@@ -324,6 +332,8 @@ def _rank(met: Peer | NotMet) -> bool:
 def _failed(error: Exception) -> NotMet:
     if isinstance(error, CarrierError):
         return NotMet(unmet=Unmet.GONE, why=str(error))
+    if isinstance(error, OutOfNumbers):
+        return NotMet(unmet=Unmet.LATE, why=NO_NUMBERS)
     return NotMet(unmet=Unmet.ODD, why=not_understood(error))
 
 

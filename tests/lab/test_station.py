@@ -34,7 +34,7 @@ def two(pair_lab):
 @contextlib.contextmanager
 def armed(carrier, known):
     station = Station("two", carrier, known, MARK)
-    station.arm(ports=PORTS, devices=["eth0"], families=[4], seconds=20, frames=100)
+    station.arm(ports=PORTS, devices=["eth0"], addresses=["10.71.0.2"], peers=["10.71.0.1"], seconds=20, frames=100)
     try:
         yield station
     finally:

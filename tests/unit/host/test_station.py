@@ -39,7 +39,9 @@ def armed(**answers):
         **answers,
     )
     station = Station("two", carrier, facts(), "a1b2c3d4")
-    station.arm(ports=[("udp", 4789)], devices=["eth0"], families=[4], seconds=9.0, frames=9)
+    station.arm(
+        ports=[("udp", 4789)], devices=["eth0"], addresses=["192.0.2.20"], peers=["192.0.2.10"], seconds=9.0, frames=9
+    )
     return station
 
 
