@@ -10,6 +10,8 @@ from tests.lab.two_sides import examined, target
 IN, OUT = "two-sides.inbound", "two-sides.outbound"
 COUNT = 200
 SUBNET = "10.72"
+MOST_S = 11.0
+"""An examination ends by itself after 10 s, whatever the machine has to do besides, and lets go of what it held."""
 
 
 class Peer:
@@ -75,7 +77,7 @@ def test_one_rule_here_is_one_cause(hub, here, peers):
     assert f"{COUNT - 3} more" in lost["summary"]
     assert "were traced; the rest is likely the same" in cause["explanation"]
     assert len(cause["remedy"]) < 20
-    assert took_s < 10.0
+    assert took_s < MOST_S
 
 
 def test_one_rule_here_in_nft_s_own_words_is_one_cause(hub, here, peers):
@@ -88,7 +90,7 @@ def test_one_rule_here_in_nft_s_own_words_is_one_cause(hub, here, peers):
     (cause,) = [one for one in said.document["causes"] if one["code"] != "host.name-duplicate"]
     assert (cause["code"], cause["object"]["backend"], cause["confidence"]) == ("firewall.rule", "nft-native", "proven")
     assert len([one for one in said.findings(IN) if one["state"] != "ok"]) == 1
-    assert took_s < 10.0
+    assert took_s < MOST_S
 
 
 def test_two_rules_on_several_hosts_each_are_two_causes(here, peers):
@@ -113,7 +115,7 @@ def test_two_rules_on_several_hosts_each_are_two_causes(here, peers):
         assert named == {peer.address for peer in cluster}
         assert one["confidence"] in ("proven", "likely")
     assert len([one for one in said.findings(OUT) if one["state"] != "ok"]) == 2
-    assert took_s < 11.0
+    assert took_s < MOST_S
 
 
 def test_the_same_rule_on_many_hosts_is_told_once(hub, here, peers):
@@ -129,7 +131,7 @@ def test_the_same_rule_on_many_hosts_is_told_once(hub, here, peers):
     assert cause["confidence"] == "proven"
     assert len(cause["object"]["hosts"]) == len(broken)  # few of them were traced
     assert len([one for one in said.findings(OUT) if one["state"] != "ok"]) == 1
-    assert took_s < 10.0
+    assert took_s < MOST_S
 
 
 def test_peers_that_do_not_answer_cost_no_more(here, peers):
@@ -139,7 +141,7 @@ def test_peers_that_do_not_answer_cost_no_more(here, peers):
 
     dead = [(peer, Dead()) for peer, _ in peers[:20]]
     said, views, took_s = look(here, [*dead, *peers[20:]])
-    assert took_s < 11.0
+    assert took_s < MOST_S
     assert sum(bool(view.why_not) for view in views) == 20
     (unknown,) = [one for one in said.findings("two-sides.examined") if one["state"] == "unknown"]
     assert "and 17 more" in unknown["summary"]
