@@ -48,6 +48,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
         use: What of the swarm needs it.
         reason: Why it is not known.
         trace: The trace at the host that lost it, where one was made.
+        supposed: The rule that likely took it, where it was not traced.
         stateful: It came through after the receiver had sent something to the very port that it came from, and not
             without, before and after.
         lossy: The path that it is lost on loses packets of other kinds too, not all of them.
@@ -59,14 +60,15 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     where: Where
     reason: str = ""
     trace: LossTrace | None = None
+    supposed: FirewallRule | None = None
     stateful: bool = False
     lossy: bool = False
 
     @property
     def rule(self) -> FirewallRule | None:
-        """The rule or policy that took it, by the kernel's word; without the way that led to it."""
+        """The rule or policy that took it, by the kernel's word or else supposed; without the way that led to it."""
         trace = self.stopping
-        rule = (trace.rule or trace.policy) if trace is not None else None
+        rule = (trace.rule or trace.policy) if trace is not None else self.supposed
         return msgspec.structs.replace(rule, call_site=None) if rule is not None and rule.text else None
 
     @property

@@ -12,6 +12,7 @@ from netdiag.checks.heal import remedy_for
 from netdiag.checks.two_sided import Judged, Where, judged_paths, label_of, names_of, peers
 from netdiag.checks.two_sided_between import between
 from netdiag.checks.two_sided_needs import affected, needs_of
+from netdiag.checks.two_sided_supposed import packet_of, with_supposed
 from netdiag.checks.two_sided_why import LOST_AT_HOST, why_lost
 from netdiag.checks.two_sided_words import (
     direction_of,
@@ -21,6 +22,7 @@ from netdiag.checks.two_sided_words import (
     subject_of,
     views_of,
 )
+from netdiag.model.facts import Backend
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.found import Found
 from netdiag.model.report import Cause, Confidence, Evidence, Remedy, Step
@@ -70,7 +72,7 @@ def _is_about(ctx: Context, lost: Judged, found: Cause) -> bool:
 
 def _told(ctx: Context, way: Way) -> Iterator[Found]:
     everything = tuple(judged_paths(ctx))
-    judged = [each for each in everything if each.probe.way is way]
+    judged = with_supposed(ctx, [each for each in everything if each.probe.way is way])
     by_rule: dict[tuple[object, ...], list[Judged]] = {}
     lost_between: dict[tuple[object, ...], list[Judged]] = {}
     unexplained: dict[tuple[object, ...], list[Judged]] = {}
@@ -130,11 +132,13 @@ def _place_of(rule: FirewallRule) -> dict[str, object]:
 
 
 def _by_rule(ctx: Context, way: Way, losses: Sequence[Judged], everything: Sequence[Judged]) -> Found:
+    losses = sorted(losses, key=lambda each: each.stopping is None)
     rule = losses[0].rule
     assert rule is not None  # noqa: S101 - grouped by it
     hosts = list(dict.fromkeys(_where_lost(ctx, each) for each in losses))
     touched, breaks = needs_of(ctx, losses, everything)
-    crafted = all(each.trace is not None and each.trace.answer for each in losses)
+    traced = [each.trace for each in losses if each.stopping is not None]
+    crafted = bool(traced) and all(trace is not None and trace.answer for trace in traced)
     seen = Evidence("rule", f"{rule.place()} ({rule.backend.value}): {rule.text}", rule.as_object())
     evidence = (*seen_of(ctx, losses), seen, *state_of(ctx, losses))
     what = "lets no answer out" if crafted else "stops"
@@ -163,9 +167,9 @@ def _by_rule(ctx: Context, way: Way, losses: Sequence[Judged], everything: Seque
 
 
 def min_confidence(losses: Iterable[Judged]) -> Confidence:
-    """As sure as the surest trace: the same rule is meant."""
+    """As sure as the surest trace: the same rule is meant. What was only read is likely."""
     found = {each.stopping.confidence for each in losses if each.stopping is not None}
-    return next(each for each in Confidence if each in found)
+    return next((each for each in Confidence if each in found), Confidence.LIKELY)
 
 
 def _where_lost(ctx: Context, lost: Judged) -> str:
@@ -177,8 +181,12 @@ def _explained(rule: FirewallRule, losses: Sequence[Judged], hosts: Sequence[str
     arrives = "arrives on its device" if first.where is not Where.SENDER else "never leaves its device"
     host = names_of(hosts)
     called = first.stopping.rule.call_site if first.stopping is not None and first.stopping.rule is not None else None
-    text = f"{labels_of(losses)} {arrives} and goes no further. Traced on {host}, it ends in {rule.place()}"
+    by_trace = [each for each in losses if each.stopping is not None]
+    how = "Traced" if by_trace else "By a reading of the rules"
+    text = f"{labels_of(losses)} {arrives} and goes no further. {how} on {host}, it ends in {rule.place()}"
     text += f', "{rule.text}"' + (f", which is called from {called}" if called else "") + "."
+    if 0 < len(by_trace) < len(losses):
+        text += f" {len(by_trace)} of {len(losses)} such losses were traced; the rest is likely the same by the rules."
     if rule.belongs_to:
         text += f" It is {rule.owner.value}'s ({rule.belongs_to})."
     return text
@@ -188,12 +196,18 @@ def _remedies(ctx: Context, losses: Sequence[Judged]) -> tuple[Remedy, ...]:
     """What heals each host; where the commands are the same on several, once for all of them."""
     hosts: dict[tuple[str, ...], list[str]] = {}
     kept: dict[tuple[str, ...], Remedy] = {}
+    untraced_here = 0
     for lost in losses:
         trace, rule, facts = lost.stopping, lost.rule, lost.view.facts if lost.at_peer else ctx.facts
-        if trace is None or rule is None or facts is None:
+        if rule is None or facts is None or (trace is None and rule.backend is Backend.NFT_NATIVE):
             continue
+        if trace is None and not lost.at_peer:
+            untraced_here += 1
+            if untraced_here > 1:
+                continue  # one line for each of hundreds of peers would help nobody
         there = Context(facts=facts, options=ctx.options)
-        for remedy in remedy_for(there, rule, _packet(lost), trace):
+        packet = _packet(lost) if trace is not None else packet_of(lost, of_any_peer=not lost.at_peer)
+        for remedy in remedy_for(there, rule, packet, trace):
             hosts.setdefault(remedy.commands, []).append(_where_lost(ctx, lost))
             kept.setdefault(remedy.commands, remedy)
     return tuple(msgspec.structs.replace(remedy, host=names_of(hosts[key])) for key, remedy in kept.items())

@@ -131,9 +131,13 @@ def _by_size(ctx: Context, view: PeerView, way: Way, sweep: _Sweep, sweeps: Sequ
         breaks.append(Need.TRAFFIC)
     certain = sweep.sure is not Confidence.POSSIBLE
     tells = "and the path says so" if said else "and nothing says so"
+    text = f"{_from_to(ctx, view, way)} {sweep.largest} bytes pass and {sweep.lost} do not, {tells}"
+    if said and certain and sweep.largest >= _needed_bytes(ctx, view):
+        # A jumbo device before a path of the usual size, as clouds have it: connections learn, overlays send no more.
+        return ctx.ok(_CHECK, f"{text}, so connections adapt", subject=_subject(ctx, view), evidence=evidence)
     return ctx.problem(
         _CHECK,
-        f"{_from_to(ctx, view, way)} {sweep.largest} bytes pass and {sweep.lost} do not, {tells}; {device} may send {mtu_bytes}",
+        f"{text}; {device} may send {mtu_bytes}",
         breaks=breaks if certain else (),
         leaves=() if certain else breaks,
         subject=_subject(ctx, view),
@@ -155,6 +159,14 @@ def _by_size(ctx: Context, view: PeerView, way: Way, sweep: _Sweep, sweeps: Sequ
             remedy=_lower(source, device, sweep.largest, mtu_bytes),
         ),
     )
+
+
+def _needed_bytes(ctx: Context, view: PeerView) -> int:
+    """The largest packet that overlays of the two hosts send, outside."""
+    engines = [facts.engine.value for facts in (ctx.facts, view.facts) if facts is not None]
+    networks = [network for engine in engines if engine is not None for network in engine.networks]
+    sizes = [network.mtu_bytes or 0 for network in networks if network.driver == "overlay"]
+    return max([OVERLAY_OUTER_BYTES, *sizes])
 
 
 def _lower(host: str, device: str, largest: int, was: int) -> tuple[Remedy, ...]:

@@ -21,7 +21,10 @@ def why_lost(ctx: Context, each: Judged) -> str:
         if each.probe.refused and not each.probe.sent and trace is None:
             return f"the kernel refuses to send it: {each.probe.refused}"
         if trace is None:
-            return "no more than a few hosts are traced for one kind of loss"
+            facts = each.view.facts if each.at_peer else ctx.facts
+            known = facts is not None and facts.firewall.value is not None
+            rest = "its rules do not say which of them takes it" if known else "its rules were not read"
+            return f"only a few losses of one kind are traced, and {rest}"
         if trace.trace is None:
             return f"it could not be traced there: {trace.why_not}"
         if each.stateful and each.use.port is None:

@@ -13,7 +13,7 @@ from netdiag.facts.context import Options
 from netdiag.facts.trace_wanted import Wanted
 from netdiag.facts.traced_flows import gather_traced
 from netdiag.host.collect import collect
-from netdiag.host.drive import drive, not_understood
+from netdiag.host.drive import Carrier, drive, not_understood
 from netdiag.host.sided_probes import Sides
 from netdiag.host.station import Station
 from netdiag.host.trace import trace
@@ -26,6 +26,7 @@ from netdiag.model.two_sided import LossTrace, Payload, SidedProbe, Way
 _FILTERS = ("kernel", "firewall", "firewall_saved", "neighbours", "fdb")
 _REFUSED = ("sockets",)
 """Read as well where a connection was refused: whether anybody listens on the address that it was for."""
+_RULES = ("kernel", "firewall")
 _FACTS_S = 6.0
 _UDP_BYTES = 8
 _ENCAPSULATED_BYTES = 8 + 14 + 20 + 8 + 8
@@ -54,7 +55,7 @@ def trace_losses(
         known = station.facts
         if station is sides.there:
             refused = any(place.probe.heard.kind == "reset" for place in mine)
-            known = _with_facts(station, (*_FILTERS, *(_REFUSED if refused else ())), now_s)
+            known = _with_facts(station.carrier, known, (*_FILTERS, *(_REFUSED if refused else ())), now_s)
             facts.append(known)
         found.extend(_traced(station, known, mine, now_s, options if station is sides.here else Options()))
 
@@ -80,6 +81,11 @@ def trace_losses(
     return tuple(found), facts[0] if facts else None
 
 
+def lost_there(probe: SidedProbe) -> bool:
+    """Whether it was the peer that lost a probe."""
+    return _place(probe).at_peer
+
+
 def translated_there(probes: Sequence[SidedProbe]) -> bool:
     """Whether the peer changes the address of what it sends itself: its rules are worth reading then."""
     return any(
@@ -98,14 +104,14 @@ def _place(probe: SidedProbe) -> _Place:
     return _Place(probe=probe, at_peer=sender_is_peer if came_back else not sender_is_peer, outward=False)
 
 
-def with_filters(station: Station, now_s: float) -> Facts:
-    """What is known of a host, with its filters."""
-    return _with_facts(station, _FILTERS, now_s)
+def with_rules(carrier: Carrier, facts: Facts, now_s: float) -> Facts:
+    """What is known of a host, with the rules that run there: what is not traced is read."""
+    return _with_facts(carrier, facts, _RULES, now_s)
 
 
-def _with_facts(station: Station, names: Sequence[str], now_s: float) -> Facts:
-    more = collect(station.carrier, names, now_s=now_s, options=Options(), deadline_s=_FACTS_S)
-    return msgspec.structs.replace(station.facts, **{name: getattr(more, name) for name in names})
+def _with_facts(carrier: Carrier, facts: Facts, names: Sequence[str], now_s: float) -> Facts:
+    more = collect(carrier, names, now_s=now_s, options=Options(), deadline_s=_FACTS_S)
+    return msgspec.structs.replace(facts, **{name: getattr(more, name) for name in names})
 
 
 def _traced(

@@ -22,7 +22,7 @@ from netdiag.checks.context import Options as CheckOptions
 from netdiag.errors import CarrierError
 from netdiag.facts.context import Options
 from netdiag.host.drive import Carrier, not_understood
-from netdiag.host.losses import trace_losses, translated_there, with_filters
+from netdiag.host.losses import lost_there, trace_losses, translated_there, with_rules
 from netdiag.host.meet import NotMet, Peer, Target, meet, same_host
 from netdiag.host.sided_probes import NO_NUMBERS, Exchange, OutOfNumbers, Sides, Wanted, wanted_probes
 from netdiag.host.station import Port, Station
@@ -46,6 +46,7 @@ ARMED_S = 30.0
 """After so long whatever was armed ends by itself, whoever is still there."""
 _FRAMES_OF_ONE = 2048
 """Frames of one peer's probes that are kept: each is seen once on every device that it passes."""
+_READ_AT_ONCE = 8
 _TRACED_OF_A_KIND = 6
 """Hosts on which losses of one kind are traced; on the others they are told as what they look like."""
 
@@ -115,6 +116,8 @@ class _Examination:
         self._used: set[int] = set()
         self._here = Station("this host", here, facts, self._mark)
         self._kinds: Counter[tuple[Any, ...]] = Counter()
+        self._unread: list[Peer] = []
+        """Peers of which the rules matter and were not read for a trace."""
         self._lock = threading.Lock()
         self._begun: dict[int, Callable[[], PeerView]] = {}
         """By the peer: what is known of it by now."""
@@ -141,6 +144,7 @@ class _Examination:
                     views[id(peer)] = found if isinstance(found, PeerView) else self._without(peer, found)
             finally:
                 self._here.disarm()
+            self._read_rules(views, end_s)
         ended_s = time.monotonic()
         result = [
             views[id(each)] if isinstance(each, Peer) else each.view(target)
@@ -149,7 +153,19 @@ class _Examination:
         timings = (("facts of the peers", met_s - start_s), ("probes and traces", ended_s - met_s))
         return Examined(views=tuple(result), timings=timings)
 
-    def _each(self, calls: Sequence[Callable[[], Any]], end_s: float) -> list[Any]:
+    def _read_rules(self, views: dict[int, PeerView], end_s: float) -> None:
+        """With what time is left: the rules of peers that lost something and on which it was not traced."""
+        peers = [peer for peer in self._unread if not views[id(peer)].why_not]
+        calls = [functools.partial(self._rules_of, peer) for peer in peers]
+        for peer, facts in zip(peers, self._each(calls, end_s, at_once=_READ_AT_ONCE), strict=True):
+            if isinstance(facts, Facts):
+                views[id(peer)] = msgspec.structs.replace(views[id(peer)], facts=facts)
+
+    def _rules_of(self, peer: Peer) -> Facts:
+        assert peer.target.carrier is not None  # noqa: S101 - it was met over it
+        return with_rules(peer.target.carrier, peer.facts, self._asked.now_s)
+
+    def _each(self, calls: Sequence[Callable[[], Any]], end_s: float, *, at_once: int = AT_ONCE) -> list[Any]:
         """The results of calls that are made side by side; why not for one that fails or is late."""
         results: list[Any] = [NotMet(unmet=Unmet.LATE, why="not done in time")] * len(calls)
         todo: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -168,7 +184,7 @@ class _Examination:
                 except Exception as error:  # noqa: BLE001 - one peer's odd answer must not cost the others
                     done.put((index, _failed(error)))
 
-        for _ in range(min(self.concurrency, len(calls))):
+        for _ in range(min(at_once, len(calls))):
             threading.Thread(target=work, name="netdiag-peer", daemon=True).start()
         for _ in calls:
             try:
@@ -279,10 +295,11 @@ class _Examination:
         gone = there.gone()
         if gone:
             return peer.without(NotMet(unmet=Unmet.GONE, why=f"it went away while it was asked: {gone}"))
-        lost = [each for each in exchange.lost(probes) if self._may_trace(each)]
+        everything = exchange.lost(probes)
+        lost = [each for each in everything if self._may_trace(each)]
         traces, facts = trace_losses(lost, sides, now_s=self._asked.now_s, options=self._options)
-        if facts is None and translated_there(probes):
-            facts = with_filters(there, self._asked.now_s)
+        if facts is None and (translated_there(probes) or any(lost_there(each) for each in everything)):
+            self._unread.append(peer)
         return msgspec.structs.replace(known(), facts=facts or peer.facts, traces=traces)
 
     def _number(self) -> int:

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from netdiag.model.engine import Network
 from netdiag.model.facts import HOST, Backend, Clock, Link, NextHop, Route, RuleSet, Section
 from netdiag.model.icmp import IcmpError
 from netdiag.model.report import Answer, Confidence, Need, State
@@ -91,6 +92,34 @@ def test_jumbo_frames_that_the_path_does_not_carry_do_not_hurt_overlays_of_the_u
     ctx = together(view(probes, is_manager=False, facts=peer_facts(links=links)), links=links, options=TRAFFIC)
     lost = next(one for one in found(SIZES, ctx) if one.cause is not None)
     assert (lost.state, lost.cause.object["largest_bytes"]) == (State.WARN, 1500)
+
+
+def jumbo(icmp, *, network=None):
+    """A device of 9000 bytes on a path of 1500; the path says so, or not."""
+    links = {HOST: (Link(index=2, name="eth0", mtu_bytes=9000, up=True),)}
+    probes = healthy()
+    for protocol, port, payload in (("udp", 4789, Payload.VXLAN), ("icmp", None, Payload.TAG)):
+        one = sided(THERE, protocol, port, payload=payload, length_bytes=9000)
+        lost = {**LOST_BETWEEN, "heard": Heard(kind="icmp", icmp=icmp) if icmp else Heard()}
+        probes.append(msgspec.structs.replace(one, **lost))
+    networks = (Network(id="n1", name="big", driver="overlay", scope="swarm", mtu_bytes=network),) if network else ()
+    own = engine(networks=networks)
+    there = peer_facts(links=links)
+    return together(view(probes, is_manager=False, facts=there), links=links, engine=own, options=TRAFFIC)
+
+
+TOO_BIG = IcmpError(type=3, code=4, sender="192.0.2.1", mtu_bytes=1500)
+
+
+def test_a_jumbo_device_on_a_path_that_says_its_size_is_in_order():
+    said = found(SIZES, jumbo(TOO_BIG))
+    assert [(one.state, one.cause) for one in said] == [(State.OK, None)] * 2
+    assert any("so connections adapt" in one.summary for one in said)
+
+
+def test_an_overlay_that_sends_more_than_the_path_carries_is_told():
+    lost = next(one for one in found(SIZES, jumbo(TOO_BIG, network=8950)) if one.cause is not None)
+    assert (lost.cause.code, lost.state) == ("underlay.mtu", State.WARN)
 
 
 def test_the_one_sided_check_leaves_sizes_to_both_sides():

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from netdiag.model.facts import HOST, Link, Section, Socket
+from netdiag.model.facts import HOST, Backend, Link, RuleSet, Section, Socket
 from netdiag.model.icmp import IcmpError
 from netdiag.model.probes import TcpOutcome
 from netdiag.model.report import Answer, Confidence, Need, State
@@ -449,6 +449,81 @@ def test_the_same_rule_on_many_hosts_is_told_once_with_one_remedy():
     (remedy,) = lost.cause.remedy
     assert remedy.host == "node-0, node-1, node-2 and 9 more"
     assert "27 more" in came.summary
+
+
+def saved(*rules, policy="ACCEPT"):
+    lines = ["*filter", f":INPUT {policy} [0:0]", *rules, "COMMIT", ""]
+    return {HOST: (RuleSet(backend=Backend.IPTABLES_NFT, family=4, text="\n".join(lines), sha256=""),)}
+
+
+def native(*rules):
+    lines = ["table inet own {", "\tchain c {", "\t\ttype filter hook input priority filter; policy accept;"]
+    lines += [f"\t\t{rule} # handle {number}" for number, rule in enumerate(rules, 2)]
+    return {HOST: (RuleSet(backend=Backend.NFT_NATIVE, family=0, text="\n".join([*lines, "\t}", "}"]), sha256=""),)}
+
+
+DROP = "-A INPUT -p tcp -m tcp --dport 7946 -j DROP"
+
+
+def lost_at(views, way, numbers, *, sections=None, trace=None):
+    """Some of the peers with tcp/7946 lost at the receiver of a way; untraced unless a trace is given."""
+    changed_views = list(views)
+    for number in numbers:
+        one = views[number]
+        probes = tuple(changed(one.probes, way, "tcp", 7946, **LOST_TCP))
+        known = msgspec.structs.replace(
+            one.facts,
+            **{
+                key: value if isinstance(value, Section) else Section(value=value)
+                for key, value in (sections or {}).items()
+            },
+        )
+        traces = (traced(first(probes, way, "tcp", 7946), found=trace),) if trace is not None else ()
+        changed_views[number] = msgspec.structs.replace(one, probes=probes, traces=traces, facts=known)
+    return changed_views
+
+
+def test_a_loss_here_that_was_not_traced_for_all_peers_is_one_finding():
+    views = lost_at(many(30, 0), BACK, range(3), trace=rule(DROP))
+    views = lost_at(views, BACK, range(3, 30))
+    (lost,) = [one for one in found(IN, together(*views, options=TRAFFIC, firewall=saved(DROP))) if one.cause]
+    assert (lost.cause.host, lost.cause.confidence) == ("host-b", Confidence.PROVEN)
+    assert "and 27 more" in lost.summary
+    assert "3 of 30 such losses were traced" in lost.cause.explanation
+    assert len(lost.cause.remedy) == 4  # of those that were traced, and one for every other
+    assert "<PEER>" in lost.cause.remedy[-1].commands[0]
+
+
+@pytest.mark.parametrize("text", ["tcp dport 7946 drop", "ip saddr 192.0.2.100 tcp dport 7946 drop"])
+def test_a_rule_here_in_nft_s_own_words_is_everybody_s_unless_it_asks_who_sends(text):
+    sets = native(text)
+    own = rule(text, backend=Backend.NFT_NATIVE, family="inet", table="own", chain="c", handle=2)
+    views = lost_at(many(8, 0), BACK, range(2), trace=own)
+    views = lost_at(views, BACK, range(2, 8))
+    said = [one for one in found(IN, together(*views, options=TRAFFIC, firewall=sets)) if one.state is not State.OK]
+    assert [bool(one.cause) for one in said] == ([True] if "saddr" not in text else [True, False])
+
+
+def test_peers_that_were_not_traced_are_told_by_their_own_rules():
+    other = DROP.replace("-j", "-m comment --comment b -j")
+    views = lost_at(many(30, 0), THERE, range(6), trace=rule(DROP))
+    views = lost_at(views, THERE, range(6, 10), sections={"firewall": saved(DROP)})
+    views = lost_at(views, THERE, range(10, 20), sections={"firewall": saved(other)})
+    one, two = [each for each in found(OUT, together(*views, options=TRAFFIC)) if each.cause]
+    assert (len(one.cause.object["hosts"]), one.cause.confidence) == (10, Confidence.PROVEN)
+    assert (len(two.cause.object["hosts"]), two.cause.confidence) == (10, Confidence.LIKELY)
+    assert "By a reading of the rules" in two.cause.explanation
+
+
+def test_another_peer_s_rule_is_not_a_peer_s_own():
+    """The decoy: lost as on the others, with rules that would let it through, or that nobody read."""
+    views = lost_at(many(9, 0), THERE, range(6), trace=rule(DROP))
+    views = lost_at(views, THERE, (6,), sections={"firewall": saved("-A INPUT -p tcp -m tcp --dport 22 -j DROP")})
+    views = lost_at(views, THERE, (7,), sections={"firewall": absent()})
+    said = [one for one in found(OUT, together(*views, options=TRAFFIC)) if one.state is not State.OK]
+    assert [bool(one.cause) for one in said] == [True, False, False]
+    assert "do not say" in said[1].summary
+    assert "were not read" in said[2].summary
 
 
 def test_what_is_lost_between_to_many_is_told_once():
