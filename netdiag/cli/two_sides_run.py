@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from netdiag.carrier.via import Peers, Via, host_of, vias_for
+from netdiag.checks.context import same_address
 from netdiag.cli.manager_address import is_address
 from netdiag.errors import UsageError
 from netdiag.facts.context import Options
@@ -61,10 +63,23 @@ def members(facts: Facts) -> tuple[str, ...]:
         return ()
     if engine.cluster is not None:
         nodes = [node for node in engine.cluster.nodes if node.state == "ready" and node.id != engine.swarm.node_id]
-        known = [node.address or node.manager_address.rpartition(":")[0] for node in nodes]
+        # A manager may have no other address in the list than "0.0.0.0"; what is left is its name.
+        known = [_address(node.address) or _address(node.manager_address) or node.hostname for node in nodes]
     else:
-        known = [manager.rpartition(":")[0].strip("[]") for manager in engine.swarm.remote_managers]
-    return tuple(dict.fromkeys(address for address in known if address and address != engine.swarm.node_address))
+        known = [_address(manager) for manager in engine.swarm.remote_managers]
+    own = engine.swarm.node_address
+    return tuple(dict.fromkeys(each for each in known if each and not (own and same_address(each, own))))
+
+
+def _address(text: str) -> str:
+    """The address in ``ADDRESS``, ``ADDRESS:PORT`` or ``[ADDRESS]:PORT``; empty for none, and for one of nobody."""
+    for each in (text.strip("[]"), text.rpartition(":")[0].strip("[]")):
+        try:
+            address = ipaddress.ip_address(each)
+        except ValueError:
+            continue
+        return "" if address.is_unspecified else str(address)
+    return ""
 
 
 def destination_of(vias: Sequence[Via]) -> tuple[str, ...]:

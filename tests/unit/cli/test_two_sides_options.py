@@ -63,6 +63,26 @@ def test_the_members_that_a_manager_and_a_worker_know():
     assert members(facts()) == ()
 
 
+@pytest.mark.parametrize(
+    ("known", "manager", "named"),
+    [
+        ("", "[fd00::5]:2377", "fd00::5"),
+        ("[fd00::5]", "", "fd00::5"),
+        ("0.0.0.0", "192.0.2.30:2377", OTHER),
+        ("0.0.0.0", "0.0.0.0:2377", "host-c"),
+        ("::", "", "host-c"),
+    ],
+)
+def test_a_member_s_address_as_the_list_of_nodes_has_it(known, manager, named):
+    other = msgspec.structs.replace(node("host-c", OTHER), address=known, manager_address=manager)
+    assert members(facts(engine=manager_engine(other))) == (named,)
+
+
+def test_a_manager_s_address_as_a_worker_has_it():
+    swarm = msgspec.structs.replace(member(), remote_managers=("[fd00::5]:2377", "0.0.0.0:2377", "192.0.2.30:2377"))
+    assert members(facts(engine=engine(swarm=swarm))) == ("fd00::5", OTHER)
+
+
 def test_a_plan_names_everybody_and_asks_nobody():
     words = ["preflight", "swarm", "--manager", "192.0.2.10", "--via", "ssh", "--plan"]
     done = CliRunner().invoke(cli, [*words, "--output", "json"])
