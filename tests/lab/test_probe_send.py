@@ -5,6 +5,7 @@ from subprocess import PIPE
 
 import pytest
 
+from netdiag.model.wire import Request
 from netdiag.participant import bound
 from tests.lab.participants import ask, carrier_into
 
@@ -124,12 +125,24 @@ def test_too_large_for_the_device_is_said(sides, target):
     assert (row["errno"], row["sent_us"]) == (90, [])
 
 
-def test_only_from_an_address_of_this_host(sides, target):
-    one, _ = sides
-    from netdiag.model.wire import Request
-
-    (answer,) = one.ask([Request("send-probe", {"dst": target, "src": "10.71.0.77", "proto": "udp", "dport": 9})])
-    assert "no address here" in answer.error.text
+@pytest.mark.parametrize("binds_to_any", [0, 1])
+@pytest.mark.parametrize(("other", "far"), [("10.71.0.77", ""), ("fd00:7::77", "fd00:7::2")])
+def test_only_from_an_address_of_this_host(sides, pair_lab, target, other, far, binds_to_any):
+    """Whatever a socket may bind to: a host with a virtual address often lets it bind to any."""
+    one, far = sides[0], far or target
+    setting = f"net.ipv{6 if ':' in other else 4}.ip_nonlocal_bind"
+    host = pair_lab.host("one")
+    host.exec(["ip", "addr", "add", "fd00:7::1/64", "dev", "eth0", "nodad"])
+    host.exec(["sysctl", "-qw", f"{setting}={binds_to_any}"])
+    try:
+        (answer,) = one.ask([Request("send-probe", {"dst": far, "src": other, "proto": "udp", "dport": 9})])
+        assert "no address here" in answer.error.text
+        own = "fd00:7::1" if ":" in other else host.address
+        (answer,) = one.ask([Request("send-probe", {"dst": far, "src": own, "proto": "udp", "dport": 9, "wait_ms": 1})])
+        assert answer.error is None
+    finally:
+        host.exec(["sysctl", "-qw", f"{setting}=0"])
+        host.exec(["ip", "addr", "del", "fd00:7::1/64", "dev", "eth0"])
 
 
 # --- a stranger at a held port ---
