@@ -94,6 +94,20 @@ def test_a_plan_names_everybody_and_asks_nobody():
     assert all(word in shown for word in ("SENT", "ARMED, for 30 s at most", "CHANGED", "nothing", "tcp/2377"))
 
 
+def planned(*words):
+    plan = CliRunner().invoke(cli, ["preflight", "swarm", "--manager", "192.0.2.10", "--via", "ssh", "--plan", *words])
+    return plan.stdout
+
+
+def test_a_plan_names_what_depends_on_the_engines():
+    said = planned()
+    assert said.count("where an engine has an encrypted network, 2 packets of IP protocol 50 (ESP)") == 2
+    assert said.count("udp/4789, or the data-path port that an engine names") == 2
+    said = planned("--data-path-port", "7789")
+    assert said.count("2 datagrams to udp/7789;") == 2
+    assert "4789" not in said
+
+
 def test_a_worker_is_not_asked_for_the_managers_port():
     plan = CliRunner().invoke(
         cli, ["preflight", "swarm", "--manager", "192.0.2.10", "--via", "ssh", "--plan", "-o", "json"]
