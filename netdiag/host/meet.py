@@ -10,6 +10,7 @@ from netdiag.facts.context import Context as FactsContext
 from netdiag.facts.engine import gather_engine
 from netdiag.facts.peer import gather_peer
 from netdiag.facts.route_lookup import gather_lookup
+from netdiag.facts.swarm_on_disk import gather_joined_on_disk
 from netdiag.host.drive import Carrier, drive, drive_all
 from netdiag.model.facts import Facts
 from netdiag.model.two_sided import ClockOffset, PeerView, Unmet
@@ -50,7 +51,10 @@ class NotMet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """A peer that answers, and how each of the two reaches the other."""
+    """A peer that answers, and how each of the two reaches the other.
+
+    ``joined_on_disk``: its engine's directory holds the state of a member, or could not be read.
+    """
 
     target: Target
     facts: Facts
@@ -61,6 +65,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     peer_device: str
     mtu_bytes: int
     peer_mtu_bytes: int
+    joined_on_disk: bool
 
     def view(self) -> PeerView:
         """What is known before anything was sent."""
@@ -94,7 +99,13 @@ def meet(target: Target, here: Carrier, own: Facts, *, own_address: str, now_s: 
         if not target.why_not:
             return NotMet(unmet=Unmet.NO_WAY, why="no --via leads to it")
         return NotMet(unmet=Unmet.UNREACHED, why=target.why_not)
-    read = drive_all({"host": gather_peer(now_s), "engine": gather_engine(FactsContext())}, carrier, FACTS_S)
+    readings = {
+        "host": gather_peer(now_s),
+        "engine": gather_engine(FactsContext()),
+        # Beside the engine, not after it: where the engine does not answer, this is what is left to go by.
+        "disk": gather_joined_on_disk(),
+    }
+    read = drive_all(readings, carrier, FACTS_S)
     facts, engine = read["host"].value, read["engine"].value
     if facts is None or facts.addresses.value is None:
         why = read["host"].error if facts is None else facts.addresses.absent
@@ -126,6 +137,7 @@ def meet(target: Target, here: Carrier, own: Facts, *, own_address: str, now_s: 
         own_address=own_address,
         device=out.route.device,
         peer_device=back.route.device,
+        joined_on_disk=read["disk"].value is not False,
         mtu_bytes=out.route.mtu_bytes or out.device_mtu_bytes,
         peer_mtu_bytes=back.route.mtu_bytes or back.device_mtu_bytes,
     )

@@ -48,7 +48,11 @@ class Station:
     What the last look could not read is not known: a count of none is None then, and never an absence.
     """
 
-    def __init__(self, name: str, carrier: Carrier, facts: Facts, mark: str) -> None:
+    def __init__(
+        self, name: str, carrier: Carrier, facts: Facts, mark: str, *, joined_on_disk: bool | None = None
+    ) -> None:
+        """A host that is not armed yet; ``joined_on_disk``: see `netdiag.host.meet.Peer`, None where it has not been read."""
+        self._joined_on_disk = joined_on_disk
         self.name = name
         self.carrier = carrier
         self.facts = facts
@@ -237,7 +241,9 @@ class Station:
             return engine.swarm.state is not SwarmState.INACTIVE
         if absent is None or absent.kind is not AbsenceKind.MISSING:
             return True
-        return drive(gather_joined_on_disk(), self.carrier)
+        if self._joined_on_disk is None:
+            self._joined_on_disk = drive(gather_joined_on_disk(), self.carrier)
+        return self._joined_on_disk
 
     def _guard(self, common: Mapping[str, Any]) -> Request:
         if self.facts.kernel.value is None:

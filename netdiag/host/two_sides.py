@@ -232,7 +232,7 @@ class _Examination:
     def _examine(self, peer: Peer, end_s: float) -> PeerView:
         carrier = peer.target.carrier
         assert carrier is not None  # noqa: S101 - it was met over it
-        there = Station(peer.target.given, carrier, peer.facts, self._mark)
+        there = Station(peer.target.given, carrier, peer.facts, self._mark, joined_on_disk=peer.joined_on_disk)
         engine = peer.facts.engine.value
         is_manager = peer.target.control_port is not None or (engine is not None and engine.swarm.is_manager)
         control = peer.target.control_port or CONTROL_PORT
@@ -325,14 +325,19 @@ def _once_each(met: Sequence[Peer | NotMet]) -> list[Peer | NotMet]:
     """Each host once, as the manager that it is if it is one: two stations on one host would take each other's probes."""
     kept: list[Peer | NotMet] = list(met)
     order = sorted(range(len(met)), key=lambda index: _rank(met[index]))
-    known: list[Peer] = []
+    known: dict[str, list[Peer]] = {}
+    """By each of its addresses, and by all of them together: there may be hundreds of peers."""
     for index in order:
         each = met[index]
         if not isinstance(each, Peer):
             continue
-        first = next((one for one in known if same_host(each.facts, each.address, one.facts, one.address)), None)
+        host = Context(facts=each.facts, options=CheckOptions())
+        together = " ".join(sorted(host.own_addresses()))
+        near = [*known.get(each.address, ()), *known.get(together, ())]
+        first = next((one for one in near if same_host(each.facts, each.address, one.facts, one.address)), None)
         if first is None:
-            known.append(each)
+            for key in {*host.local_addresses(), together}:
+                known.setdefault(key, []).append(each)
         else:
             kept[index] = NotMet(unmet=Unmet.SAME_HOST, why=f"it is the same host as {first.target.given}")
     return kept
