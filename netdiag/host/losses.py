@@ -9,25 +9,27 @@ import msgspec
 
 from netdiag.checks.context import same_address
 from netdiag.errors import UsageError
-from netdiag.facts.context import Options
+from netdiag.facts.context import Context, Options
+from netdiag.facts.kernel import gather_kernel
+from netdiag.facts.rounds import together
+from netdiag.facts.sections import SECTIONS
+from netdiag.facts.trace_here import namespace_of
 from netdiag.facts.trace_wanted import Wanted
 from netdiag.facts.traced_flows import gather_traced
-from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive, not_understood
 from netdiag.host.sided_probes import Sides
 from netdiag.host.station import Station
 from netdiag.host.trace import trace
-from netdiag.model.facts import Facts
+from netdiag.model.facts import HOST, Facts
 from netdiag.model.firewall import Direction, Packet
 from netdiag.model.probes import TracedFlow
 from netdiag.model.trace import TracePath, TraceVerdict
 from netdiag.model.two_sided import LossTrace, Payload, SidedProbe, Way
 
-_FILTERS = ("kernel", "firewall", "firewall_saved", "neighbours", "fdb")
+_FILTERS = ("firewall", "firewall_saved", "neighbours", "fdb")
 _REFUSED = ("sockets",)
 """Read as well where a connection was refused: whether anybody listens on the address that it was for."""
-_RULES = ("kernel", "firewall")
-_FACTS_S = 6.0
+_RULES = ("firewall",)
 _UDP_BYTES = 8
 _ENCAPSULATED_BYTES = 8 + 14 + 20 + 8 + 8
 """What a probe has behind the outer UDP header: VXLAN, Ethernet, IPv4 and UDP headers, and its tag."""
@@ -55,7 +57,7 @@ def trace_losses(
         known = station.facts
         if station is sides.there:
             refused = any(place.probe.heard.kind == "reset" for place in mine)
-            known = _with_facts(station.carrier, known, (*_FILTERS, *(_REFUSED if refused else ())), now_s)
+            known = _with_facts(station.carrier, known, (*_FILTERS, *(_REFUSED if refused else ())))
             facts.append(known)
         found.extend(_traced(station, known, mine, now_s, options if station is sides.here else Options()))
 
@@ -104,14 +106,23 @@ def _place(probe: SidedProbe) -> _Place:
     return _Place(probe=probe, at_peer=sender_is_peer if came_back else not sender_is_peer, outward=False)
 
 
-def with_rules(carrier: Carrier, facts: Facts, now_s: float) -> Facts:
+def with_rules(carrier: Carrier, facts: Facts) -> Facts:
     """What is known of a host, with the rules that run there: what is not traced is read."""
-    return _with_facts(carrier, facts, _RULES, now_s)
+    return _with_facts(carrier, facts, _RULES)
 
 
-def _with_facts(carrier: Carrier, facts: Facts, names: Sequence[str], now_s: float) -> Facts:
-    more = collect(carrier, names, now_s=now_s, options=Options(), deadline_s=_FACTS_S)
-    return msgspec.structs.replace(facts, **{name: getattr(more, name) for name in names})
+def _with_facts(carrier: Carrier, facts: Facts, names: Sequence[str]) -> Facts:
+    """What is known of a host, with sections of its own namespace; those of its containers, hundreds maybe, lose nothing."""
+    kernel = facts.kernel
+    if kernel.value is None:
+        kernel = drive(gather_kernel(Context()), carrier)
+    context = Context(
+        namespaces={HOST: namespace_of(facts, HOST)},
+        links={HOST: (facts.links.value or {}).get(HOST, ())},
+        kernel=kernel.value,
+    )
+    found = drive(together([SECTIONS[name].gather(context) for name in names]), carrier)
+    return msgspec.structs.replace(facts, kernel=kernel, **dict(zip(names, found, strict=True)))
 
 
 def _traced(

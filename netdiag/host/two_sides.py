@@ -47,8 +47,9 @@ ARMED_S = 30.0
 _FRAMES_OF_ONE = 2048
 """Frames of one peer's probes that are kept: each is seen once on every device that it passes."""
 _READ_AT_ONCE = 8
-_TRACED_OF_A_KIND = 6
-"""Hosts on which losses of one kind are traced; on the others they are told as what they look like."""
+"""Peers whose rules are read side by side, with what time is left at the end: some of them are better than none."""
+_TRACED_OF_A_KIND = 3
+"""Peers with which losses of one kind are traced; with the others the rules of who lost it are read."""
 
 
 class Sought(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +164,7 @@ class _Examination:
 
     def _rules_of(self, peer: Peer) -> Facts:
         assert peer.target.carrier is not None  # noqa: S101 - it was met over it
-        return with_rules(peer.target.carrier, peer.facts, self._asked.now_s)
+        return with_rules(peer.target.carrier, peer.facts)
 
     def _each(self, calls: Sequence[Callable[[], Any]], end_s: float, *, at_once: int = AT_ONCE) -> list[Any]:
         """The results of calls that are made side by side; why not for one that fails or is late."""

@@ -95,14 +95,14 @@ def test_one_rule_here_in_nft_s_own_words_is_one_cause(hub, here, peers):
 
 def test_two_rules_on_several_hosts_each_are_two_causes(here, peers):
     """No more than a few are traced: the rest is told by its own rules, each with its own."""
-    clusters = [[peer for peer, _ in peers[:8]], [peer for peer, _ in peers[8:16]]]
+    clusters = [[peer for peer, _ in peers[:5]], [peer for peer, _ in peers[5:10]]]
     rules = [["INPUT", "-p", "tcp", "--dport", "7946", "-j", "DROP"]]
     rules.append(["INPUT", "-p", "tcp", "--dport", "7946", "-m", "comment", "--comment", "b", "-j", "DROP"])
     for cluster, rule in zip(clusters, rules, strict=True):
         for peer in cluster:
             peer.run("iptables", "-A", *rule)
     try:
-        said, _, took_s = look(here, peers)
+        said, _, took_s = look(here, peers[:24])
     finally:
         for cluster in clusters:
             for peer in cluster:
@@ -119,11 +119,11 @@ def test_two_rules_on_several_hosts_each_are_two_causes(here, peers):
 
 
 def test_the_same_rule_on_many_hosts_is_told_once(hub, here, peers):
-    broken = [peer for peer, _ in peers[::8]]
+    broken = [peer for peer, _ in peers[:100:10]]
     for peer in broken:
         peer.run("iptables", "-A", "INPUT", "-p", "tcp", "--dport", "7946", "-j", "DROP")
     try:
-        said, _, took_s = look(here, peers)
+        said, _, took_s = look(here, peers[:100])
     finally:
         for peer in broken:
             peer.run("iptables", "-F", "INPUT")
