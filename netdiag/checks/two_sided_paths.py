@@ -144,6 +144,11 @@ def _by_rule(ctx: Context, way: Way, losses: Sequence[Judged], everything: Seque
     what = "lets no answer out" if crafted else "stops"
     at = f"{names_of(hosts)}: {'their' if len(hosts) > 1 else 'its'} {rule.place()}"
     summary = f"{at} {what} {labels_of(losses)} {direction_of(ctx, way, views_of(losses))}"
+    failed = next((each.trace.why_not for each in losses if each.trace is not None and each.trace.why_not), "")
+    if not traced:
+        summary += (
+            f", by a reading of the rules; it could not be traced there: {failed}" if failed else ", by a reading"
+        )
     named = {**rule.as_object(), "hosts": hosts} if len(hosts) > 1 else rule.as_object()
     return ctx.problem(
         _IDS[way],
