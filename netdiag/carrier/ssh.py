@@ -170,6 +170,25 @@ def connect(
     return carrier
 
 
+def configured_host(destination: str) -> str:
+    """The host that ssh would connect to, by the operator's own configuration; empty when it does not say.
+
+    Nobody is asked: what the other host says of itself is not what it is reached at.
+    """
+    where, program = parse_destination(destination), shutil.which("ssh")
+    if program is None:
+        return ""
+    user = ["-l", where.user] if where.user else []
+    try:
+        said = subprocess.run(
+            [program, "-G", *user, "--", where.host], capture_output=True, timeout=CONNECT_S, check=False
+        ).stdout.decode("utf-8", "replace")
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = next((line.partition(" ")[2].strip() for line in said.splitlines() if line.startswith("hostname ")), "")
+    return found if _NAME.fullmatch(found) or _IPV6.fullmatch(found) else ""
+
+
 def _in_english() -> dict[str, str]:
     """This environment, but messages that can be told apart. What ssh sends on of it hurts no Python there."""
     environment = {name: value for name, value in os.environ.items() if name not in ("LC_ALL", "LANGUAGE")}

@@ -8,7 +8,7 @@ from netdiag.causes import cause
 from netdiag.checks.commands import set_mtu
 from netdiag.checks.context import Check, Context
 from netdiag.checks.mtu import OVERLAY_OUTER_BYTES
-from netdiag.checks.two_sided import label_of, names_of, peers
+from netdiag.checks.two_sided import label_of, loses, names_of, peers
 from netdiag.facts.sweeps import Sweep, sweep_of
 from netdiag.model.facts import HOST, Facts
 from netdiag.model.found import Found
@@ -17,6 +17,7 @@ from netdiag.model.two_sided import PeerView, Way
 
 _CHECK = "two-sides.sizes"
 _LEAST_BYTES = 1280
+_LOSSY = "Chance is not ruled out: the path loses packets of every size."
 
 
 def _sizes(ctx: Context) -> Iterator[Found]:
@@ -25,7 +26,9 @@ def _sizes(ctx: Context) -> Iterator[Found]:
         for way in (Way.THERE, Way.BACK):
             mine = [each for each in view.probes if each.way is way]
             sweeps = [
-                sweep for sweep in (sweep_of(mine, protocol) for protocol in ("icmp", "udp")) if sweep is not None
+                sweep
+                for sweep in (sweep_of(mine, protocol, lossy=loses(view, way)) for protocol in ("icmp", "udp"))
+                if sweep is not None
             ]
             usable = [sweep for sweep in sweeps if sweep.largest]
             if not usable:
@@ -71,11 +74,17 @@ def _by_size(ctx: Context, view: PeerView, way: Way, sweep: Sweep, sweeps: Seque
     breaks = [Need.JOIN] if stuck and view.is_manager else []
     if sweep.largest < OVERLAY_OUTER_BYTES:
         breaks.append(Need.TRAFFIC)
+    certain = sweep.sure is not Confidence.POSSIBLE
     tells = "and the path says so" if said else "and nothing says so"
+    text = f"{_from_to(ctx, view, way)} {sweep.largest} bytes pass and {sweep.lost} do not, {tells}"
+    if said and certain and sweep.largest >= _needed_bytes(ctx, view):
+        # A jumbo device before a path of the usual size, as clouds have it: connections learn, overlays send no more.
+        return ctx.ok(_CHECK, f"{text}, so connections adapt", subject=_subject(ctx, view), evidence=evidence)
     return ctx.problem(
         _CHECK,
-        f"{_from_to(ctx, view, way)} {sweep.largest} bytes pass and {sweep.lost} do not, {tells}; {device} may send {mtu_bytes}",
-        breaks=breaks,
+        f"{text}; {device} may send {mtu_bytes}",
+        breaks=breaks if certain else (),
+        leaves=() if certain else breaks,
         subject=_subject(ctx, view),
         evidence=evidence,
         cause=cause(
@@ -88,12 +97,21 @@ def _by_size(ctx: Context, view: PeerView, way: Way, sweep: Sweep, sweeps: Seque
                 "largest_bytes": sweep.largest,
                 "peer": _ends(ctx, view, way)[1],
             },
-            confidence=Confidence.PROVEN,
+            confidence=sweep.sure,
+            explanation=_LOSSY if sweep.sure is Confidence.POSSIBLE else "",
             evidence=evidence,
             affects=("swarm join", "overlay data") if Need.JOIN in breaks else ("overlay data",),
             remedy=_lower(source, device, sweep.largest, mtu_bytes),
         ),
     )
+
+
+def _needed_bytes(ctx: Context, view: PeerView) -> int:
+    """The largest packet that overlays of the two hosts send, outside."""
+    engines = [facts.engine.value for facts in (ctx.facts, view.facts) if facts is not None]
+    networks = [network for engine in engines if engine is not None for network in engine.networks]
+    sizes = [network.mtu_bytes or 0 for network in networks if network.driver == "overlay"]
+    return max([OVERLAY_OUTER_BYTES, *sizes])
 
 
 def _lower(host: str, device: str, largest: int, was: int) -> tuple[Remedy, ...]:
@@ -117,7 +135,8 @@ def _by_kind(ctx: Context, view: PeerView, way: Way, lost: Sweep, whole: Sweep) 
         _CHECK,
         f"udp/{lost.port} of more than {lost.largest} bytes leaves {source} and never arrives at {target},"
         f" and ICMP of {whole.largest} bytes does",
-        breaks=(Need.TRAFFIC,),
+        breaks=(Need.TRAFFIC,) if lost.sure is not Confidence.POSSIBLE else (),
+        leaves=(Need.TRAFFIC,) if lost.sure is Confidence.POSSIBLE else (),
         subject=_subject(ctx, view),
         evidence=evidence,
         cause=cause(
@@ -131,10 +150,11 @@ def _by_kind(ctx: Context, view: PeerView, way: Way, lost: Sweep, whole: Sweep) 
                 "port": lost.port,
                 "size": lost.lost,
             },
-            confidence=Confidence.PROVEN,
+            confidence=lost.sure,
             explanation=(
                 f"Datagrams of {lost.largest} bytes to udp/{lost.port} arrive and larger ones do not, while ICMP of the same"
                 " size does: something between drops them by length."
+                + (f" {_LOSSY}" if lost.sure is Confidence.POSSIBLE else "")
             ),
             evidence=evidence,
             affects=("overlay data",),

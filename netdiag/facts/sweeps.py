@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from netdiag.model.report import Confidence
 from netdiag.model.two_sided import Payload, SidedProbe
 
 _SMALL_BYTES = 64
@@ -16,9 +17,11 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         largest: The largest that arrived; 0 where not even a small one did.
-        lost: The smallest above it that did not; None where all did.
+        lost: The smallest above it that did not; None where all did, and where it arrives and one of the hosts loses it:
+            that is told with the ports, and its rule.
         said: An ICMP error said that one was too big.
         tried: All sizes, growing.
+        sure: How sure it is that it was not chance: the smallest that is lost was sent again, and nothing else is lost.
     """
 
     protocol: str
@@ -26,6 +29,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     lost: int | None
     said: bool
     tried: tuple[int, ...]
+    sure: Confidence = Confidence.LIKELY
     port: int | None = None
     payload: Payload = Payload.TAG
 
@@ -36,12 +40,13 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.protocol}/{self.port}" + (" with a VXLAN header" if self.payload is Payload.VXLAN else "")
 
 
-def sweep_of(probes: Sequence[SidedProbe], protocol: str) -> Sweep | None:
+def sweep_of(probes: Sequence[SidedProbe], protocol: str, *, lossy: bool = False) -> Sweep | None:
     """None where this kind of packet was not asked for sizes, or its sender or receiver could not be watched.
 
     Args:
         probes: Those of one way.
         protocol: icmp or udp.
+        lossy: The path loses packets now and then, whatever their size.
     """
     mine = [each for each in probes if each.protocol == protocol and each.arrived is not None and not each.again]
     sized = [each for each in mine if each.length_bytes is not None]
@@ -51,20 +56,30 @@ def sweep_of(probes: Sequence[SidedProbe], protocol: str) -> Sweep | None:
     came = [
         each.length_bytes or _SMALL_BYTES
         for each in mine
-        if each.arrived and (each.port, each.payload) == (port, payload)
+        if each.arrived and each.passed != 0 and (each.port, each.payload) == (port, payload)
     ]
-    lost = [each for each in sized if each.arrived == 0 and each.sent and each.length_bytes is not None]
+    lost = [each for each in sized if each.arrived == 0 and each.sent]
+    behind = [each for each in sized if each.arrived and each.passed == 0]
     said = any(
         each.heard.icmp is not None and each.heard.icmp.type in (3, 2) and each.heard.icmp.mtu_bytes for each in lost
     )
     largest = max(came, default=0)
-    sizes = [each.length_bytes for each in lost if each.length_bytes is not None]
+    beyond = [each for each in (*lost, *behind) if (each.length_bytes or 0) > largest]
+    edge = min(beyond, key=lambda each: each.length_bytes or 0, default=None)
     return Sweep(
         protocol=protocol,
         largest=largest,
-        lost=min((size for size in sizes if size > largest), default=None),
+        lost=edge.length_bytes if edge is not None and edge.arrived == 0 else None,
+        sure=_sure(edge, lossy=lossy),
         said=said,
         tried=tuple(sorted(each.length_bytes for each in sized if each.length_bytes is not None)),
         port=port,
         payload=payload,
     )
+
+
+def _sure(edge: SidedProbe | None, *, lossy: bool) -> Confidence:
+    """How sure it is that chance did not lose the smallest size that did not arrive."""
+    if lossy:
+        return Confidence.POSSIBLE
+    return Confidence.PROVEN if edge is not None and edge.resent else Confidence.LIKELY

@@ -92,11 +92,17 @@ class Bursts:
         self._exchange = Exchange(sides)
 
     def __enter__(self) -> Self:
-        family = 6 if ":" in self._wire.target else 4
+        ends = {Side.SOURCE: self._wire.origin, Side.DESTINATION: self._wire.target}
+        others = {Side.SOURCE: self._wire.target, Side.DESTINATION: self._wire.origin}
         try:
             self._both(
                 lambda side: self._stations[side].arm(
-                    ports=_HELD, devices=self._devices[side], families=[family], seconds=_ARMED_S, frames=_FRAMES
+                    ports=_HELD,
+                    devices=self._devices[side],
+                    addresses=[ends[side]],
+                    peers=[others[side]],
+                    seconds=_ARMED_S,
+                    frames=_FRAMES,
                 )
             )
         except BaseException:
@@ -154,7 +160,7 @@ class Bursts:
         asked = first_sizes(mtu_of(facts, HOST, self._planned.way.nic(side)))
         first = [msgspec.structs.replace(kind, length_bytes=size) for kind in kinds for size in asked]
         probes = [*controls, *self._exchange.sent(sender, first)]
-        return [*probes, *self._exchange.sizes(sender, probes)]
+        return self._exchange.sizes(sender, probes)
 
     def _is_plain(self, probe: SidedProbe) -> bool:
         return (probe.protocol, probe.payload) == ("udp", Payload.TAG) and probe.length_bytes is None

@@ -29,6 +29,7 @@ from netdiag.path.isolation import joined_instead
 from netdiag.path.listening import listener_cause, listeners
 from netdiag.path.questions import Question, into_the_host, questions, refusal_questions, standing
 from netdiag.path.verdict import (
+    Attempt,
     Traced,
     ahead_found,
     loss_found,
@@ -226,7 +227,7 @@ class Reasons:
         traced = self._traces(refusal_questions(way, sights))
         rejected = [each for each in traced if each.trace is None or each.trace.verdict is not TraceVerdict.DROP]
         causes = self._of_filters(rejected)
-        seen = bool(sights) and sights[-1].watched and sights[-1].refused > 0
+        seen = bool(sights) and _refused_at(sights[-1], self._watched.attempt, way)
         if not causes:
             causes = self._listener(refused=self._watched.attempt.refused and seen)
         if not causes and Side.DESTINATION not in self._parties:
@@ -242,6 +243,12 @@ class Reasons:
             reason = f"the sockets of {way.destination.label()} could not be read"
         what = "" if seen else refusal_text(way, self._watched.attempt)
         return list(loss_found(way, loss, sights, causes, reason, what=what))
+
+
+def _refused_at(last: Sight, attempt: Attempt, way: Way) -> bool:
+    """Whether the end was seen to refuse what came to it: by a reset, or by the ICMP error of its own."""
+    told = attempt.icmp is not None and attempt.icmp.sender == way.target
+    return last.watched and (last.refused > 0 or (told and last.there > 0))
 
 
 def _at_most_likely(one: Cause) -> Cause:

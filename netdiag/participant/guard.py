@@ -247,7 +247,7 @@ RULES: Dict[str, Rule] = {
 
 NOT_SERVED = (
     *("create-device", "http-get", "scratch-rules"),
-    *("capture-read", "send-probe", "bind-port", "release-port", "catch-start", "catch-stop"),
+    *("capture-read", "send-probe", "bind-port", "release-port", "port-holders", "catch-start", "catch-stop"),
 )
 """They load modules, read a datastore, give a text of the peer's to a tool that runs as root here, or, for the
 examination from both sides, send from ports and hold them: that is for a user of this host to have done."""

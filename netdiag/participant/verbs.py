@@ -66,6 +66,7 @@ VERBS: Dict[str, Verb] = {
     "send-probe": probe.send_probe,
     "bind-port": bound.bind_port,
     "release-port": bound.release_port,
+    "port-holders": bound.port_holders,
     "catch-start": caught.catch_start,
     "catch-stop": caught.catch_stop,
     "firewall-trace": trace.firewall_trace,
