@@ -44,6 +44,15 @@ PAGES: Mapping[str, Page] = {
             remedy="Name a way to the host with --via, or diagnose there; for a container see the cause.",
         ),
         Page(
+            id="path.addresses",
+            title="Another address of the destination's name",
+            explains=(
+                "A name may have several addresses, of which a program takes any, or one after the other. The rest is tried"
+                " beside the one that is explained; one that cannot be sent to at all is left out, as programs leave it."
+            ),
+            remedy="Take the address out of the name, or diagnose the flow to it.",
+        ),
+        Page(
             id="path.virtual-ip",
             title="A service's virtual IP",
             explains=(
