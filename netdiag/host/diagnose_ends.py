@@ -66,6 +66,8 @@ class Ends:
 
     def __init__(self, parties: Parties) -> None:
         self._parties = parties
+        self._answers: dict[tuple[str, str], NameLookup] = {}
+        """What names were for containers, by the container's id: a server that does not answer is waited for once."""
 
     def source(self, typed: Typed) -> tuple[Party, Container | None, tuple[Found, ...]]:
         """Where the flow begins, and what is to be said of it.
@@ -358,8 +360,11 @@ class Ends:
         if begin.pid is None:
             return [NameLookup(name=name, error=f"{begin.name} does not run", unasked=True) for name in names]
         netns = netns_of(first.facts, namespace_of(first.facts, begin))
-        gathers = [gather_name(name, pid=begin.pid, netns=netns) for name in names]
-        return drive(together(gathers), first.carrier)
+        new = [name for name in names if (begin.id, name) not in self._answers]
+        gathers = [gather_name(name, pid=begin.pid, netns=netns) for name in new]
+        for name, lookup in zip(new, drive(together(gathers), first.carrier) if new else (), strict=True):
+            self._answers[begin.id, name] = lookup
+        return [self._answers[begin.id, name] for name in names]
 
 
 def _meant(party: Party, container: Container | None, address: str) -> Meant:
