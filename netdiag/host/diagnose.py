@@ -164,17 +164,22 @@ class _Run:
     def _judged(self, planned: Planned, watched: Watched, reasons: Reasons) -> tuple[list[Found], tuple[Loss, ...]]:
         """What is to be said of an attempt, and where it was lost."""
         way, attempt = planned.way, watched.attempt
-        if attempt.answered and not _by_another(watched, way):
+        start_s = time.monotonic()
+        odd = (
+            reasons.of_another(in_place=_by_another(watched, way))
+            if attempt.answered and _unseen_at_end(watched)
+            else []
+        )
+        if attempt.answered and not odd:
             late = reasons.of_second_try() if attempt.tries > 1 else []
             passed = [healthy_found(way, watched.sights), *reasons.unnoticed(), *late]
             return [attempt_found(way, attempt), *passed], ()
-        start_s = time.monotonic()
         self._progress("finding what took it")
         lost = losses_of(watched)
         at_the_end = bool(lost) and lost[0].direction is Direction.BACK and lost[0].last is None
         who = self._listening(planned) if way.protocol == "udp" and at_the_end and not attempt.refused else ""
-        if attempt.answered:
-            found = reasons.of_another()
+        if odd:
+            found = odd
         elif who:
             found = reasons.of_silence(lost[0], who)
         elif not lost or (attempt.refused and at_the_end):
@@ -225,6 +230,12 @@ def _as_the_end_says(watched: Watched) -> Watched:
     text = f"{watched.attempt.text} to a proxy in front, and the end refuses"
     attempt = msgspec.structs.replace(watched.attempt, answered=False, refused=True, text=text)
     return msgspec.structs.replace(watched, attempt=attempt)
+
+
+def _unseen_at_end(watched: Watched) -> bool:
+    """Whether what was sent was not seen at its last place."""
+    last = watched.sights[-1] if watched.sights else None
+    return last is not None and last.watched and not last.there
 
 
 def _by_another(watched: Watched, way: Way) -> bool:

@@ -202,11 +202,16 @@ class Reasons:
             return list(loss_found(self._way, loss, self._watched.sights, causes, ""))
         return [silent_found(self._way, self._watched.sights, who)]
 
-    def of_another(self) -> list[Found]:
-        """Somebody answered, and what was sent did not come to the destination."""
+    def of_another(self, *, in_place: bool) -> list[Found]:
+        """Somebody answered, and what was sent was not seen at the destination; nothing where no reason is found.
+
+        ``in_place``: it was seen right before, so that whoever answered stands between, known or not.
+        """
         causes = self._untranslated(self._traces(into_the_host(self._way)))
         changed = [] if causes else self._between.of_another()
-        return changed or list(another_found(self._way, self._watched.sights, causes))
+        if changed or not (causes or in_place):
+            return changed
+        return list(another_found(self._way, self._watched.sights, causes))
 
     def _untranslated(self, traced: Sequence[Traced]) -> list[Cause]:
         """Why a call to a published port is not led on into the container."""

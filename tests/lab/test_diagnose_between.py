@@ -72,17 +72,17 @@ def test_a_port_that_is_filtered_between(hosts, broken, way):
 
 def test_connections_that_die_by_their_source_port(hosts, broken):
     """Half of them, without a port named: packets go to the first port that is open."""
-    with hosts.host("two").popen(["busybox", "httpd", "-f", "-p", "0.0.0.0:21"]) as process:
+    with hosts.host("two").popen(["busybox", "httpd", "-f", "-p", "0.0.0.0:20"]) as process:
         try:
-            until(lambda: hosts.host("two").exec(["ss", "-Hltn", "sport = :21"]).stdout, 5.0, "the second server")
-            fault = broken("flow-hash", members=2, proto="tcp", source=hosts.host("one").address, dport=21)
+            until(lambda: hosts.host("two").exec(["ss", "-Hltn", "sport = :20"]).stdout, 5.0, "the second server")
+            fault = broken("flow-hash", members=2, proto="tcp", source=hosts.host("one").address, dport=20)
             (cause,) = diagnose(hosts, "two")["causes"]
             hosts.heal(fault)
             assert codes(diagnose(hosts, "two", code=0)) == []
         finally:
             end_group(process)
     assert (cause["code"], cause["object"]["hosts"]) == ("underlay.flow-hash", ["one", "two"])
-    assert (cause["object"]["protocol"], cause["object"]["port"]) == ("tcp", 21)
+    assert (cause["object"]["protocol"], cause["object"]["port"]) == ("tcp", 20)
     assert 0.2 < cause["object"]["share"] < 0.8
 
 
