@@ -219,6 +219,17 @@ def test_a_source_that_another_rule_translates(hosts):
     assert (cause["code"], cause["host"], cause["confidence"]) == ("firewall.rule", "worker", "likely")
 
 
+def test_a_host_that_has_another_address_on_loopback(hosts):
+    """No swarm says by which address the worker is reached, and the first that it lists is no card's."""
+    worker = hosts.host("worker")
+    worker.exec(["ip", "address", "add", "10.99.0.1/32", "dev", "lo"])
+    try:
+        report = diagnose(hosts, "manager", "worker:7000", *VIA, code=0)
+    finally:
+        worker.exec(["ip", "address", "del", "10.99.0.1/32", "dev", "lo"])
+    assert "10.99.0.1" not in json.dumps(report)
+
+
 def test_the_engine_s_chains_are_emptied(hosts):
     fault = hosts.break_("flush", host="worker", table="filter")
     cause = only_cause(diagnose(hosts, "manager", "worker:8081", *VIA, code=1))
