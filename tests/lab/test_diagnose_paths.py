@@ -224,7 +224,7 @@ def test_a_host_that_has_another_address_on_loopback(hosts):
     worker = hosts.host("worker")
     worker.exec(["ip", "address", "add", "10.99.0.1/32", "dev", "lo"])
     try:
-        report = diagnose(hosts, "manager", "worker:7000", *VIA, code=0)
+        report = diagnose(hosts, "manager", "worker/worker:7000", *VIA, code=0)
     finally:
         worker.exec(["ip", "address", "del", "10.99.0.1/32", "dev", "lo"])
     assert "10.99.0.1" not in json.dumps(report)
