@@ -47,8 +47,9 @@ from netdiag.path.ways import Host
 class Reasons:
     """Finds what took a flow, on whichever host that is."""
 
-    def __init__(self, planned: Planned, watched: Watched, *, now_s: float) -> None:
-        self._planned = planned
+    def __init__(self, planned: Planned, watched: Watched, *, now_s: float, half: bool = False) -> None:
+        """``half``: the other host answers for itself, by an answer of its own that is carried here."""
+        self._planned, self._half = planned, half
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
         self._leaving = Leaving(planned, now_s=now_s)
@@ -132,7 +133,12 @@ class Reasons:
 
     def _leaves_for_good(self, loss: Loss) -> bool:
         """Whether it was lost behind this host's last device, and nobody else takes part."""
-        return Side.DESTINATION not in self._parties and loss.direction is Direction.BACK and loss.last is None
+        return (
+            not self._half
+            and Side.DESTINATION not in self._parties
+            and loss.direction is Direction.BACK
+            and loss.last is None
+        )
 
     def _entries(self, loss: Loss) -> list[Cause]:
         way, sights, parties, networks = self._way, self._watched.sights, self._parties, self._networks
@@ -235,7 +241,7 @@ class Reasons:
         seen = bool(sights) and _refused_at(sights[-1], self._watched.attempt, way)
         if not causes:
             causes = self._listener(refused=self._watched.attempt.refused and seen)
-        if not causes and Side.DESTINATION not in self._parties:
+        if not causes and not self._half and Side.DESTINATION not in self._parties:
             attempt = self._watched.attempt
             left = any(sight.watched and sight.there for sight in sights)
             said = of_refusal(way, attempt, own=own_addresses(self._planned), left=left)

@@ -261,7 +261,7 @@ class HalfRun:
         return [found for loss in lost for found in reasons.of_loss(loss)]
 
     def _reasons(self, watched: Watched) -> Reasons:
-        return Reasons(self._plan.planned, watched, now_s=time.time())
+        return Reasons(self._plan.planned, watched, now_s=time.time(), half=True)
 
 
 def _told(found: Iterable[Found]) -> tuple[Told, ...]:

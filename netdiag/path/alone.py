@@ -112,6 +112,12 @@ def of_silence(way: Way, survey: Survey, *, own: Sequence[str]) -> Said:
     last = max((hop.ttl for hop in survey.packets if hop.router), default=0)
     routers = {hop.ttl: hop.router for hop in (*survey.echoes, *survey.packets) if hop.router}
     begin = routers.get(last, way.source.host_address or way.source.address)
+    if last and begin == way.target:
+        return Said(
+            reason=f"packets come to {begin} itself, which passes them on: they are lost there, or behind it",
+            evidence=evidence,
+            next=_steps(way),
+        )
     behind = [ttl for ttl in sorted(routers) if ttl > last]
     end = routers[behind[0]] if behind else way.target
     beyond = [ttl for ttl in behind if routers[ttl] not in own]

@@ -113,7 +113,8 @@ def test_an_xdp_program_that_passes_is_not_blamed_for_the_network(cluster):
     cluster.break_("xdp-drop", host="worker1", proto="udp", dport=4789, action="pass")
     cluster.break_("drop", host="fabric", proto="udp", dport=4789)
     cause = only_cause(diagnose(cluster, *OVERLAY, code=1))
-    assert said(cause) == ("underlay.filtered", None, "proven")
+    # Less sure than without it: what a program takes is seen nowhere.
+    assert said(cause) == ("underlay.filtered", None, "likely")
 
 
 @pytest.mark.parametrize(("host", "direction"), [("worker1", "ingress"), ("manager", "egress")])

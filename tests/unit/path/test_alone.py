@@ -62,6 +62,11 @@ def test_routers_that_say_nothing_are_passed_over():
     assert segment(silent(hops("", "", answered=True), hops("", ""))) == (OWN, TARGET, Confidence.LIKELY)
 
 
+def test_a_target_that_passes_packets_on_is_no_network_between():
+    said = silent(hops(GATEWAY, answered=True), hops(GATEWAY, TARGET))
+    assert (said.cause, f"come to {TARGET} itself" in said.reason) == (None, True)
+
+
 def test_without_an_echo_it_is_possible_only():
     said = silent(hops(GATEWAY, ""), hops(GATEWAY, ""))
     assert segment(said) == (GATEWAY, TARGET, Confidence.POSSIBLE)
