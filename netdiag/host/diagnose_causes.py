@@ -63,17 +63,22 @@ class Reasons:
             said = of_silence(way, survey_silence(self._planned), own=own_addresses(self._planned))
             return [alone_found(way, sights, loss_text(loss), said, self._unseen())]
         asked, ahead, unblamed = questions(way, loss, sights), standing(way, loss, sights), ""
+        if self._half:
+            # Nobody makes the attempt again, so that no answer can be waited for.
+            asked = tuple(msgspec.structs.replace(each, made_up=True) for each in asked)
         traced = self._traces([*asked, *ahead])
         here = [each for each in traced if each.question in asked]
         causes = self._of_filters(here)
         further = [each for each in traced if each.question not in asked]
         if not causes:
             causes = self._untranslated(here) or self._entries(loss)
-        if not causes:
+        if not causes and not self._half:
             causes = kernel_causes(self._planned, loss)
         if not causes and loss.direction is Direction.BACK and loss.last is None:
             causes = self._listener(refused=False)
-        if not causes and between_nics(loss.last, loss.next):
+        if self._half:
+            pass  # what more there is to ask takes both hosts
+        elif not causes and between_nics(loss.last, loss.next):
             seen = self._between.of_loss(loss)
             if seen.chance is not None:
                 return [seen.chance]
@@ -85,7 +90,8 @@ class Reasons:
             reason or "no filter on either host takes such a packet, and the entries that lead on are as they should be"
         )
         found = list(loss_found(way, loss, sights, causes, reason))
-        behind = [(each, one) for each in further for one in self._of_filters([each])]
+        asks_on = bool(causes) or not self._half
+        behind = [(each, one) for each in further if asks_on for one in self._of_filters([each])]
         if not causes:
             # It may have come so far under an address that nobody looked for: what stands there is a guess, and a good one.
             behind = [(each, _at_most_likely(one)) for each, one in behind]

@@ -163,7 +163,8 @@ def test_a_port_that_the_network_between_drops(hosts, pair_lab):
     reports, _ = both(one, two, one.address, f"{two.address}:{PORT}")
     for report in reports:
         (cause,) = report.document["causes"]
-        assert (cause["code"], cause["host"], cause["confidence"]) == ("underlay.filtered", None, "proven")
+        # A few packets and one echo are too few to rule out chance.
+        assert (cause["code"], cause["host"], cause["confidence"]) == ("underlay.filtered", None, "likely")
         assert (cause["object"]["from"], cause["object"]["to"]) == (one.address, two.address)
 
 
