@@ -37,7 +37,7 @@ format: venv ## lay the code out
 
 test: venv ## all tests, those with real engines included (root)
 	@$(BIN)/netdiag lab install || echo "no lab on this machine: its tests will be skipped, with their reason" >&2
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup --floor
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --floor
 
 test-unit: venv ## the tests that need neither root nor engines
 	$(BIN)/pytest -n $(JOBS) -m 'not lab'

@@ -40,7 +40,7 @@ def diagnose(lab, destination=f"{FAR}:7000", code=1):
     words = ["netdiag", "diagnose", "one", destination, *via, "--output", "json"]
     result = lab.host("one").exec(words, check=False, timeout_s=60)
     assert "Traceback" not in result.stderr
-    assert result.returncode == code, result.stdout + result.stderr
+    assert code in (None, result.returncode), result.stdout + result.stderr
     return json.loads(result.stdout)
 
 
@@ -152,8 +152,12 @@ def test_an_address_that_two_machines_have(hosts, broken, destination):
     fault = broken("address", host="three", address=f"{FAR}/24")
     one, with_port = hosts.host("one"), ":" in destination
     chosen = "three" if with_port else "two"
-    one.exec(["ip", "neigh", "replace", FAR, "lladdr", mac(hosts, chosen), "dev", "eth0", "nud", "reachable"])
-    (cause,) = diagnose(hosts, destination)["causes"]
+    for _ in range(4):
+        one.exec(["ip", "neigh", "replace", FAR, "lladdr", mac(hosts, chosen), "dev", "eth0", "nud", "reachable"])
+        report = diagnose(hosts, destination, code=None)
+        if report["causes"]:
+            break  # else the right one has spoken meanwhile, and the flow was its
+    (cause,) = report["causes"]
     assert (cause["code"], cause["confidence"]) == ("underlay.duplicate-address", "proven")
     assert cause["object"]["address"] == FAR
     assert set(cause["object"]["macs"]) == {mac(hosts, "two"), mac(hosts, "three")}
