@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
-.PHONY: help venv lab-tools demo test test-unit lint format bench clean clean-host
+.PHONY: help venv lab-tools image demo test test-unit lint format bench clean clean-host
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,6 +18,9 @@ venv: $(VENV)/.ready ## the virtual environment in .venv, with netdiag and its t
 
 lab-tools: venv ## Debian packages for the lab, unpacked below .lab (nothing is installed or started)
 	@$(BIN)/netdiag lab install
+
+image: venv ## the container image, for hosts without Python 3.11: a file for docker load in dist (FRESH=1: newest packages)
+	@$(BIN)/python -m tools.image $(if $(FRESH),--fresh)
 
 demo: lab-tools ## two stories, from fault to healed: a join that times out, a ping that works while ssh hangs
 	@$(BIN)/netdiag lab demo
@@ -34,7 +37,7 @@ format: venv ## lay the code out
 
 test: venv ## all tests, those with real engines included (root)
 	@$(BIN)/netdiag lab install || echo "no lab on this machine: its tests will be skipped, with their reason" >&2
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup --floor
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --floor
 
 test-unit: venv ## the tests that need neither root nor engines
 	$(BIN)/pytest -n $(JOBS) -m 'not lab'
@@ -42,8 +45,8 @@ test-unit: venv ## the tests that need neither root nor engines
 bench: lab-tools ## measured figures beside their budgets
 	$(BIN)/python -m tests.bench
 
-clean: ## the virtual environment, the lab's tools and caches of this checkout
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(VENV) .lab
+clean: ## the virtual environment, the lab's tools, the image and caches of this checkout
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(VENV) .lab dist
 
 clean-host: venv ## whatever a lab may have left on this machine
 	@$(BIN)/netdiag lab down --all

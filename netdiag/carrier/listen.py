@@ -10,7 +10,6 @@ import contextlib
 import io
 import ipaddress
 import re
-import shlex
 import threading
 from collections.abc import Callable, Sequence
 from typing import IO, cast
@@ -24,6 +23,7 @@ from netdiag.participant.channel import Channel, SealedError
 from netdiag.participant.guard import Guard
 from netdiag.participant.sealed import ASK, SERVE, Key, dial
 from netdiag.participant.stream import serve as serve_stream
+from netdiag.shell import shell_text
 
 VARIABLE = "NETDIAG_KEY"
 CONNECT_S = 10.0
@@ -152,12 +152,13 @@ def open_listen(
 
 def line_to_serve(key: Key, where: Place) -> str:
     """What the other host runs when the question is here: it dials and serves."""
-    return f"{VARIABLE}={key.text()} netdiag listen --dial {shlex.quote(str(where))}"
+    return f"{VARIABLE}={key.text()} {shell_text(['netdiag', 'listen', '--dial', str(where)])}"
 
 
 def line_to_ask(key: Key, where: Place) -> str:
     """What the other host runs when it has the question: it dials and asks."""
-    return f"{VARIABLE}={key.text()} netdiag diagnose SOURCE DESTINATION --via {shlex.quote(f'listen:{where}')}"
+    words = ["netdiag", "diagnose", "SOURCE", "DESTINATION", "--via", f"listen:{where}"]
+    return f"{VARIABLE}={key.text()} {shell_text(words)}"
 
 
 def dial_to_serve(key: Key, where: Place) -> Channel:

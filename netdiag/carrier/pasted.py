@@ -17,13 +17,11 @@ import os
 import re
 import secrets
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from itertools import pairwise
 
-from netdiag.errors import CarrierError, UsageError
-from netdiag.model.facts import AbsenceKind
-from netdiag.model.wire import Answer, Request, WireError, answer_from_values, values_from_answer
+from netdiag.errors import UsageError
 
 VERSION = 1
 COLUMNS = 78
@@ -45,8 +43,16 @@ _DICTIONARY = (
     b"DOCKER-USERFORWARDOUTPUTPREROUTINGPOSTROUTINGconntrackrp_filter"
     b"firewall.inboundunderlay.filteredoverlay.fdbcontainer.no-listener"
     b'tcpudpicmpechosizesmturttfalse,"true,"null,"error":{"kind":"missing","permission","timeout","text":"'
-    b'"frames":[],"more":0,"dropped":0,"points":[{"name":"","error":"","t_us":,"out":true,"data":{"seen":"sent":0,"'
-    b'{"host":"","role":"destination","source","in":[],"out":[],"cause":"","a":{"'
+    b"iptables -D INPUT nft insert rule inet position -m conntrack --ctstate -m state --state -i eth0 -m multiport --dports"
+    b'"port":,"protocol":"tcp","kind":"socket","address":"192.168.","listening",true,"text":"-P INPUT DROP","policy":"'
+    b'"backend":"iptables-legacy","backend":"nft-native","family":"ip6","family":"inet","table":"nat","chain":"forward'
+    b'"owner":"docker","chain":"OUTPUT","chain":"DOCKER-USER","owner":"firewalld","call_site":"filter INPUT rule '
+    b'["firewall.policy",0,false,{"kind":"policy","container.no-listener",null,"0.0 ms","connected after '
+    b'["firewall.rule",0,false,{"kind":"rule","backend":"iptables-nft","namespace":"host","family":"ip","table":"filter",'
+    b'"chain":"INPUT","number":1,"text":"-A INPUT -p tcp -m tcp --dport 2377 -j DROP","owner":"operator"},['
+    b'"iptables -I INPUT 1 -s 10. -p tcp --dport 22 -m comment --comment netdiag- -j ACCEPT"],["iptables -D INPUT -s '
+    b'[[1,"10.","10.0.0.1","tcp",2377],60,[[3,"host","eth0"]],[[17640,[[1,0,0],[2,0,0]],2,"no answer within",null,true,'
+    b'[[0,0,0]],null,"",null,false,1]],[],0,"",""]'
 )
 """What answers hold, so that deflate need not spell it; the commonest last (zlib's manual, deflateSetDictionary)."""
 
@@ -96,6 +102,18 @@ def encode(value: object, code: str) -> str:
     text = _MARK + base64.b64encode(body).decode("ascii").rstrip("=") + _END
     width = math.ceil(len(text) / LINES)
     return "\n".join(text[at : at + width] for at in range(0, len(text), width))
+
+
+def answers_in(text: str) -> Iterator[str]:
+    """The answers that a text holds, each from its mark; a text may hold several, as a file of both sides' does."""
+    marks = [mark.start() for mark in _ANY_MARK.finditer(text)]
+    for begin, end in pairwise([*marks, len(text)]):
+        yield text[begin:end]
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text holds an answer up to its full stop: nothing more of it is to come."""
+    return any(_END in answer for answer in answers_in(text))
 
 
 def decode(text: str, code: str) -> object:
@@ -175,50 +193,3 @@ def stretched(code: str, salt: bytes) -> bytes:
         maxmem=64 << 20,
         dklen=32,
     )
-
-
-ANSWERS = "a"
-"""Where a pasted value holds the answers that a `Pasted` gives."""
-
-
-def answers_value(answers: Mapping[str, Answer]) -> dict[str, Any]:
-    """Answers by their request's key (`Request.key`), as what a pasted value holds under `ANSWERS`; durations apart."""
-    values = {}
-    for key, answer in answers.items():
-        one = values_from_answer(answer)
-        one.pop("duration_s")
-        values[_short(key)] = one
-    return values
-
-
-class Pasted:
-    """A carrier for a host whose answers were carried by hand: it answers what they hold, and nothing else."""
-
-    def __init__(self, name: str, value: object) -> None:
-        """Take what `decode` gave. Raises CarrierError when it holds no answers.
-
-        Args:
-            name: What the host is called.
-            value: The whole value; its answers are under `ANSWERS`.
-        """
-        self.name = name
-        answers = value.get(ANSWERS) if isinstance(value, dict) else None
-        if not isinstance(answers, dict):
-            raise CarrierError(f"{name}: the pasted answer holds no answers")
-        try:
-            self._answers = {key: answer_from_values(one) for key, one in answers.items()}
-        except (ValueError, TypeError, AttributeError) as error:
-            raise CarrierError(f"{name}: the pasted answer cannot be understood ({error})") from None
-
-    def ask(self, requests: Sequence[Request]) -> Sequence[Answer]:
-        """One answer each, in order. Never raises."""
-        return [self._answers.get(_short(request.key())) or self._absent(request) for request in requests]
-
-    def _absent(self, request: Request) -> Answer:
-        text = f"{request.verb}: not in what was pasted from {self.name}"
-        return Answer(error=WireError(AbsenceKind.NOT_PROBED, text))
-
-
-def _short(key: str) -> str:
-    """A request's key as four characters: they need only differ among the few of one answer."""
-    return base64.b64encode(hashlib.sha256(key.encode("utf-8")).digest()[:3]).decode("ascii")

@@ -12,77 +12,75 @@ from netdiag.carrier.pasted import stretched
 
 READY_S = 3.0
 """How long before the first round everything must be watched."""
-TOLERANCE_S = 10.0
-"""How far two clocks may be apart unless the operator says otherwise."""
+WITHIN_S = 60
+"""Within how many seconds of each other two sides have to start unless the operator says otherwise."""
+_TOLERANCES = 6
+"""How often the difference of two clocks that does no harm fits between two rounds."""
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """How the probes of one round and direction are known on both sides, with nothing else shared."""
+    """How the probes of one round and kind are known on both sides, with nothing else shared."""
 
     tag: bytes
     """8 bytes, as `netdiag.participant.packets` tags payloads."""
-    sequence: int
-    """The initial sequence number of a TCP segment that is crafted."""
     source_port: int
     """49152 to 65535."""
 
 
-def mark(code: str, direction: str, number: int) -> Mark:
+def mark(code: str, kind: str, due_s: int) -> Mark:
     """The mark of a round.
 
     Args:
         code: As the operators agreed on.
-        direction: Such as "forward" and "reverse".
-        number: The round, from 0.
+        kind: Which of a round's probes.
+        due_s: When the round is due, which both sides know it by.
     """
-    label = f"probe {direction} {number}".encode()
+    label = f"probe {kind} {due_s}".encode()
     data = hmac.new(stretched(code, b""), label, hashlib.sha256).digest()
-    return Mark(
-        tag=data[:8],
-        sequence=int.from_bytes(data[8:12], "big"),
-        source_port=49152 + int.from_bytes(data[12:14], "big") % 16384,
-    )
+    return Mark(tag=data[:8], source_port=49152 + int.from_bytes(data[8:10], "big") % 16384)
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One round, in Unix seconds of a side's own clock."""
+
+    due_s: int
+    """When the source sends; both sides know the round by it."""
+    back_s: float
+    """When the destination sends: later, so that what arrives first was not opened from there."""
+    until_s: float
+    """How long it is watched."""
 
 
 class Schedule(msgspec.Struct, frozen=True):
     """When one side sends and watches, in Unix seconds of its own clock.
 
-    There are two rounds, a minute apart: two sides that start within a minute of each other choose the same full minute
-    or the next one, and so share a round at least. Watching lasts over both and the tolerance.
+    There are two rounds: two sides that start within the agreed time of each other choose the same full multiple of it
+    (by default the minute) or the next one, and so share a round at least.
     """
 
     watch_from_s: float
-    forward_s: tuple[float, float]
-    """When the source sends."""
-    reverse_s: tuple[float, float]
-    """When the destination sends: later, so that what arrives first was not opened from here."""
-    watch_until_s: float
+    turns: tuple[Turn, ...]
+    within_s: int
     tolerance_s: float
+    """How far the clocks may be apart while every packet is still watched for."""
 
-    def round_of(self, seen_s: float, direction: str) -> int | None:
-        """The round that a packet belongs to by when it was seen on this clock; None when it is of neither."""
-        for number, due_s in enumerate(self.forward_s if direction == "forward" else self.reverse_s):
-            if abs(seen_s - due_s) <= self.tolerance_s:
-                return number
-        return None
+    def near(self) -> tuple[int, ...]:
+        """When rounds are due of a side whose clock is off by a round or two: to know it by its packets."""
+        first = self.turns[0].due_s
+        return tuple(first + number * self.within_s for number in range(-2, 4))
 
 
-def schedule(now_s: float, tolerance_s: float = TOLERANCE_S) -> Schedule:
+def schedule(now_s: float, within_s: int = WITHIN_S) -> Schedule:
     """The schedule of a side that starts now.
 
     Args:
         now_s: Unix time by this host's clock.
-        tolerance_s: How far the two clocks may be apart, at most 15.
+        within_s: Within how many seconds of each other the two sides start.
     """
-    if not 0 < tolerance_s <= 15:
-        raise ValueError("the tolerance must be within a quarter of a round")
-    first_s = math.ceil((now_s + READY_S) / 60.0) * 60.0
-    forward = (first_s, first_s + 60.0)
-    reverse = (first_s + 2 * tolerance_s, first_s + 60.0 + 2 * tolerance_s)
-    return Schedule(
-        watch_from_s=now_s,
-        forward_s=forward,
-        reverse_s=reverse,
-        watch_until_s=reverse[1] + tolerance_s,
-        tolerance_s=tolerance_s,
+    tolerance_s = within_s / _TOLERANCES
+    first_s = math.ceil((now_s + READY_S) / within_s) * within_s
+    turns = tuple(
+        Turn(due_s=due_s, back_s=due_s + 2 * tolerance_s, until_s=due_s + 3 * tolerance_s)
+        for due_s in (first_s, first_s + within_s)
     )
+    return Schedule(watch_from_s=now_s, turns=turns, within_s=within_s, tolerance_s=tolerance_s)

@@ -19,9 +19,10 @@ from collections.abc import Sequence
 import msgspec
 
 from netdiag.carrier.payload import BOOTSTRAP, READY, payload
-from netdiag.carrier.ssh_failure import explain
+from netdiag.carrier.ssh_failure import explain, is_unresolved
 from netdiag.carrier.stream import NoGreeting, StreamCarrier, plain
-from netdiag.errors import CarrierError, UsageError
+from netdiag.errors import CarrierError, NoSuchHost, UsageError
+from netdiag.shell import shell_text
 
 CONNECT_S = 10.0
 """The longest until sshd answers."""
@@ -112,7 +113,7 @@ def parse_destination(text: str) -> Destination:
 def remote_command() -> str:
     """What the login shell of the other host is given to run."""
     script = _FIND_PYTHON.format(pythons=_PYTHONS, bootstrap=BOOTSTRAP, ready=READY)
-    return f"exec /bin/sh -c '{script}'"
+    return f"exec {shell_text(['/bin/sh', '-c', script])}"
 
 
 def connect(
@@ -128,7 +129,8 @@ def connect(
 
     Raises:
         UsageError: No ssh here, or a destination that cannot be one.
-        CarrierError: The connection does not come about; one line with the reason and what to do.
+        CarrierError: The connection does not come about; one line with the reason and what to do. NoSuchHost where it is
+            that the host's own name, as it was given, has no address.
     """
     where = parse_destination(destination)
     program = shutil.which("ssh")
@@ -159,12 +161,32 @@ def connect(
             last_words=said.last_line,
         )
     except NoGreeting as error:
-        raise CarrierError(explain(name or str(where), said.lines(), process.returncode, error)) from None
+        kind = NoSuchHost if where.host == name and is_unresolved(said.lines()) else CarrierError
+        raise kind(explain(name or str(where), said.lines(), process.returncode, error)) from None
     if not carrier.is_root:
         carrier.restriction += (
             f"; log in as root (ssh:root@{where.host}), or let sudo run Python there without a password"
         )
     return carrier
+
+
+def configured_host(destination: str) -> str:
+    """The host that ssh would connect to, by the operator's own configuration; empty when it does not say.
+
+    Nobody is asked: what the other host says of itself is not what it is reached at.
+    """
+    where, program = parse_destination(destination), shutil.which("ssh")
+    if program is None:
+        return ""
+    user = ["-l", where.user] if where.user else []
+    try:
+        said = subprocess.run(
+            [program, "-G", *user, "--", where.host], capture_output=True, timeout=CONNECT_S, check=False
+        ).stdout.decode("utf-8", "replace")
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = next((line.partition(" ")[2].strip() for line in said.splitlines() if line.startswith("hostname ")), "")
+    return found if _NAME.fullmatch(found) or _IPV6.fullmatch(found) else ""
 
 
 def _in_english() -> dict[str, str]:

@@ -12,6 +12,8 @@ _SSH_FAILED = 255
 
 _LISTEN = "or run netdiag listen here and the line that it prints there"
 
+_UNRESOLVED = r"Could not resolve hostname"
+
 _REASONS = (
     # what ssh says; what to do: in this order, as a changed key and an unknown one end with the same line
     (
@@ -33,7 +35,7 @@ _REASONS = (
         r"Permission denied|No more authentication methods|no authentication methods",
         "ssh must log in without a question: load the key (ssh-add) or put it there (ssh-copy-id), and check the user",
     ),
-    (r"Could not resolve hostname", "no such name here: give an address, or a name of ~/.ssh/config"),
+    (_UNRESOLVED, "no such name here: give an address, or a name of ~/.ssh/config"),
     (r"Connection refused", f"nothing takes connections at its ssh port: check the port and the sshd there, {_LISTEN}"),
     (
         r"timed out|No route to host|unreachable",
@@ -87,6 +89,11 @@ def explain(name: str, said: Sequence[str], code: int | None, failure: NoGreetin
         return f"{name}: ssh: {_short(heard) or 'it gave no reason'}"
     told = f": it says {heard!r}" if heard else ""
     return f"{name}: it does not run what it is asked{told}: its login shell or a ForceCommand may forbid it"
+
+
+def is_unresolved(said: Sequence[str]) -> bool:
+    """Whether ssh says that there is no such name."""
+    return any(re.search(_UNRESOLVED, each) for each in said)
 
 
 def _short(line: str) -> str:

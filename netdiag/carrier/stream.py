@@ -135,6 +135,11 @@ class StreamCarrier:
     ) -> None:
         self.close()
 
+    @property
+    def lost(self) -> str:
+        """Why nothing more can be asked; empty as long as it can."""
+        return self._lost
+
     # ---- asking
 
     def _send(self, request: Request) -> tuple[int, queue.SimpleQueue[Answer]]:

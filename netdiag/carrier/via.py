@@ -30,6 +30,10 @@ class PeerCarrier(Carrier, Protocol):
     restriction: str
     """What cannot be asked there and why, in one line for the operator; empty when everything can."""
 
+    @property
+    def lost(self) -> str:
+        """Why nothing more can be asked there; empty as long as it can."""
+
     def close(self) -> None:
         """End it, and with it whatever runs on the other host for it. Never raises, may be called again."""
 
@@ -66,6 +70,8 @@ class Way(msgspec.Struct, frozen=True):
     """Raises UsageError for a text after the colon that cannot be one."""
     open: Callable[[str, str], PeerCarrier]
     """Opens it: where to, and what the host is called. Raises CarrierError or UsageError."""
+    host: Callable[[str, str], str]
+    """Whom it leads to, as the operator's own configuration has it; empty when that does not say."""
 
 
 def _check_ssh(where: str) -> None:
@@ -77,7 +83,17 @@ def _check_ssh(where: str) -> None:
 def _open_ssh(where: str, peer: str) -> PeerCarrier:
     from netdiag.carrier.ssh import connect
 
-    return connect(f"{where}{peer}" if where.endswith("@") or not where else where, name=peer)
+    return connect(_ssh_destination(where, peer), name=peer)
+
+
+def _ssh_destination(where: str, peer: str) -> str:
+    return f"{where}{peer}" if where.endswith("@") or not where else where
+
+
+def _ssh_host(where: str, peer: str) -> str:
+    from netdiag.carrier.ssh import configured_host
+
+    return configured_host(_ssh_destination(where, peer))
 
 
 def _check_listen(where: str) -> None:
@@ -91,8 +107,8 @@ def _open_listen(where: str, peer: str) -> PeerCarrier:
 
 
 WAYS: Mapping[str, Way] = {
-    "ssh": Way("ssh[:USER@HOST]", _check_ssh, _open_ssh),
-    "listen": Way("listen:ADDR[:PORT]", _check_listen, _open_listen),
+    "ssh": Way("ssh[:USER@HOST]", _check_ssh, _open_ssh, _ssh_host),
+    "listen": Way("listen:ADDR[:PORT]", _check_listen, _open_listen, lambda _where, _peer: ""),
 }
 """Every way to another host's participant. ``ssh:USER@`` is that user at the peer's own name or address."""
 
@@ -141,6 +157,11 @@ def vias_for(peers: Sequence[str], given: Sequence[Via]) -> dict[str, Via]:
 def open_carrier(via: Via, peer: str) -> PeerCarrier:
     """The way to one peer, called as the operator calls it. Raises CarrierError or UsageError, each one line."""
     return WAYS[via.way].open(via.where, peer)
+
+
+def host_of(via: Via, peer: str) -> str:
+    """Whom a way leads to, by name or address, without asking anybody; empty when that is not known."""
+    return WAYS[via.way].host(via.where, peer)
 
 
 class Peers:

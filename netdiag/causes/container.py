@@ -7,8 +7,8 @@ KINDS = (
         code="container.not-running",
         title="The container is not running",
         meaning="The container that should answer is stopped, paused or restarting again and again.",
-        object_kinds=("container",),
-        evidence="The engine's state of the container.",
+        object_kinds=("container", "service"),
+        evidence="The engine's state of the container; of a service, a manager's list of its tasks.",
         decoys=("Another task of the same service that replaced it and runs.",),
         remedy="Start it, and read its log for the reason it ended.",
         affects=("container traffic",),
@@ -48,10 +48,13 @@ KINDS = (
             "The server is up but bound to 127.0.0.1 or ::1, so that only its own container reaches it. From inside it"
             " looks healthy, from outside it refuses."
         ),
-        object_kinds=("socket",),
-        evidence="The socket list shows a listener on the port with a loopback address and none with another.",
+        object_kinds=("socket", "container"),
+        evidence=(
+            "The socket list shows a listener on the port with a loopback address and none with another; or the engine"
+            " publishes the port on a loopback address only."
+        ),
         decoys=("A second listener on all addresses.",),
-        remedy="Let the server listen on 0.0.0.0 (or the container's address) in its configuration.",
+        remedy="Let the server listen on 0.0.0.0 (or the container's address) in its configuration, or publish the port on all.",
         affects=("container traffic",),
     ),
     CauseKind(

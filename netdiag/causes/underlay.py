@@ -67,7 +67,7 @@ KINDS = (
         decoys=(
             "The other host's firewall: the packet would still be seen at its card.",
             "An XDP program at B: it drops before a capture sees anything.",
-            "Loss in general: the control packets would be lost as well.",
+            "Loss in general: of what is sent again some comes, and of the control packets some are lost as well.",
         ),
         remedy=(
             "Allow the protocol and port between the hosts in the security group, router or virtual switch. If a"
@@ -163,10 +163,14 @@ KINDS = (
         title="An address is translated between the hosts",
         meaning=(
             "The receiver sees another source address than the sender has. Swarm and Calico exchange addresses and"
-            " expect packets to come from them, so answers and tunnels go astray."
+            " expect packets to come from them, so answers and tunnels go astray. Where a rule of the sender itself does"
+            " it, the packets leave its device with that address, and it is that host's."
         ),
         object_kinds=("address", "segment"),
-        evidence="The receiver reports another source address than the sender used.",
+        evidence=(
+            "The receiver reports another source address than the sender used; the sender's device tells whether it was"
+            " changed before it left."
+        ),
         decoys=(
             "A host with several addresses that chose another one of its own: nothing was translated.",
             "Docker's masquerading of containers on the way out.",

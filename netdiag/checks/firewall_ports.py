@@ -11,7 +11,7 @@ from netdiag.checks.context import Check, Context
 from netdiag.checks.flows import MOST_TRACED, Verdict, inbound, members_missing, outbound, packet_to, verdict_of
 from netdiag.checks.heal import remedy_for
 from netdiag.firewall.plain import Outcome
-from netdiag.firewall.saved_state import saved_state
+from netdiag.firewall.reasons import unless_saved
 from netdiag.model.facts import HOST
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.found import Found
@@ -198,8 +198,8 @@ def stopped(
     assert rule is not None  # noqa: S101 - what stops a packet is named
     touched, breaks = _needs(ctx, losses)
     seen = Evidence("rule", f"{rule.place()} ({rule.backend.value}): {rule.text}", rule.as_object())
-    because, kept = _unless_saved(ctx, rule)
-    evidence = (seen, *([_traced(traced)] if traced else []), *kept)
+    kept = unless_saved(rule, ctx.facts.firewall_saved.value)
+    evidence = (seen, *([_traced(traced)] if traced else []), *kept.evidence)
     remedies = {
         remedy.commands: remedy for one in losses for remedy in remedy_for(ctx, rule, one.packet, one.verdict.trace)
     }
@@ -220,7 +220,7 @@ def stopped(
             object=rule.as_object(),
             confidence=_sureness(traced),
             explanation=_explained(rule, losses, traced),
-            because=because,
+            because=kept.because,
             evidence=evidence,
             affects=tuple(text for need, text in _AFFECTED.items() if need in touched),
             remedy=tuple(remedies.values()),
@@ -232,18 +232,6 @@ def _sureness(traced: Sequence[Judged]) -> Confidence:
     """That of the surest trace; without one the rules were only read."""
     found = [one.verdict.trace.confidence for one in traced if one.verdict.trace is not None]
     return min(found, key=list(Confidence).index, default=Confidence.LIKELY)
-
-
-def _unless_saved(ctx: Context, rule: FirewallRule) -> tuple[tuple[str, ...], tuple[Evidence, ...]]:
-    """The attached reason that the rule is gone after the next boot, where a service loads others and not this one."""
-    saved = ctx.facts.firewall_saved.value
-    if saved is None or not any(boot.enabled for boot in saved.boot):
-        return (), ()
-    state = saved_state(rule, saved)
-    if state.saved is not False:
-        return (), ()
-    data = {"file": state.file} if state.file else {}
-    return ("firewall.not-persistent",), (Evidence("file", f"{rule.place()}: {state.why}", data),)
 
 
 def _explained(rule: FirewallRule, losses: Sequence[Judged], traced: Sequence[Judged]) -> str:

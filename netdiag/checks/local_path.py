@@ -20,7 +20,7 @@ def local_path(ctx: Context, probe: ManagerProbe, seen: Evidence) -> tuple[Cause
     if route is None:
         return no_route(ctx.host, probe, seen, Confidence.LIKELY), f"this host does not reach {probe.given}"
     if route.absent is not None:
-        asleep = _device_asleep(ctx, probe.address)
+        asleep = device_asleep(ctx, probe.address)
         refusing = refusing_route(ctx, probe.address)
         if refusing is None and asleep is not None:
             return (
@@ -73,7 +73,7 @@ def _link_down(ctx: Context, link: Link, seen: Evidence, confidence: Confidence)
     )
 
 
-def _device_asleep(ctx: Context, address: str) -> Link | None:
+def device_asleep(ctx: Context, address: str) -> Link | None:
     """The device that is switched off and has an address in the network of this one; its route went with it."""
     links = {link.name: link for link in ctx.host_links() if not link.up}
     for row in (ctx.facts.addresses.value or {}).get(HOST, ()):

@@ -30,6 +30,8 @@ def between(ctx: Context, check: str, losses: Sequence[Judged], everything: Sequ
     answer = first.where is Where.ANSWER_BETWEEN
     views = views_of(losses)
     touched, breaks = needs_of(ctx, losses, everything)
+    if first.lossy:
+        breaks = set()
     lost_way = (Way.BACK if way is Way.THERE else Way.THERE) if answer else way
     source, target = ends_of(ctx, lost_way, views)
     only = _only_payload(losses, everything)
@@ -57,7 +59,7 @@ def between(ctx: Context, check: str, losses: Sequence[Judged], everything: Sequ
             "host.xdp-drop",
             host=target,
             object={"kind": "program", "device": xdp},
-            confidence=Confidence.LIKELY,
+            confidence=Confidence.POSSIBLE if first.lossy else Confidence.LIKELY,
             explanation=_lost_on_the_way(losses, source, target, only, xdp),
             evidence=evidence,
             affects=affected(touched),
@@ -67,7 +69,7 @@ def between(ctx: Context, check: str, losses: Sequence[Judged], everything: Sequ
             "underlay.filtered",
             host=None,
             object=named,
-            confidence=Confidence.PROVEN,
+            confidence=_confidence(losses),
             explanation=_lost_on_the_way(losses, source, target, only, xdp),
             remedy=_other_port(losses) if only is Payload.VXLAN else (),
             evidence=evidence,
@@ -91,6 +93,13 @@ def between(ctx: Context, check: str, losses: Sequence[Judged], everything: Sequ
             )
         ],
     )
+
+
+def _confidence(losses: Sequence[Judged]) -> Confidence:
+    """Chance is ruled out by sending again, and never quite on a path that loses packets anyway."""
+    if losses[0].lossy:
+        return Confidence.POSSIBLE
+    return Confidence.PROVEN if any(each.probe.resent for each in losses) else Confidence.LIKELY
 
 
 def _only_payload(losses: Sequence[Judged], everything: Sequence[Judged]) -> Payload | None:
@@ -126,6 +135,10 @@ def _lost_on_the_way(losses: Sequence[Judged], source: str, target: str, only: P
             f" An XDP program is attached to {xdp} at {target}: it drops before anything can be seen there, so the"
             " network between is not to blame before the program has been looked at."
         )
+    if first.lossy:
+        text += f" Chance is not ruled out: the path loses packets, so that all {first.probe.sent} may be lost by it."
+    elif not any(each.probe.resent for each in losses):
+        text += " It was not sent again, so that chance is not ruled out."
     if first.probe.heard.icmp is not None:
         text += f" {first.probe.heard.icmp.sender} answers it with an ICMP error."
     return text

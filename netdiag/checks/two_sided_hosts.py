@@ -10,52 +10,18 @@ from netdiag.checks.context import Check, Context
 from netdiag.checks.pools import host_prefixes, pools_of_engine
 from netdiag.checks.two_sided import label_of, names_of, nodes_known, peers
 from netdiag.checks.two_sided_addresses import CHECK as ADDRESSES
+from netdiag.checks.two_sided_examined import CHECK as EXAMINED
 from netdiag.checks.two_sided_sizes import CHECK as SIZES
 from netdiag.model.engine import Engine
 from netdiag.model.found import Found
-from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Step, Subject
+from netdiag.model.report import Confidence, Evidence, Need, Remedy, Risk, Subject
 from netdiag.model.two_sided import PeerView
-from netdiag.shell import operand, shell_text
 from netdiag.swarm.engine_rules import ConflictKind, conflicts
 from netdiag.swarm.pools import Overlap, PoolKind, Severity, overlaps, swarm_pools
 
 CLOCK_WARN_S = 2.0
 CLOCK_FAIL_S = 3600.0
 """A node's certificate is dated one hour back (swarmkit ``ca.CertBackdate``): a clock further behind refuses it."""
-
-
-def _carrier(ctx: Context) -> Iterator[Found]:
-    check = "two-sides.examined"
-    views = ctx.observed.peers if ctx.observed is not None else ()
-    why: dict[str, list[str]] = {}
-    for view in views:
-        if view.why_not:
-            why.setdefault(view.why_not, []).append(view.given)
-    for reason, given in why.items():
-        yield ctx.unknown(
-            check,
-            f"what passes between this host and {names_of(given)}",
-            reason,
-            leaves=(Need.NAMES, Need.TRAFFIC),
-            subject=Subject(host=ctx.host, peer=names_of(given)),
-            next_steps=[
-                Step(
-                    host=ctx.host,
-                    command=shell_text(["ssh", *operand(given[0]), "true"]),
-                    why="must work without a question (keys, known host)",
-                )
-            ],
-        )
-    met = peers(ctx)
-    if met:
-        yield ctx.ok(check, f"{len(met)} of {len(views)} peers were asked together with this host")
-    blind: dict[tuple[str, str], None] = {}
-    for view in met:
-        for who, text in ((ctx.host, view.blind_here), (label_of(ctx, view), view.blind_there)):
-            if text:
-                blind.setdefault((who, text))
-    for who, text in blind:
-        yield ctx.unknown(check, f"where on its way a packet is lost, as far as {who} would see it", text)
 
 
 # --- clocks ----------------------------------------------------------------------------------------------------------
@@ -294,13 +260,7 @@ def _collision(ctx: Context, check: str, pool: str, other: str, found: Sequence[
 
 
 CHECKS = (
-    Check(
-        id="two-sides.examined",
-        title="The peers were asked together with this host",
-        explains="With --via a participant runs on each peer for as long as the command does; nothing is written there.",
-        remedy="Make ssh to the peer work without a question, as root or with a sudo that asks nothing.",
-        evaluate=_carrier,
-    ),
+    EXAMINED,
     SIZES,
     ADDRESSES,
     Check(

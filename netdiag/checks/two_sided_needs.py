@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from netdiag.checks.context import Context, same_address
+from netdiag.checks.mtu import OVERLAY_OUTER_BYTES
 from netdiag.checks.two_sided import Judged, Where
 from netdiag.model.probes import TlsOutcome
 from netdiag.model.report import Need
@@ -32,9 +33,7 @@ def needs_of(ctx: Context, losses: Sequence[Judged], everything: Sequence[Judged
     for each in losses:
         if each.use.plane is Plane.CONTROL:
             breaks |= set() if another else {Need.JOIN}
-        elif (
-            each.use.plane is Plane.DATA and each.probe.payload is not Payload.TAG
-        ) or each.use.protocol is Protocol.ESP:
+        elif _carries_overlays(each):
             breaks.add(Need.TRAFFIC)
         elif each.use.protocol is Protocol.TCP and _lost_both_ways(each, everything):
             # Either side begins the exchange of gossip: it takes both to lose it.
@@ -42,6 +41,14 @@ def needs_of(ctx: Context, losses: Sequence[Judged], everything: Sequence[Judged
     if another:
         touched.discard(Need.JOIN)
     return touched, breaks
+
+
+def _carries_overlays(lost: Judged) -> bool:
+    """Whether packets of an overlay with the usual MTU, or of encryption, are like the one that is lost."""
+    if lost.use.protocol is Protocol.ESP:
+        return True
+    usual = (lost.probe.length_bytes or 0) <= OVERLAY_OUTER_BYTES
+    return lost.use.plane is Plane.DATA and lost.probe.payload is not Payload.TAG and usual
 
 
 def _lost_both_ways(lost: Judged, everything: Sequence[Judged]) -> bool:

@@ -12,6 +12,8 @@ from netdiag.checks.heal import remedy_for
 from netdiag.checks.two_sided import Judged, Where, judged_paths, label_of, names_of, peers
 from netdiag.checks.two_sided_between import between
 from netdiag.checks.two_sided_needs import affected, needs_of
+from netdiag.checks.two_sided_supposed import packet_of, with_supposed
+from netdiag.checks.two_sided_why import LOST_AT_HOST, why_lost
 from netdiag.checks.two_sided_words import (
     direction_of,
     labels_of,
@@ -20,6 +22,7 @@ from netdiag.checks.two_sided_words import (
     subject_of,
     views_of,
 )
+from netdiag.model.facts import Backend
 from netdiag.model.firewall import Direction, FirewallRule, Packet
 from netdiag.model.found import Found
 from netdiag.model.report import Cause, Confidence, Evidence, Remedy, Step
@@ -27,7 +30,6 @@ from netdiag.model.two_sided import PeerView, Way
 
 _IDS = {Way.BACK: "two-sides.inbound", Way.THERE: "two-sides.outbound"}
 _LOST_BETWEEN = (Where.BETWEEN, Where.ANSWER_BETWEEN)
-_LOST_AT_HOST = (Where.SENDER, Where.RECEIVER, Where.ANSWER_SENDER)
 
 
 def _inbound(ctx: Context) -> Iterator[Found]:
@@ -70,18 +72,18 @@ def _is_about(ctx: Context, lost: Judged, found: Cause) -> bool:
 
 def _told(ctx: Context, way: Way) -> Iterator[Found]:
     everything = tuple(judged_paths(ctx))
-    judged = [each for each in everything if each.probe.way is way]
+    judged = with_supposed(ctx, [each for each in everything if each.probe.way is way])
     by_rule: dict[tuple[object, ...], list[Judged]] = {}
     lost_between: dict[tuple[object, ...], list[Judged]] = {}
     unexplained: dict[tuple[object, ...], list[Judged]] = {}
     for each in judged:
-        if each.where in _LOST_AT_HOST and each.rule is not None:
+        if each.where in LOST_AT_HOST and each.rule is not None:
             key = (each.at_peer, *_place_of(each.rule).items())
             by_rule.setdefault(key, []).append(each)
         elif each.where in _LOST_BETWEEN:
-            lost_between.setdefault((each.where, each.use.protocol, each.use.port, each.stateful), []).append(each)
+            lost_between.setdefault(_kind_between(each), []).append(each)
         elif each.where is not Where.CAME:
-            unexplained.setdefault((each.where, _why(each)), []).append(each)
+            unexplained.setdefault((each.where, _between_devices(each) or why_lost(ctx, each)), []).append(each)
     for losses in by_rule.values():
         yield _by_rule(ctx, way, losses, everything)
     for losses in lost_between.values():
@@ -98,6 +100,11 @@ def _told(ctx: Context, way: Way) -> Iterator[Found]:
             "a program holds the port, and without nf_tables a probe could not be kept from it",
             subject=subject_of(ctx, mine),
         )
+
+
+def _kind_between(each: Judged) -> tuple[object, ...]:
+    """What is told together of what is lost between."""
+    return (each.where, each.use.protocol, each.use.port, each.stateful, each.lossy)
 
 
 def _withheld(ctx: Context, way: Way) -> dict[str, list[PeerView]]:
@@ -125,16 +132,23 @@ def _place_of(rule: FirewallRule) -> dict[str, object]:
 
 
 def _by_rule(ctx: Context, way: Way, losses: Sequence[Judged], everything: Sequence[Judged]) -> Found:
+    losses = sorted(losses, key=lambda each: each.stopping is None)
     rule = losses[0].rule
     assert rule is not None  # noqa: S101 - grouped by it
     hosts = list(dict.fromkeys(_where_lost(ctx, each) for each in losses))
     touched, breaks = needs_of(ctx, losses, everything)
-    crafted = all(each.trace is not None and each.trace.answer for each in losses)
+    traced = [each.trace for each in losses if each.stopping is not None]
+    crafted = bool(traced) and all(trace is not None and trace.answer for trace in traced)
     seen = Evidence("rule", f"{rule.place()} ({rule.backend.value}): {rule.text}", rule.as_object())
     evidence = (*seen_of(ctx, losses), seen, *state_of(ctx, losses))
     what = "lets no answer out" if crafted else "stops"
     at = f"{names_of(hosts)}: {'their' if len(hosts) > 1 else 'its'} {rule.place()}"
     summary = f"{at} {what} {labels_of(losses)} {direction_of(ctx, way, views_of(losses))}"
+    failed = next((each.trace.why_not for each in losses if each.trace is not None and each.trace.why_not), "")
+    if not traced:
+        summary += (
+            f", by a reading of the rules; it could not be traced there: {failed}" if failed else ", by a reading"
+        )
     named = {**rule.as_object(), "hosts": hosts} if len(hosts) > 1 else rule.as_object()
     return ctx.problem(
         _IDS[way],
@@ -158,9 +172,9 @@ def _by_rule(ctx: Context, way: Way, losses: Sequence[Judged], everything: Seque
 
 
 def min_confidence(losses: Iterable[Judged]) -> Confidence:
-    """As sure as the surest trace: the same rule is meant."""
+    """As sure as the surest trace: the same rule is meant. What was only read is likely."""
     found = {each.stopping.confidence for each in losses if each.stopping is not None}
-    return next(each for each in Confidence if each in found)
+    return next((each for each in Confidence if each in found), Confidence.LIKELY)
 
 
 def _where_lost(ctx: Context, lost: Judged) -> str:
@@ -172,8 +186,12 @@ def _explained(rule: FirewallRule, losses: Sequence[Judged], hosts: Sequence[str
     arrives = "arrives on its device" if first.where is not Where.SENDER else "never leaves its device"
     host = names_of(hosts)
     called = first.stopping.rule.call_site if first.stopping is not None and first.stopping.rule is not None else None
-    text = f"{labels_of(losses)} {arrives} and goes no further. Traced on {host}, it ends in {rule.place()}"
+    by_trace = [each for each in losses if each.stopping is not None]
+    how = "Traced" if by_trace else "By a reading of the rules"
+    text = f"{labels_of(losses)} {arrives} and goes no further. {how} on {host}, it ends in {rule.place()}"
     text += f', "{rule.text}"' + (f", which is called from {called}" if called else "") + "."
+    if 0 < len(by_trace) < len(losses):
+        text += f" {len(by_trace)} of {len(losses)} such losses were traced; the rest is likely the same by the rules."
     if rule.belongs_to:
         text += f" It is {rule.owner.value}'s ({rule.belongs_to})."
     return text
@@ -183,12 +201,18 @@ def _remedies(ctx: Context, losses: Sequence[Judged]) -> tuple[Remedy, ...]:
     """What heals each host; where the commands are the same on several, once for all of them."""
     hosts: dict[tuple[str, ...], list[str]] = {}
     kept: dict[tuple[str, ...], Remedy] = {}
+    untraced_here = 0
     for lost in losses:
         trace, rule, facts = lost.stopping, lost.rule, lost.view.facts if lost.at_peer else ctx.facts
-        if trace is None or rule is None or facts is None:
+        if rule is None or facts is None or (trace is None and rule.backend is Backend.NFT_NATIVE):
             continue
+        if trace is None and not lost.at_peer:
+            untraced_here += 1
+            if untraced_here > 1:
+                continue  # one line for each of hundreds of peers would help nobody
         there = Context(facts=facts, options=ctx.options)
-        for remedy in remedy_for(there, rule, _packet(lost), trace):
+        packet = _packet(lost) if trace is not None else packet_of(lost, of_any_peer=not lost.at_peer)
+        for remedy in remedy_for(there, rule, packet, trace):
             hosts.setdefault(remedy.commands, []).append(_where_lost(ctx, lost))
             kept.setdefault(remedy.commands, remedy)
     return tuple(msgspec.structs.replace(remedy, host=names_of(hosts[key])) for key, remedy in kept.items())
@@ -212,23 +236,12 @@ def _packet(lost: Judged) -> Packet:
 # --- what is not known, and what came --------------------------------------------------------------------------------
 
 
-def _why(each: Judged) -> str:
-    trace = each.trace
-    if each.where is Where.UNKNOWN:
-        return each.reason
-    if each.where in _LOST_AT_HOST:
-        if each.probe.refused and not each.probe.sent and trace is None:
-            return f"the kernel refuses to send it: {each.probe.refused}"
-        if trace is None:
-            return "no more than a few hosts are traced for one kind of loss"
-        if trace.trace is None:
-            return f"it could not be traced there: {trace.why_not}"
-        if each.stateful and each.use.port is None:
-            return "it comes through only after that host has sent protocol 50 to the other one itself"
-        if trace.trace.verdict.value == "accept":
-            return "a packet like it passes the filters there when it is traced: what stops it looks at rate or state"
-        return trace.trace.reason or "the trace does not say which rule takes it"
-    return ""
+def _between_devices(each: Judged) -> str:
+    """That a host lost it between two devices of its own, and no rule is known to have taken it; else empty."""
+    if each.where not in LOST_AT_HOST or each.probe.short_of is None:
+        return ""
+    seen, awaited = each.probe.short_of
+    return f"it is seen on {seen} and not on {awaited}: a filter of bridged frames, or a program on one of them"
 
 
 def _unexplained(ctx: Context, way: Way, why: str, losses: Sequence[Judged], everything: Sequence[Judged]) -> Found:
@@ -237,7 +250,8 @@ def _unexplained(ctx: Context, way: Way, why: str, losses: Sequence[Judged], eve
     what = f"{labels_of(losses)} {direction_of(ctx, way, views)}"
     touched, breaks = needs_of(ctx, losses, everything)
     if where is Where.PARTLY:
-        text = f"{what}: some packets came and some did not: a limit of rate, or loss"
+        else_ = ", or a filter that keeps state" if any(each.use.port is None for each in losses) else ""
+        text = f"{what}: some packets came and some did not: a limit of rate, or loss{else_}"
         return ctx.problem(_IDS[way], text, leaves=touched, subject=subject, evidence=evidence)
     if where is Where.PROXIED:
         text = f"{what}: the connection came about, and the other side never saw it: somebody between answers for it"

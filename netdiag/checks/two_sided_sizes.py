@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from netdiag.causes import cause
 from netdiag.checks.commands import set_mtu
 from netdiag.checks.context import Check, Context
 from netdiag.checks.mtu import OVERLAY_OUTER_BYTES
-from netdiag.checks.two_sided import label_of, names_of, peers
+from netdiag.checks.two_sided import label_of, loses, names_of, peers
+from netdiag.facts.sweeps import Sweep, sweep_of
 from netdiag.model.facts import HOST, Facts
 from netdiag.model.found import Found
 from netdiag.model.report import Confidence, Evidence, Need, Remedy, Subject
-from netdiag.model.two_sided import PeerView, SidedProbe, Way
+from netdiag.model.two_sided import PeerView, Way
 
 _CHECK = "two-sides.sizes"
 _LEAST_BYTES = 1280
-_SMALL_BYTES = 64
-
-
-class _Sweep(msgspec.Struct, frozen=True, kw_only=True):
-    """The sizes of one kind of packet, one way. ``largest`` is 0 where not even a small one arrived."""
-
-    protocol: str
-    largest: int
-    lost: int | None
-    said: bool
-    tried: tuple[int, ...]
-    port: int | None = None
+_LOSSY = "Chance is not ruled out: the path loses packets of every size."
 
 
 def _sizes(ctx: Context) -> Iterator[Found]:
@@ -37,7 +25,11 @@ def _sizes(ctx: Context) -> Iterator[Found]:
     for view in peers(ctx):
         for way in (Way.THERE, Way.BACK):
             mine = [each for each in view.probes if each.way is way]
-            sweeps = [sweep for sweep in (_sweep(mine, protocol) for protocol in ("icmp", "udp")) if sweep is not None]
+            sweeps = [
+                sweep
+                for sweep in (sweep_of(mine, protocol, lossy=loses(view, way)) for protocol in ("icmp", "udp"))
+                if sweep is not None
+            ]
             usable = [sweep for sweep in sweeps if sweep.largest]
             if not usable:
                 if any(each.length_bytes for each in mine) and any(each.arrived for each in mine):
@@ -59,35 +51,7 @@ def _sizes(ctx: Context) -> Iterator[Found]:
         yield ctx.ok(_CHECK, f"packets of {size} bytes pass {direction}")
 
 
-def _sweep(probes: Sequence[SidedProbe], protocol: str) -> _Sweep | None:
-    """None where this kind of packet was not asked for sizes, or its sender or receiver could not be watched."""
-    mine = [each for each in probes if each.protocol == protocol and each.arrived is not None and not each.again]
-    sized = [each for each in mine if each.length_bytes is not None]
-    if not sized:
-        return None
-    port, payload = sized[0].port, sized[0].payload
-    came = [
-        each.length_bytes or _SMALL_BYTES
-        for each in mine
-        if each.arrived and (each.port, each.payload) == (port, payload)
-    ]
-    lost = [each for each in sized if each.arrived == 0 and each.sent and each.length_bytes is not None]
-    said = any(
-        each.heard.icmp is not None and each.heard.icmp.type in (3, 2) and each.heard.icmp.mtu_bytes for each in lost
-    )
-    largest = max(came, default=0)
-    sizes = [each.length_bytes for each in lost if each.length_bytes is not None]
-    return _Sweep(
-        protocol=protocol,
-        largest=largest,
-        lost=min((size for size in sizes if size > largest), default=None),
-        said=said,
-        tried=tuple(sorted(each.length_bytes for each in sized if each.length_bytes is not None)),
-        port=port,
-    )
-
-
-def _judged(ctx: Context, view: PeerView, way: Way, sweeps: Sequence[_Sweep]) -> Found | None:
+def _judged(ctx: Context, view: PeerView, way: Way, sweeps: Sequence[Sweep]) -> Found | None:
     losing = [one for one in sweeps if one.lost is not None]
     whole = [one for one in sweeps if one.lost is None]
     if not losing:
@@ -100,7 +64,7 @@ def _judged(ctx: Context, view: PeerView, way: Way, sweeps: Sequence[_Sweep]) ->
     return _by_size(ctx, view, way, max(losing, key=lambda one: one.largest), losing)
 
 
-def _by_size(ctx: Context, view: PeerView, way: Way, sweep: _Sweep, sweeps: Sequence[_Sweep]) -> Found:
+def _by_size(ctx: Context, view: PeerView, way: Way, sweep: Sweep, sweeps: Sequence[Sweep]) -> Found:
     source, device, mtu_bytes = _device(ctx, view, way)
     other_mtu = _device(ctx, view, Way.BACK if way is Way.THERE else Way.THERE)[2]
     said = any(one.said for one in sweeps)
@@ -110,11 +74,17 @@ def _by_size(ctx: Context, view: PeerView, way: Way, sweep: _Sweep, sweeps: Sequ
     breaks = [Need.JOIN] if stuck and view.is_manager else []
     if sweep.largest < OVERLAY_OUTER_BYTES:
         breaks.append(Need.TRAFFIC)
+    certain = sweep.sure is not Confidence.POSSIBLE
     tells = "and the path says so" if said else "and nothing says so"
+    text = f"{_from_to(ctx, view, way)} {sweep.largest} bytes pass and {sweep.lost} do not, {tells}"
+    if said and certain and sweep.largest >= _needed_bytes(ctx, view):
+        # A jumbo device before a path of the usual size, as clouds have it: connections learn, overlays send no more.
+        return ctx.ok(_CHECK, f"{text}, so connections adapt", subject=_subject(ctx, view), evidence=evidence)
     return ctx.problem(
         _CHECK,
-        f"{_from_to(ctx, view, way)} {sweep.largest} bytes pass and {sweep.lost} do not, {tells}; {device} may send {mtu_bytes}",
-        breaks=breaks,
+        f"{text}; {device} may send {mtu_bytes}",
+        breaks=breaks if certain else (),
+        leaves=() if certain else breaks,
         subject=_subject(ctx, view),
         evidence=evidence,
         cause=cause(
@@ -127,12 +97,21 @@ def _by_size(ctx: Context, view: PeerView, way: Way, sweep: _Sweep, sweeps: Sequ
                 "largest_bytes": sweep.largest,
                 "peer": _ends(ctx, view, way)[1],
             },
-            confidence=Confidence.PROVEN,
+            confidence=sweep.sure,
+            explanation=_LOSSY if sweep.sure is Confidence.POSSIBLE else "",
             evidence=evidence,
             affects=("swarm join", "overlay data") if Need.JOIN in breaks else ("overlay data",),
             remedy=_lower(source, device, sweep.largest, mtu_bytes),
         ),
     )
+
+
+def _needed_bytes(ctx: Context, view: PeerView) -> int:
+    """The largest packet that overlays of the two hosts send, outside."""
+    engines = [facts.engine.value for facts in (ctx.facts, view.facts) if facts is not None]
+    networks = [network for engine in engines if engine is not None for network in engine.networks]
+    sizes = [network.mtu_bytes or 0 for network in networks if network.driver == "overlay"]
+    return max([OVERLAY_OUTER_BYTES, *sizes])
 
 
 def _lower(host: str, device: str, largest: int, was: int) -> tuple[Remedy, ...]:
@@ -149,14 +128,15 @@ def _lower(host: str, device: str, largest: int, was: int) -> tuple[Remedy, ...]
     )
 
 
-def _by_kind(ctx: Context, view: PeerView, way: Way, lost: _Sweep, whole: _Sweep) -> Found:
+def _by_kind(ctx: Context, view: PeerView, way: Way, lost: Sweep, whole: Sweep) -> Found:
     source, target = _ends(ctx, view, way)
     evidence = _evidence(ctx, view, way, (lost, whole))
     return ctx.problem(
         _CHECK,
         f"udp/{lost.port} of more than {lost.largest} bytes leaves {source} and never arrives at {target},"
         f" and ICMP of {whole.largest} bytes does",
-        breaks=(Need.TRAFFIC,),
+        breaks=(Need.TRAFFIC,) if lost.sure is not Confidence.POSSIBLE else (),
+        leaves=(Need.TRAFFIC,) if lost.sure is Confidence.POSSIBLE else (),
         subject=_subject(ctx, view),
         evidence=evidence,
         cause=cause(
@@ -170,10 +150,11 @@ def _by_kind(ctx: Context, view: PeerView, way: Way, lost: _Sweep, whole: _Sweep
                 "port": lost.port,
                 "size": lost.lost,
             },
-            confidence=Confidence.PROVEN,
+            confidence=lost.sure,
             explanation=(
                 f"Datagrams of {lost.largest} bytes to udp/{lost.port} arrive and larger ones do not, while ICMP of the same"
                 " size does: something between drops them by length."
+                + (f" {_LOSSY}" if lost.sure is Confidence.POSSIBLE else "")
             ),
             evidence=evidence,
             affects=("overlay data",),
@@ -181,7 +162,7 @@ def _by_kind(ctx: Context, view: PeerView, way: Way, lost: _Sweep, whole: _Sweep
     )
 
 
-def _evidence(ctx: Context, view: PeerView, way: Way, sweeps: Sequence[_Sweep]) -> tuple[Evidence, ...]:
+def _evidence(ctx: Context, view: PeerView, way: Way, sweeps: Sequence[Sweep]) -> tuple[Evidence, ...]:
     rows = []
     for one in sweeps:
         kind = "ICMP echo" if one.protocol == "icmp" else f"udp/{one.port} with a VXLAN header"

@@ -29,7 +29,7 @@ def subject_of(ctx: Context, views: Sequence[PeerView]) -> Subject:
 
 def labels_of(losses: Iterable[Judged]) -> str:
     """The ports, each once."""
-    return ", ".join(dict.fromkeys(each.use.label() for each in losses))
+    return ", ".join(dict.fromkeys(each.what for each in losses))
 
 
 def direction_of(ctx: Context, way: Way, views: Sequence[PeerView]) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 
 import click
 
-from netdiag.errors import NetdiagError
+from netdiag.errors import NetdiagError, NotKnown
 
 
 class Entry(NamedTuple):
@@ -95,6 +95,8 @@ def main() -> None:
     """
     try:
         sys.exit(cli.main(standalone_mode=False))
+    except NotKnown as error:
+        _end(str(error), 3)
     except NetdiagError as error:
         _end(str(error), 2)
     except click.exceptions.NoArgsIsHelpError as error:

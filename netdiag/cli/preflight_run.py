@@ -41,7 +41,6 @@ from netdiag.model.wire import Gather
 from netdiag.report.assemble import build_report
 from netdiag.report.plan import two_sided_plan
 from netdiag.shell import operand, shell_text
-from netdiag.swarm.ports import ports_of_swarm
 
 PROBES_DEADLINE_S = 12.0
 
@@ -160,7 +159,7 @@ def plan_of(asked: Asked) -> Plan:
         f"netdiag {asked.command()}",
         here="this host",
         peers=peers,
-        uses=ports_of_swarm(data_path_port=asked.data_path_port or 0),
+        data_path_port=asked.data_path_port,
         manager=manager,
         lasts_s=ARMED_S,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from netdiag.carrier.via import Peers, Via, vias_for
+from netdiag.carrier.via import Peers, Via, host_of, vias_for
+from netdiag.checks.context import same_address
 from netdiag.cli.manager_address import is_address
 from netdiag.errors import UsageError
 from netdiag.facts.context import Options
@@ -61,10 +63,23 @@ def members(facts: Facts) -> tuple[str, ...]:
         return ()
     if engine.cluster is not None:
         nodes = [node for node in engine.cluster.nodes if node.state == "ready" and node.id != engine.swarm.node_id]
-        known = [node.address or node.manager_address.rpartition(":")[0] for node in nodes]
+        # A manager may have no other address in the list than "0.0.0.0"; what is left is its name.
+        known = [_address(node.address) or _address(node.manager_address) or node.hostname for node in nodes]
     else:
-        known = [manager.rpartition(":")[0].strip("[]") for manager in engine.swarm.remote_managers]
-    return tuple(dict.fromkeys(address for address in known if address and address != engine.swarm.node_address))
+        known = [_address(manager) for manager in engine.swarm.remote_managers]
+    own = engine.swarm.node_address
+    return tuple(dict.fromkeys(each for each in known if each and not (own and same_address(each, own))))
+
+
+def _address(text: str) -> str:
+    """The address in ``ADDRESS``, ``ADDRESS:PORT`` or ``[ADDRESS]:PORT``; empty for none, and for one of nobody."""
+    for each in (text.strip("[]"), text.rpartition(":")[0].strip("[]")):
+        try:
+            address = ipaddress.ip_address(each)
+        except ValueError:
+            continue
+        return "" if address.is_unspecified else str(address)
+    return ""
 
 
 def destination_of(vias: Sequence[Via]) -> tuple[str, ...]:
@@ -118,8 +133,8 @@ def run_two_sides(
                 Target(
                     given=peer,
                     carrier=reached.carriers.get(peer),
-                    why_not=str(failed) if failed is not None else "no --via leads to it",
-                    address=address or _address_of(peer, here),
+                    why_not=str(failed) if failed is not None else "",
+                    address=address or _address_of(peer, ways.get(peer), here),
                     control_port=port,
                     candidates=tuple(managers.values()),
                 )
@@ -128,12 +143,15 @@ def run_two_sides(
     return msgspec.structs.replace(found, timings=(("ssh", connected_s), *found.timings))
 
 
-def _address_of(peer: str, here: Carrier) -> str:
-    """Where this host would send to; empty for a name that only ssh knows."""
-    if is_address(peer):
-        return peer
-    addresses, _ = drive(gather_resolve(peer), here)
-    return addresses[0] if addresses else ""
+def _address_of(peer: str, via: Via | None, here: Carrier) -> str:
+    """Where this host would send to: what the operator named, or what it means to ssh. Empty where neither says it."""
+    for name in (peer, host_of(via, peer) if via is not None and not is_address(peer) else ""):
+        if is_address(name):
+            return name
+        addresses = drive(gather_resolve(name), here)[0] if name else ()
+        if addresses:
+            return addresses[0]
+    return ""
 
 
 def views_from_values(values: object) -> tuple[PeerView, ...]:

@@ -27,7 +27,6 @@ from netdiag.model.report import Need, Report
 from netdiag.report.assemble import build_report
 from netdiag.report.plan import two_sided_plan
 from netdiag.shell import shell_text
-from netdiag.swarm.ports import ports_of_swarm
 
 
 class Verify(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +103,7 @@ def plan_of(asked: Verify) -> Plan:
         f"netdiag {asked.command()}",
         here="this host",
         peers=peers,
-        uses=ports_of_swarm(),
+        data_path_port=None,
         manager=True,
         lasts_s=ARMED_S,
     )

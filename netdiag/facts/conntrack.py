@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from netdiag.facts.context import Context, absence, each_namespace, missing, texts, within
+from netdiag.facts.counters import stat_table
 from netdiag.model.facts import Absence, Conntrack, Namespace, Section
 from netdiag.model.wire import Answer, Gather, Request
 
@@ -25,7 +26,7 @@ def gather_conntrack(context: Context) -> Gather[Section[dict[str, Conntrack]]]:
         found = texts(answers[0])
         if not found:
             return None, missing("read /proc/sys/net/netfilter: connection tracking is not in use")
-        totals = _totals(found.get(_STATISTICS, ""))
+        totals = stat_table(found.get(_STATISTICS, ""))
         return Conntrack(
             count=_number(found.get(_COUNT)),
             maximum=_number(found.get(_MAXIMUM)),
@@ -39,16 +40,3 @@ def gather_conntrack(context: Context) -> Gather[Section[dict[str, Conntrack]]]:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text and text.strip().isdigit() else None
-
-
-def _totals(text: str) -> dict[str, int]:
-    """Sums over processors of a /proc/net/stat table: a line of names, then a line of hexadecimal numbers for each."""
-    names, *rows = [line.split() for line in text.splitlines()] or [[]]
-    totals: dict[str, int] = {}
-    for row in rows:
-        for name, value in zip(names, row, strict=False):
-            try:
-                totals[name] = totals.get(name, 0) + int(value, 16)
-            except ValueError:
-                continue
-    return totals

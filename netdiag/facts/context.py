@@ -70,6 +70,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     etcd: Mapping[str, str] = msgspec.field(default_factory=dict)
     keep: Callable[[str], bool] = keep_line
 
+    def elsewhere(self) -> Options:
+        """The same for another host: what this shell says of its own engine and datastore is not so there."""
+        return msgspec.structs.replace(self, docker_socket=None, etcd={})
+
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What the sections that a reader waits for have found; empty or None where they found nothing."""

@@ -169,6 +169,7 @@ def container(item: Mapping[str, Any], details: Mapping[str, Any]) -> Container:
             for name, end in sorted((settings.get("Networks") or {}).items())
             if isinstance(end, dict)
         ),
+        network_mode=_text(item.get("HostConfig") or {}, "NetworkMode"),
         ports=tuple(_port(port) for port in item.get("Ports") or () if port.get("PublicPort")),
         service=_text(labels, "com.docker.swarm.service.name"),
         task_id=_text(labels, "com.docker.swarm.task.id"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +14,10 @@ VXLAN_MAC_AT = 8
 _ETHERNET = 14
 _SYN, _RST, _ACK = 0x02, 0x04, 0x10
 _ECHO_REPLIES = (0, 129)
+
+
+UNNUMBERED = 0
+"""The number of a segment that begins, answers or refuses a connection and does not bear the run's mark."""
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,15 +77,31 @@ def _sight(data: bytes, mark: bytes, *, out: bool, place: str) -> Sight | None:
     )
 
 
+def of_connection(
+    sights: Iterable[Sight], *, sources: Collection[str], source_port: int | None, port: int | None
+) -> list[Sight]:
+    """Of segments without a number those that begin a connection from an address to a port, or answer to it.
+
+    ``source_port``: None is any. A firewall between that gives a segment another number leaves its ends as they are.
+    """
+    return [
+        each
+        for each in sights
+        if (each.destination if each.answer else each.source) in sources
+        and (each.source_port if each.answer else each.destination_port) == port
+        and source_port in (None, each.destination_port if each.answer else each.source_port)
+    ]
+
+
 def _tcp(transport: bytes, mark: bytes) -> tuple[int, bool] | None:
-    """A SYN of ours by its sequence number, what answers one by its acknowledgement."""
+    """A SYN of ours by its sequence number, what answers one by its acknowledgement; any other without a number."""
     sequence, acknowledged, _, flags = struct.unpack_from(">IIBB", transport, 4)
     half = int.from_bytes(mark[:2], "big")
     if flags & _ACK and acknowledged - 1 >> 16 == half:
         return acknowledged - 1 & 0xFFFF, True
-    if flags & _SYN and not flags & _ACK and sequence >> 16 == half:
-        return sequence & 0xFFFF, False
-    return None
+    if flags & _SYN and not flags & _ACK:
+        return (sequence & 0xFFFF if sequence >> 16 == half else UNNUMBERED), False
+    return (UNNUMBERED, True) if flags & _ACK and flags & (_SYN | _RST) else None
 
 
 def _tagged(transport: bytes, mark: bytes, protocol: int) -> tuple[int, bool] | None:

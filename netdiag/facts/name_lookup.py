@@ -17,6 +17,8 @@ NO_SUCH_NAME = 3
 _SERVERS = 3
 """How many name servers a resolver uses (MAXNS)."""
 _TIMEOUT_S = 0.8
+_NOT_PUT = (AbsenceKind.PERMISSION, AbsenceKind.UNSUPPORTED, AbsenceKind.NOT_PROBED, AbsenceKind.WITHHELD)
+"""What kept the question on this host."""
 
 
 class Resolver(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +40,7 @@ class NameLookup(msgspec.Struct, frozen=True, kw_only=True):
         addresses: In the answer's order.
         rcode: The answer's code; None where nobody answered.
         error: Why nobody did.
+        unasked: The question could not be put, which says nothing of the name.
     """
 
     name: str
@@ -45,6 +48,7 @@ class NameLookup(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     rcode: int | None = None
     error: str = ""
+    unasked: bool = False
 
 
 def read_resolver(resolv_conf: str, hosts: str) -> Resolver:
@@ -88,7 +92,8 @@ def gather_name(name: str, *, pid: int, netns: str) -> Gather[NameLookup]:
     """
     (answer,) = yield [Request("resolver-files", {"pid": pid}, 1.0)]
     if answer.data is None:
-        return NameLookup(name=name, error=answer.error.text if answer.error is not None else "no answer")
+        text = answer.error.text if answer.error is not None else "no answer"
+        return NameLookup(name=name, error=text, unasked=True)
     resolver = read_resolver(answer.data["resolv_conf"], answer.data["hosts"])
     own = tuple(address for known, address in resolver.hosts if known == name)
     if own:
@@ -121,7 +126,8 @@ def _ask(name: str, full: str, server: str, netns: str) -> Gather[NameLookup]:
         text = error.text if error is not None else "no answer"
         if error is not None and error.kind is AbsenceKind.TIMEOUT:
             text = f"{server} does not answer"
-        return NameLookup(name=name, server=server, error=text)
+        unasked = error is None or error.kind in _NOT_PUT
+        return NameLookup(name=name, server=server, error=text, unasked=unasked)
     addresses = tuple(dict.fromkeys(address for row in data for address in row["addresses"]))
     return NameLookup(name=name, server=server, addresses=addresses, rcode=min(row["rcode"] for row in data))
 

@@ -77,12 +77,12 @@ def gather_lookup(address: str, netns: str = "") -> Gather[Lookup]:
     return Lookup(route=route, device_index=index, device_mtu_bytes=mtu_bytes)
 
 
-def gather_neighbour_unanswered(address: str, device_index: int) -> Gather[bool]:
-    """Whether this host has asked for a neighbour by ARP or ND, and has had no answer. False when it cannot say.
+def gather_neighbour_unanswered(address: str, device_index: int, netns: str = "") -> Gather[bool]:
+    """Whether a neighbour has been asked for by ARP or ND, and has not answered. False when that cannot be said.
 
-    Kernels before 5.0 cannot be asked for one neighbour.
+    In the network namespace at ``netns``, if one is given. Kernels before 5.0 cannot be asked for one neighbour.
     """
-    (answer,) = yield [_neighbour_request(address, device_index)]
+    (answer,) = yield [_neighbour_request(address, device_index, netns)]
     if answer.data is None or answer.data["errno"] or len(answer.data["messages"]) < _NLMSG_HEAD_BYTES + _NDMSG_BYTES:
         return False
     state: int = struct.unpack_from("=H", answer.data["messages"], _NLMSG_HEAD_BYTES + 8)[0]
@@ -99,10 +99,10 @@ def _link_request(index: int, netns: str) -> Request:
     return _request(RTM_GETLINK, struct.pack("=BxHiII", 0, 0, index, 0, 0), netns)
 
 
-def _neighbour_request(address: str, device_index: int) -> Request:
+def _neighbour_request(address: str, device_index: int, netns: str) -> Request:
     parsed = ipaddress.ip_address(address)
     body = struct.pack("=BxHiHBB", _family(parsed), 0, device_index, 0, 0, 0)
-    return _request(RTM_GETNEIGH, body + _attribute(_NDA_DST, parsed.packed))
+    return _request(RTM_GETNEIGH, body + _attribute(_NDA_DST, parsed.packed), netns)
 
 
 def _request(kind: int, body: bytes, netns: str = "") -> Request:

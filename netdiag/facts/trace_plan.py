@@ -191,6 +191,7 @@ def _packet(wanted: Wanted, in_device: str, out_device: str, source: str, destin
         tcp_flags=wanted.tcp_flags or None,
         ttl=wanted.ttl,
         length=wanted.length,
+        vxlan=wanted.vxlan,
         mac=wanted.mac or None,
     )
 

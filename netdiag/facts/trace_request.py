@@ -55,6 +55,7 @@ def request_of(
         "tcp_flags": packet.tcp_flags,
         "ttl": packet.ttl,
         "length": packet.length,
+        "payload": "vxlan" if packet.vxlan else None,
     }
     params.update({name: value for name, value in optional.items() if value is not None})
     if packet.path is not TracePath.OUT:

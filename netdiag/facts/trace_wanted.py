@@ -39,6 +39,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     ttl: int | None = None
     length: int | None = None
     mac: str = ""
+    vxlan: bool = False
 
 
 def named(protocol: str) -> str:

@@ -136,6 +136,8 @@ def _planned(packet: Packet, facts: Facts) -> Gather[TracedPacket | str]:
         protocol=named(packet.protocol),
         source_port=packet.source_port,
         destination_port=packet.destination_port,
+        length=packet.length,
+        vxlan=packet.vxlan,
     )
     try:
         return (yield from gather_packet(wanted, facts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ ATTEMPT_S = 1.15
 """How long an attempt is waited for: a lost SYN has been sent again by then."""
 SETTLE_MS = 60
 CAPTURE_S = 20.0
+BURST_SETTLE_MS = 150
+"""How long the last one of a burst has to arrive."""
 SURVEY_S = 0.5
 """How long each of several is waited for: only the one that is then watched is judged."""
 MOST_TASKS = 8
@@ -48,7 +51,7 @@ def watch_attempt(planned: Planned) -> Watched:
     control = _control_places(way)
     requests: dict[Side, Request] = {}
     for side, party in parties.items():
-        points = [_point(way, party, place) for place in way.places if place.side is side]
+        points = [watch_point(way, party, place) for place in way.places if place.side is side]
         points += [_control_point(party, place) for place in control if place.side is side]
         if not points:
             continue
@@ -77,13 +80,14 @@ def watch_attempt(planned: Planned) -> Watched:
     arrived = seen.get(f"control:{Side.DESTINATION.value}")
     sights = read_sights(way.places, seen, source_port=source_port, tag=tag)
     return Watched(
-        attempt=_heard(attempt, sights) if way.protocol == "udp" else attempt,
+        attempt=heard_in(attempt, sights) if way.protocol == "udp" else attempt,
         sights=sights,
         control_arrived=bool(arrived and arrived.get("frames")) if control and not attempt.answered else None,
     )
 
 
-def _point(way: Way, party: Party, place: Place) -> dict[str, Any]:
+def watch_point(way: Way, party: Party, place: Place) -> dict[str, Any]:
+    """What the verb ``capture-start`` is told of a place."""
     flow: dict[str, Any] = {"a": place.a, "b": place.b, "proto": _NUMBERS[way.protocol]}
     if place.port is not None:
         flow["port"] = place.port
@@ -112,8 +116,26 @@ def _each(parties: dict[Side, Party], requests: dict[Side, Request]) -> dict[Sid
 
 
 def try_again(planned: Planned, *, wait_s: float) -> None:
-    """The same attempt once more, with nothing watched."""
+    """The same attempt once more, with nothing watched; where the source is asked by somebody else, only the wait."""
+    if Side.SOURCE not in planned.parties:
+        time.sleep(wait_s)
+        return
     _attempt(planned.way, planned.parties[Side.SOURCE], os.urandom(_TAG_BYTES), wait_s=wait_s)
+
+
+def burst(planned: Planned, count: int) -> int:
+    """Send the beginning of the flow several times at once, and nothing else of it; how many were really sent."""
+    way, party = planned.way, planned.parties[Side.SOURCE]
+    protocol = way.protocol if way.port is not None else "icmp"
+    probe: dict[str, Any] = {"proto": protocol, "dst": way.target}
+    if protocol != "icmp":
+        probe["dport"] = way.port
+    netns = netns_of(party.facts, way.source.namespace)
+    params = {"probes": [probe] * count, "wait_ms": BURST_SETTLE_MS, **({"netns": netns} if netns else {})}
+    (answer,) = party.carrier.ask([Request("send-probe", params, 2.0)])
+    if answer.data is None:  # not every carrier serves it: attempts as the user's own serve as well
+        return sum(attempt.sent for attempt in _try_all(planned, [way] * MOST_TASKS))
+    return sum(bool(row["sent_us"]) for row in answer.data["probes"])
 
 
 def try_tasks(planned: Planned, tasks: Sequence[OverlayTask]) -> list[tuple[OverlayTask, Attempt]]:
@@ -126,6 +148,12 @@ def try_addresses(planned: Planned, addresses: Sequence[str]) -> list[Attempt]:
     """Try the way's port at several addresses at once, from the source."""
     way = planned.way
     return _try_all(planned, [msgspec.structs.replace(way, called=address) for address in addresses])
+
+
+def try_others(planned: Planned) -> list[tuple[str, Attempt]]:
+    """Try the port at the other addresses that the destination's name has, at once, from the source."""
+    tried = planned.others[:MOST_TASKS]
+    return list(zip(tried, try_addresses(planned, tried), strict=True))
 
 
 def try_ports(planned: Planned, ports: Sequence[int]) -> list[tuple[int, Attempt]]:
@@ -186,7 +214,13 @@ def _echo_attempt(data: dict[str, Any] | None, error: str) -> Attempt:
     row = data["sizes"][0]
     if row["outcome"] == "answered":
         rtt_ms = (row["rtt_us"] or 0) / 1000
-        return Attempt(answered=True, refused=False, text=f"answered after {rtt_ms:.2f} ms", rtt_us=row["rtt_us"])
+        return Attempt(
+            answered=True,
+            refused=False,
+            text=f"answered after {rtt_ms:.2f} ms",
+            rtt_us=row["rtt_us"],
+            tries=row["attempts"],
+        )
     if row["icmp"]:
         icmp = _icmp(row["icmp"])
         text = f"{row['icmp']['error']} from {row['icmp']['offender']}"
@@ -197,7 +231,9 @@ def _echo_attempt(data: dict[str, Any] | None, error: str) -> Attempt:
 def _tcp_attempt(data: dict[str, Any], wait_s: float) -> Attempt:
     rtt_us = data["elapsed_us"]
     if data["connected"]:
-        return Attempt(answered=True, refused=False, text=f"connected after {rtt_us / 1000:.2f} ms", rtt_us=rtt_us)
+        text, tries = f"connected after {rtt_us / 1000:.2f} ms", data["syns"] or 1
+        text += f", at try {tries}" if tries > 1 else ""
+        return Attempt(answered=True, refused=False, text=text, rtt_us=rtt_us, tries=tries)
     if data["timed_out"]:
         return Attempt(answered=False, refused=False, text=f"no answer within {wait_s:g} s")
     if data["icmp"]:
@@ -225,7 +261,7 @@ def _icmp(row: dict[str, Any]) -> IcmpError:
     return IcmpError(type=row["type"], code=row["code"], sender=row["offender"])
 
 
-def _heard(attempt: Attempt, sights: Sequence[Sight]) -> Attempt:
+def heard_in(attempt: Attempt, sights: Sequence[Sight]) -> Attempt:
     """A datagram's answer is whatever the other end likes: it is known by where it comes from."""
     if attempt.answered or attempt.refused or not sights or not sights[0].back or sights[0].refused:
         return attempt

@@ -4,70 +4,98 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from netdiag.facts.context import Options
+import msgspec
+
 from netdiag.host.diagnose_alone import own_addresses, survey_silence
 from netdiag.host.diagnose_attempt import Watched, try_again
+from netdiag.host.diagnose_follow import follow
+from netdiag.host.diagnose_kernel import kernel_causes
+from netdiag.host.diagnose_leaving import Leaving
+from netdiag.host.diagnose_middle import Middle
 from netdiag.host.diagnose_parties import Planned
 from netdiag.host.diagnose_traces import Tracer
 from netdiag.model.found import Found
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
 from netdiag.model.report import Cause, Confidence
-from netdiag.path.alone import alone_found, of_refusal, of_silence
+from netdiag.model.trace import TraceVerdict
+from netdiag.path.alone import alone_found, of_refusal, of_silence, refusal_text
 from netdiag.path.another import another_found, untranslated_cause
+from netdiag.path.bursts import between_nics
 from netdiag.path.docker_chains import missing_cause, missing_for
+from netdiag.path.duplicates import duplicate_cause, twice_found
 from netdiag.path.entries import entry_causes, received_causes
 from netdiag.path.ingress import SANDBOX
+from netdiag.path.isolation import joined_instead
 from netdiag.path.listening import listener_cause, listeners
 from netdiag.path.questions import Question, into_the_host, questions, refusal_questions, standing
 from netdiag.path.verdict import (
+    Attempt,
     Traced,
     ahead_found,
-    filtered_cause,
     loss_found,
+    loss_text,
     passing_found,
     rule_cause,
     silent_found,
     unnoticed_found,
     unseen_reason,
 )
+from netdiag.path.vni import vni_cause
 from netdiag.path.ways import Host
 
 
 class Reasons:
     """Finds what took a flow, on whichever host that is."""
 
-    def __init__(self, planned: Planned, watched: Watched, *, now_s: float, options: Options) -> None:
-        self._planned = planned
+    def __init__(self, planned: Planned, watched: Watched, *, now_s: float, half: bool = False) -> None:
+        """``half``: the other host answers for itself, by an answer of its own that is carried here."""
+        self._planned, self._half = planned, half
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
-        self._tracer = Tracer(
-            planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s, options=options
-        )
+        self._leaving = Leaving(planned, now_s=now_s)
+        self._between = Middle(planned, watched, self._leaving, now_s=now_s)
+        self._tracer = Tracer(planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s)
 
     def of_loss(self, loss: Loss) -> list[Found]:
         """The findings of one loss, and of what stands behind it on the way."""
         way, sights = self._way, self._watched.sights
         if self._leaves_for_good(loss):
             said = of_silence(way, survey_silence(self._planned), own=own_addresses(self._planned))
-            return list(alone_found(way, loss, sights, said, self._unseen()))
-        asked, ahead = questions(way, loss, sights), standing(way, loss, sights)
+            return [alone_found(way, sights, loss_text(loss), said, self._unseen())]
+        asked, ahead, unblamed = questions(way, loss, sights), standing(way, loss, sights), ""
+        if self._half:
+            # Nobody makes the attempt again, so that no answer can be waited for.
+            asked = tuple(msgspec.structs.replace(each, made_up=True) for each in asked)
         traced = self._traces([*asked, *ahead])
         here = [each for each in traced if each.question in asked]
         causes = self._of_filters(here)
-        further = [each for each in traced if each.question not in asked] if causes else []
+        further = [each for each in traced if each.question not in asked]
         if not causes:
             causes = self._untranslated(here) or self._entries(loss)
+        if not causes and not self._half:
+            causes = kernel_causes(self._planned, loss)
         if not causes and loss.direction is Direction.BACK and loss.last is None:
             causes = self._listener(refused=False)
-        if not causes:
-            one = filtered_cause(way, loss, control_arrived=self._watched.control_arrived)
-            causes = [one] if one is not None else []
-        reason = self._unseen() or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
+        if self._half:
+            pass  # what more there is to ask takes both hosts
+        elif not causes and between_nics(loss.last, loss.next):
+            seen = self._between.of_loss(loss)
+            if seen.chance is not None:
+                return [seen.chance]
+            causes, unblamed = list(seen.causes), seen.reason
+        elif not causes:
+            causes = self._leaving.of_loss(loss, sights) or self._between.of_silence(loss)
+        reason = self._unseen() or unblamed or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
         reason = (
             reason or "no filter on either host takes such a packet, and the entries that lead on are as they should be"
         )
         found = list(loss_found(way, loss, sights, causes, reason))
-        return [*found, *(ahead_found(way, each, one) for each in further for one in self._of_filters([each]))]
+        asks_on = bool(causes) or not self._half
+        behind = [(each, one) for each in further if asks_on for one in self._of_filters([each])]
+        if not causes:
+            # It may have come so far under an address that nobody looked for: what stands there is a guess, and a good one.
+            behind = [(each, _at_most_likely(one)) for each, one in behind]
+        return [*found, *(ahead_found(way, each, one) for each, one in behind)]
 
     def of_what_stands(self) -> list[Found]:
         """What every filter on the way would do, for a flow that was not tried."""
@@ -85,7 +113,7 @@ class Reasons:
         way, causes = self._way, []
         for each in traced:
             party = self._parties[each.question.side]
-            one = rule_cause(way, each, party.name)
+            one = rule_cause(way, each, party.name, self._watched.sights)
             if one is None:
                 continue
             policy = one.code == "firewall.forward-policy"
@@ -94,7 +122,7 @@ class Reasons:
             if missing is not None:
                 sure = Confidence.LIKELY if missing.all_gone else one.confidence
                 one = missing_cause(way, party.name, missing, confidence=sure)
-            causes.append(one)
+            causes.append(joined_instead(one, way, party.facts, party.name))
         return causes
 
     def _listener(self, *, refused: bool) -> list[Cause]:
@@ -111,7 +139,12 @@ class Reasons:
 
     def _leaves_for_good(self, loss: Loss) -> bool:
         """Whether it was lost behind this host's last device, and nobody else takes part."""
-        return Side.DESTINATION not in self._parties and loss.direction is Direction.BACK and loss.last is None
+        return (
+            not self._half
+            and Side.DESTINATION not in self._parties
+            and loss.direction is Direction.BACK
+            and loss.last is None
+        )
 
     def _entries(self, loss: Loss) -> list[Cause]:
         way, sights, parties, networks = self._way, self._watched.sights, self._parties, self._networks
@@ -120,23 +153,44 @@ class Reasons:
         sender = Side.SOURCE if loss.direction is Direction.THERE else Side.DESTINATION
         other = Side.DESTINATION if sender is Side.SOURCE else Side.SOURCE
         network = networks[sender]
+        twice = self._duplicates()
+        if twice:
+            return twice
         at = loss.last
         early = at is None or (at.side is sender and at.stage in (Stage.END, Stage.PORT, Stage.TUNNEL))
         astray = at is not None and at.side is sender and at.stage is Stage.NIC and _is_astray(way, sender, sights)
-        hosts = {side: Host(name=party.name, facts=party.facts) for side, party in parties.items()}
+        hosts = {side: Host(name=party.name, facts=party.facts, nic=way.nic(side)) for side, party in parties.items()}
         theirs = networks[other]
+        lost_at = other if at is not None and at.side is other else sender
+        conflict = vni_cause(way, hosts[lost_at], way.end(lost_at), networks[lost_at])
+        if conflict is not None:
+            return [conflict]
         if at is not None and at.side is other and at.stage is Stage.NIC and theirs is not None:
             # A VXLAN device takes nothing from a host that its own entry puts elsewhere, and counts it nowhere.
-            return list(received_causes(way, loss, hosts[other], hosts[sender], theirs, sights))
+            found = list(received_causes(way, loss, hosts[other], hosts[sender], theirs, sights))
+            return self._between.with_source(found, sender)
         if network is None or not (early or astray):
             return []
         proven = Confidence.PROVEN
         return list(entry_causes(way, hosts[sender], sender, other=hosts[other], network=network, confidence=proven))
 
+    def _duplicates(self) -> list[Cause]:
+        """An address of one of the ends that another container of the network has as well."""
+        hosts = [Host(name=party.name, facts=party.facts) for party in self._parties.values()]
+        found = [
+            duplicate_cause(self._way.end(side), network, hosts)
+            for side, network in self._networks.items()
+            if network is not None
+        ]
+        return [one for one in found if one is not None]
+
     def unnoticed(self) -> list[Found]:
-        """Entries that are missing or wrong although the flow works: what was learnt stands in for them for a while."""
+        """What is wrong although the connection opens: a server that keeps it waiting, and entries of the overlay.
+
+        What was learnt stands in for an entry that is missing or wrong, for a while.
+        """
         way, parties, networks = self._way, self._parties, self._networks
-        found: list[Found] = []
+        found = follow(self._planned)
         if way.kind is not PathKind.OVERLAY:
             return found
         hosts = {side: Host(name=party.name, facts=party.facts) for side, party in parties.items()}
@@ -146,7 +200,11 @@ class Reasons:
                 proven = Confidence.PROVEN
                 causes = entry_causes(way, hosts[side], side, other=hosts[other], network=network, confidence=proven)
                 found += [unnoticed_found(way, one) for one in causes]
-        return found
+        return [*found, *(twice_found(way, one) for one in self._duplicates())]
+
+    def of_second_try(self) -> list[Found]:
+        """It was answered, and not at once: whether the network between loses packets."""
+        return self._between.of_second_try()
 
     def of_silence(self, loss: Loss, who: str) -> list[Found]:
         """A datagram came to its end, where somebody listens, and nothing came back."""
@@ -156,9 +214,15 @@ class Reasons:
             return list(loss_found(self._way, loss, self._watched.sights, causes, ""))
         return [silent_found(self._way, self._watched.sights, who)]
 
-    def of_another(self) -> list[Found]:
-        """Somebody answered, and what was sent did not come to the destination."""
+    def of_another(self, *, in_place: bool) -> list[Found]:
+        """Somebody answered, and what was sent was not seen at the destination; nothing where no reason is found.
+
+        ``in_place``: it was seen right before, so that whoever answered stands between, known or not.
+        """
         causes = self._untranslated(self._traces(into_the_host(self._way)))
+        changed = [] if causes else self._between.of_another()
+        if changed or not (causes or in_place):
+            return changed
         return list(another_found(self._way, self._watched.sights, causes))
 
     def _untranslated(self, traced: Sequence[Traced]) -> list[Cause]:
@@ -176,20 +240,37 @@ class Reasons:
     def of_refusal(self) -> list[Found]:
         """The exchange was seen whole, and it was a refusal."""
         way, sights = self._way, self._watched.sights
-        causes = self._of_filters(self._traces(refusal_questions(way, sights)))
+        # What drops does not refuse: it may count attempts, and take the packet that is sent to ask.
+        traced = self._traces(refusal_questions(way, sights))
+        rejected = [each for each in traced if each.trace is None or each.trace.verdict is not TraceVerdict.DROP]
+        causes = self._of_filters(rejected)
+        seen = bool(sights) and _refused_at(sights[-1], self._watched.attempt, way)
         if not causes:
-            causes = self._listener(refused=self._watched.attempt.refused)
-        if not causes and Side.DESTINATION not in self._parties:
-            said = of_refusal(way, self._watched.attempt, own=own_addresses(self._planned))
-            start = Loss(direction=Direction.BACK, last=None, next=way.places[-1] if way.places else None)
-            return list(alone_found(way, start, sights, said, self._unseen()))
+            causes = self._listener(refused=self._watched.attempt.refused and seen)
+        if not causes and not self._half and Side.DESTINATION not in self._parties:
+            attempt = self._watched.attempt
+            left = any(sight.watched and sight.there for sight in sights)
+            said = of_refusal(way, attempt, own=own_addresses(self._planned), left=left)
+            return [alone_found(way, sights, refusal_text(way, attempt), said, self._unseen())]
         there = way.places[-1] if way.places else None
         loss = Loss(direction=Direction.BACK, last=None, next=there)
         party = self._parties.get(Side.DESTINATION)
         reason = self._unseen() or "somebody listens there, and no rule of its own refuses"
         if party is not None and listeners(party.facts, way) is None:
             reason = f"the sockets of {way.destination.label()} could not be read"
-        return list(loss_found(way, loss, sights, causes, reason))
+        what = "" if seen else refusal_text(way, self._watched.attempt)
+        return list(loss_found(way, loss, sights, causes, reason, what=what))
+
+
+def _refused_at(last: Sight, attempt: Attempt, way: Way) -> bool:
+    """Whether the end was seen to refuse what came to it: by a reset, or by the ICMP error of its own."""
+    told = attempt.icmp is not None and attempt.icmp.sender == way.target
+    return last.watched and (last.refused > 0 or (told and last.there > 0))
+
+
+def _at_most_likely(one: Cause) -> Cause:
+    """The cause, for a packet that was not seen to come to it."""
+    return msgspec.structs.replace(one, confidence=Confidence.LIKELY) if one.confidence is Confidence.PROVEN else one
 
 
 def _is_astray(way: Way, sender: Side, sights: tuple[Sight, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""A destination without a port: once an echo is answered, the ports that it listens on, and the sizes that pass."""
+"""A destination without a port: once an echo is answered, the ports that it listens on, sizes, and the way between."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from collections.abc import Sequence
 import msgspec
 
 from netdiag.host.diagnose_attempt import MOST_TASKS, try_ports
+from netdiag.host.diagnose_bursts import look_between
+from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_parties import Planned, netns_of
+from netdiag.model.facts import HOST
 from netdiag.model.found import Found
-from netdiag.model.path import PathKind, Side, Way
+from netdiag.model.path import Direction, PathKind, Side, Way
 from netdiag.model.wire import Request
-from netdiag.path.layers import Row, open_ports, port_found, sizes_asked, sizes_found
+from netdiag.path.between import astray_found, between_founds
+from netdiag.path.layers import Row, mtu_of, open_ports, port_found, sizes_asked
+from netdiag.path.sizes import Sending, size_founds
 
 _SIZES_S = 0.8
+Swept = tuple[Sequence[Row] | None, Sequence[Row] | None]
+"""What became of packets of growing size from the source, and from the destination."""
 
 
 def further_layers(planned: Planned) -> tuple[Planned | None, list[Found]]:
-    """Try the ports that the destination listens on, and large packets both ways.
+    """Try the ports that the destination listens on.
 
     Returns:
         The same flow to the first port that does not answer, which is to be explained; None where all do. And what is
@@ -34,10 +41,40 @@ def further_layers(planned: Planned) -> tuple[Planned | None, list[Found]]:
             found.append(port_found(planned.way, port, attempt))
         else:
             broken = port
-    found.append(_sizes(planned))
     if broken is None:
         return None, found
     return msgspec.structs.replace(planned, way=with_port(planned.way, broken)), found
+
+
+def layer_between(planned: Planned, swept: Swept, leaving: Leaving) -> list[Found]:
+    """What the network between the hosts does to packets of the way, of which an echo or two says little.
+
+    Args:
+        planned: The way, and who takes part.
+        swept: What `end_sizes` gave for it.
+        leaving: The ways out of its hosts.
+    """
+    way, party = planned.way, planned.parties.get(Side.DESTINATION)
+    ports = open_ports(party.facts, way) if party is not None and way.port is None else []
+    seen = look_between(planned, port=next(iter(ports), None), sizes=True)
+    if seen is None:
+        return []
+    astray = [astray_found(way, one) for direction in Direction for one in leaving.astray(direction)]
+    sending = {direction: _sending(planned, direction, swept) for direction in Direction}
+    return [*astray, *between_founds(way, seen, needed=True), *size_founds(way, seen.sized, sending)]
+
+
+def _sending(planned: Planned, direction: Direction, swept: Swept) -> Sending:
+    way, there = planned.way, direction is Direction.THERE
+    side, other = (Side.SOURCE, Side.DESTINATION) if there else (Side.DESTINATION, Side.SOURCE)
+    facts, end = planned.parties[side].facts, way.end(side)
+    return Sending(
+        device=way.nic(side),
+        mtu_bytes=mtu_of(facts, HOST, way.nic(side)),
+        other_mtu_bytes=mtu_of(planned.parties[other].facts, HOST, way.nic(other)),
+        inner_mtu_bytes=mtu_of(facts, end.namespace, end.device),
+        rows=swept[0] if there else swept[1],
+    )
 
 
 def with_port(way: Way, port: int) -> Way:
@@ -46,15 +83,15 @@ def with_port(way: Way, port: int) -> Way:
     return msgspec.structs.replace(way, protocol="tcp", port=port, places=places)
 
 
-def _sizes(planned: Planned) -> Found:
-    """Echoes of growing size with DF set, from either end."""
+def end_sizes(planned: Planned) -> Swept:
+    """Echoes of growing size with DF set, from either end; None for one that cannot call the other."""
     way = planned.way
     largest: list[Sequence[Row] | None] = []
     for side, end, other in ((Side.SOURCE, way.source, way.target), (Side.DESTINATION, way.destination, "")):
-        party = planned.parties[side]
+        party = planned.parties.get(side)
         # A container's address is translated behind its host: nobody can call it there.
         target = other or (way.source.address if way.kind is not PathKind.ROUTED else "")
-        if not target:
+        if not target or party is None:
             largest.append(None)
             continue
         sizes = sizes_asked(party.facts, end)
@@ -62,4 +99,4 @@ def _sizes(planned: Planned) -> Found:
         params = {"address": target, "sizes": sizes, "attempts": 2, **({"netns": netns} if netns else {})}
         (answer,) = party.carrier.ask([Request("echo-sizes", params, _SIZES_S)])
         largest.append(answer.data["sizes"] if answer.data is not None else None)
-    return sizes_found(way, largest[0], largest[1])
+    return largest[0], largest[1]

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from netdiag.errors import UsageError
-from netdiag.facts.context import Options
 from netdiag.facts.trace_wanted import Wanted
 from netdiag.firewall.allow import plan
 from netdiag.firewall.around import Around
+from netdiag.firewall.by_connection import judges_connections
 from netdiag.host.allow import surroundings
 from netdiag.host.diagnose_parties import Party
 from netdiag.host.trace import trace, watch
@@ -33,12 +33,10 @@ _STOPPED = (TraceVerdict.DROP, TraceVerdict.REJECT)
 class Tracer:
     """Asks the hosts that take part."""
 
-    def __init__(
-        self, parties: dict[Side, Party], *, again: Callable[[float], None], now_s: float, options: Options
-    ) -> None:
+    def __init__(self, parties: dict[Side, Party], *, again: Callable[[float], None], now_s: float) -> None:
         """``again`` makes the attempt once more and waits so many seconds at most."""
         self._parties, self._again = parties, again
-        self._now_s, self._options = now_s, options
+        self._now_s = now_s
 
     def ask(self, asked: Sequence[Question]) -> list[Traced]:
         """Put all questions at once; one answer each, in their order."""
@@ -64,14 +62,14 @@ class Tracer:
 
     def _around(self, answer: Trace, party: Party) -> Around:
         around = surroundings(
-            party.carrier, answer, now_s=self._now_s, options=self._options, rule_id=f"{int(self._now_s):x}"
+            party.carrier, answer, now_s=self._now_s, options=party.options, rule_id=f"{int(self._now_s):x}"
         )
         return msgspec.structs.replace(around, host=party.name)
 
     def _one(self, question: Question) -> Traced:
         party = self._parties[question.side]
         try:
-            answer = self._traced(question, party)
+            answer, made_up = self._traced(question, party)
         except UsageError as error:
             return Traced(question=question, trace=None, reason=f"{question.about} on {party.name}: {error}")
         if answer.verdict is TraceVerdict.UNKNOWN:
@@ -79,31 +77,42 @@ class Tracer:
         if answer.verdict is TraceVerdict.ACCEPT:
             return Traced(question=question, trace=answer)
         around = self._around(answer, party)
+        if made_up and judges_connections(answer, around.rule_sets):
+            decided = answer.rule or answer.policy
+            where = decided.place() if decided is not None else "a filter"
+            reason = f"{question.about}: one that is made up ends in {where}; a real one, which goes by its connection, was not seen"
+            return Traced(question=question, trace=None, reason=reason)
         proposal = plan(answer, around, answers_to=question.opened if question.answer else None)
         return Traced(
-            question=question, trace=answer, fix=proposal.fix, reason=proposal.reason, rule_sets=around.rule_sets
+            question=question,
+            trace=answer,
+            fix=proposal.fix,
+            reason=proposal.reason,
+            rule_sets=around.rule_sets,
+            saved=around.saved,
         )
 
-    def _traced(self, question: Question, party: Party) -> Trace:
+    def _traced(self, question: Question, party: Party) -> tuple[Trace, bool]:
+        """What became of the packet, and whether it is one that only looks like an answer."""
         if not question.answer:
-            return trace(party.carrier, question.wanted, now_s=self._now_s, options=self._options)
+            return trace(party.carrier, question.wanted, now_s=self._now_s, options=party.options), False
         reason = ""
         try:
             answer = watch(
-                party.carrier, _waited(question.wanted), now_s=self._now_s, options=self._options, wait_s=_WAIT_S
+                party.carrier, _waited(question.wanted), now_s=self._now_s, options=party.options, wait_s=_WAIT_S
             )
             if answer.verdict is not TraceVerdict.UNKNOWN or not question.made_up:
-                return answer
+                return answer, False
         except UsageError as error:
             reason = str(error)
             if not question.made_up:
                 raise
-        answer = trace(party.carrier, question.wanted, now_s=self._now_s, options=self._options)
+        answer = trace(party.carrier, question.wanted, now_s=self._now_s, options=party.options)
         if answer.verdict in _STOPPED and answer.confidence is Confidence.PROVEN:
             # A filter that looks at connections may know the real answer where it does not know one that is made up.
             text = "; ".join(part for part in (reason, "of a packet that looks like an answer") if part)
             answer = msgspec.structs.replace(answer, confidence=Confidence.LIKELY, reason=text)
-        return answer
+        return answer, True
 
 
 def _waited(wanted: Wanted) -> Wanted:

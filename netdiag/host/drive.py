@@ -78,6 +78,12 @@ def drive_all(gathers: Mapping[str, Gather[Any]], carrier: Carrier, deadline_s: 
     return {name: results[name] for name in gathers}
 
 
+def not_understood(error: Exception) -> str:
+    """What is said of an answer that took a reader by surprise: another host's words, kept short."""
+    text = " ".join(str(error).split())[:120]
+    return f"its answer could not be understood ({type(error).__name__}{': ' if text else ''}{text})"
+
+
 class Recorder:
     """A carrier that keeps every answer that passes through it, by its request's key: what a bundle holds."""
 

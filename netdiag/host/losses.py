@@ -7,23 +7,34 @@ from collections.abc import Sequence
 
 import msgspec
 
+from netdiag.checks.context import same_address
 from netdiag.errors import UsageError
-from netdiag.facts.context import Options
+from netdiag.facts.context import Context, Options
+from netdiag.facts.kernel import gather_kernel
+from netdiag.facts.rounds import together
+from netdiag.facts.sections import SECTIONS
+from netdiag.facts.trace_here import namespace_of
 from netdiag.facts.trace_wanted import Wanted
 from netdiag.facts.traced_flows import gather_traced
-from netdiag.host.collect import collect
-from netdiag.host.drive import drive
+from netdiag.host.drive import Carrier, drive, not_understood
 from netdiag.host.sided_probes import Sides
 from netdiag.host.station import Station
 from netdiag.host.trace import trace
-from netdiag.model.facts import Facts
+from netdiag.model.facts import HOST, Facts
 from netdiag.model.firewall import Direction, Packet
 from netdiag.model.probes import TracedFlow
 from netdiag.model.trace import TracePath, TraceVerdict
-from netdiag.model.two_sided import LossTrace, SidedProbe, Way
+from netdiag.model.two_sided import LossTrace, Payload, SidedProbe, Way
 
-_FILTERS = ("kernel", "firewall", "firewall_saved", "neighbours", "fdb")
-_FACTS_S = 6.0
+_FILTERS = ("firewall", "firewall_saved", "neighbours", "fdb")
+_REFUSED = ("sockets",)
+"""Read as well where a connection was refused: whether anybody listens on the address that it was for."""
+_RULES = ("firewall",)
+_UDP_BYTES = 8
+_ENCAPSULATED_BYTES = 8 + 14 + 20 + 8 + 8
+"""What a probe has behind the outer UDP header: VXLAN, Ethernet, IPv4 and UDP headers, and its tag."""
+_ESP_BYTES = 16
+"""Index, sequence number and the tag."""
 
 
 class _Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,12 +56,23 @@ def trace_losses(
     def at(station: Station, mine: Sequence[_Place]) -> None:
         known = station.facts
         if station is sides.there:
-            known = _with_filters(station, now_s)
+            refused = any(place.probe.heard.kind == "reset" for place in mine)
+            known = _with_facts(station.carrier, known, (*_FILTERS, *(_REFUSED if refused else ())))
             facts.append(known)
         found.extend(_traced(station, known, mine, now_s, options if station is sides.here else Options()))
 
+    def run(station: Station, mine: Sequence[_Place]) -> None:
+        try:
+            at(station, mine)
+        except Exception as error:  # noqa: BLE001 - an odd answer costs no more than its own traces
+            why = not_understood(error)
+            found.extend(
+                LossTrace(number=each.probe.number, at_peer=each.at_peer, outward=each.outward, why_not=why)
+                for each in mine
+            )
+
     threads = [
-        threading.Thread(target=at, args=(station, mine), name="netdiag-losses", daemon=True)
+        threading.Thread(target=run, args=(station, mine), name="netdiag-losses", daemon=True)
         for station, at_peer in ((sides.here, False), (sides.there, True))
         if (mine := [each for each in places if each.at_peer is at_peer])
     ]
@@ -61,6 +83,21 @@ def trace_losses(
     return tuple(found), facts[0] if facts else None
 
 
+def lost_there(probe: SidedProbe) -> bool:
+    """Whether it was the peer that lost a probe."""
+    return _place(probe).at_peer
+
+
+def translated_there(probes: Sequence[SidedProbe]) -> bool:
+    """Whether the peer changes the address of what it sends itself: its rules are worth reading then."""
+    return any(
+        each.way is Way.BACK
+        and bool(each.left_source)
+        and not (same_address(each.left_source, each.source) and same_address(each.left_destination, each.destination))
+        for each in probes
+    )
+
+
 def _place(probe: SidedProbe) -> _Place:
     sender_is_peer = probe.way is Way.BACK
     if probe.left == 0 or not probe.sent:
@@ -69,9 +106,23 @@ def _place(probe: SidedProbe) -> _Place:
     return _Place(probe=probe, at_peer=sender_is_peer if came_back else not sender_is_peer, outward=False)
 
 
-def _with_filters(station: Station, now_s: float) -> Facts:
-    more = collect(station.carrier, _FILTERS, now_s=now_s, options=Options(), deadline_s=_FACTS_S)
-    return msgspec.structs.replace(station.facts, **{name: getattr(more, name) for name in _FILTERS})
+def with_rules(carrier: Carrier, facts: Facts) -> Facts:
+    """What is known of a host, with the rules that run there: what is not traced is read."""
+    return _with_facts(carrier, facts, _RULES)
+
+
+def _with_facts(carrier: Carrier, facts: Facts, names: Sequence[str]) -> Facts:
+    """What is known of a host, with sections of its own namespace; those of its containers, hundreds maybe, lose nothing."""
+    kernel = facts.kernel
+    if kernel.value is None:
+        kernel = drive(gather_kernel(Context()), carrier)
+    context = Context(
+        namespaces={HOST: namespace_of(facts, HOST)},
+        links={HOST: (facts.links.value or {}).get(HOST, ())},
+        kernel=kernel.value,
+    )
+    found = drive(together([SECTIONS[name].gather(context) for name in names]), carrier)
+    return msgspec.structs.replace(facts, kernel=kernel, **dict(zip(names, found, strict=True)))
 
 
 def _traced(
@@ -124,7 +175,19 @@ def _packet(place: _Place) -> Packet:
         destination=probe.destination if place.outward else probe.seen_destination or probe.destination,
         source_port=(None if place.outward else probe.seen_source_port or probe.source_port),
         destination_port=probe.port,
+        length=_length(probe),
+        vxlan=probe.payload is Payload.VXLAN,
     )
+
+
+def _length(probe: SidedProbe) -> int | None:
+    """How long the whole packet was, where it was not as short as it can be."""
+    if probe.length_bytes is not None:
+        return probe.length_bytes
+    head = 40 if ":" in probe.destination else 20
+    if probe.payload is Payload.VXLAN:
+        return head + _UDP_BYTES + _ENCAPSULATED_BYTES
+    return head + _ESP_BYTES if probe.protocol == "esp" else None
 
 
 def _answer(station: Station, place: _Place, *, outward: bool, now_s: float, options: Options) -> LossTrace:

@@ -10,9 +10,10 @@ from netdiag.facts.context import Context as FactsContext
 from netdiag.facts.engine import gather_engine
 from netdiag.facts.peer import gather_peer
 from netdiag.facts.route_lookup import gather_lookup
+from netdiag.facts.swarm_on_disk import gather_joined_on_disk
 from netdiag.host.drive import Carrier, drive, drive_all
 from netdiag.model.facts import Facts
-from netdiag.model.two_sided import ClockOffset, PeerView
+from netdiag.model.two_sided import ClockOffset, PeerView, Unmet
 from netdiag.model.wire import Request
 
 FACTS_S = 4.0
@@ -24,8 +25,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         given: As the operator typed it.
-        carrier: None where there is none; ``why_not`` says why.
-        address: Where this host should send to; empty where its own addresses say.
+        carrier: None where there is none; ``why_not`` says why where one was tried.
+        address: Where this host should send to, by the operator's word; empty where that is not known.
         control_port: Where it listens as a manager; None where that is for its engine to say.
         candidates: Managers that were named, address and port: the peer may be one of them.
     """
@@ -38,8 +39,22 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     candidates: tuple[tuple[str, int], ...] = ()
 
 
+class NotMet(msgspec.Struct, frozen=True, kw_only=True):
+    """A peer with which nothing can be found out, and why."""
+
+    unmet: Unmet
+    why: str
+
+    def view(self, target: Target) -> PeerView:
+        """What is told of it."""
+        return PeerView(given=target.given, why_not=self.why, unmet=self.unmet)
+
+
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """A peer that answers, and how each of the two reaches the other."""
+    """A peer that answers, and how each of the two reaches the other.
+
+    ``joined_on_disk``: its engine's directory holds the state of a member, or could not be read.
+    """
 
     target: Target
     facts: Facts
@@ -50,6 +65,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     peer_device: str
     mtu_bytes: int
     peer_mtu_bytes: int
+    joined_on_disk: bool
 
     def view(self) -> PeerView:
         """What is known before anything was sent."""
@@ -63,9 +79,13 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
             clock=self.clock,
         )
 
+    def without(self, not_met: NotMet) -> PeerView:
+        """The view of a peer that was met, and with which nothing could be found out all the same."""
+        return msgspec.structs.replace(self.view(), why_not=not_met.why, unmet=not_met.unmet)
 
-def meet(target: Target, here: Carrier, own: Facts, *, own_address: str, now_s: float) -> Peer | str:
-    """What is to be known of a peer before probes are sent; a line of why where it cannot be asked.
+
+def meet(target: Target, here: Carrier, own: Facts, *, own_address: str, now_s: float) -> Peer | NotMet:
+    """What is to be known of a peer before probes are sent; why not where it cannot be asked.
 
     Args:
         target: The peer.
@@ -76,27 +96,38 @@ def meet(target: Target, here: Carrier, own: Facts, *, own_address: str, now_s: 
     """
     carrier = target.carrier
     if carrier is None:
-        return target.why_not or "no way to it"
-    read = drive_all({"host": gather_peer(now_s), "engine": gather_engine(FactsContext())}, carrier, FACTS_S)
+        if not target.why_not:
+            return NotMet(unmet=Unmet.NO_WAY, why="no --via leads to it")
+        return NotMet(unmet=Unmet.UNREACHED, why=target.why_not)
+    readings = {
+        "host": gather_peer(now_s),
+        "engine": gather_engine(FactsContext()),
+        # Beside the engine, not after it: where the engine does not answer, this is what is left to go by.
+        "disk": gather_joined_on_disk(),
+    }
+    read = drive_all(readings, carrier, FACTS_S)
     facts, engine = read["host"].value, read["engine"].value
     if facts is None or facts.addresses.value is None:
         why = read["host"].error if facts is None else facts.addresses.absent
-        return why.text if why is not None else "it gives no answer"
+        return NotMet(unmet=Unmet.UNREAD, why=why.text if why is not None else "it gives no answer")
     if engine is not None:
         facts = msgspec.structs.replace(facts, engine=engine)
     clock = _clock(carrier, here)
     there = Context(facts=facts, options=CheckOptions())
     target = _matched(target, there)
-    address = target.address or next(iter(there.own_addresses()), "")
+    address = target.address
     if not address:
-        return "none of its addresses could be read"
-    if any(same_address(address, own) for own in Context(facts=own, options=CheckOptions()).own_addresses()):
-        return "it is this host itself"
+        # It has addresses of its own to tell: whoever it names would be sent probes.
+        return NotMet(unmet=Unmet.UNNAMED, why="no address is known for it here, and what it says itself is not taken")
+    mine = Context(facts=own, options=CheckOptions()).own_addresses()
+    if any(same_address(address, each) for each in mine) or same_host(facts, address, own, next(iter(mine), "")):
+        return NotMet(unmet=Unmet.SAME_HOST, why="it is this host itself")
     out = drive(gather_lookup(address), here)
     own_address = own_address or out.route.source
     if not own_address:
         absent = out.route.absent
-        return f"this host has no way to {address}" + (f": {absent.text}" if absent is not None else "")
+        why = f"this host has no way to {address}" + (f": {absent.text}" if absent is not None else "")
+        return NotMet(unmet=Unmet.NO_ROUTE, why=why)
     back = drive(gather_lookup(own_address), carrier)
     return Peer(
         target=target,
@@ -106,16 +137,38 @@ def meet(target: Target, here: Carrier, own: Facts, *, own_address: str, now_s: 
         own_address=own_address,
         device=out.route.device,
         peer_device=back.route.device,
+        joined_on_disk=read["disk"].value is not False,
         mtu_bytes=out.route.mtu_bytes or out.device_mtu_bytes,
         peer_mtu_bytes=back.route.mtu_bytes or back.device_mtu_bytes,
     )
 
 
+def same_host(one: Facts, one_address: str, other: Facts, other_address: str) -> bool:
+    """Whether two that were met by different names are one host.
+
+    Either has the address that the other was met by, or their addresses are the same, and so is what identifies a boot.
+    No one of these says it alone: images are cloned with their ids, and an address may move between hosts.
+    """
+    left, right = (Context(facts=each, options=CheckOptions()) for each in (one, other))
+    ids = [facts.identity.value for facts in (one, other)]
+    known = [
+        (first, second)
+        for name in ("boot_id", "machine_id")
+        if (first := getattr(ids[0], name, "")) and (second := getattr(ids[1], name, ""))
+    ]
+    equal = bool(left.own_addresses()) and set(left.own_addresses()) == set(right.own_addresses())
+    crossed = _has(left, other_address) and _has(right, one_address)
+    return (equal or crossed) and known[0][0] == known[0][1] if known else equal
+
+
+def _has(host: Context, address: str) -> bool:
+    return any(same_address(address, own) for own in host.local_addresses())
+
+
 def _matched(target: Target, there: Context) -> Target:
     """The target as the manager that it is, where one of its own addresses is a manager's that was named."""
-    local = there.local_addresses()
     for address, port in target.candidates:
-        if target.control_port is None and any(same_address(address, own) for own in local):
+        if target.control_port is None and _has(there, address):
             return msgspec.structs.replace(target, address=address, control_port=port)
     return target
 

@@ -164,9 +164,25 @@ def _run_step(host: Host, step: Step) -> None:
 
 def registry() -> dict[str, Fault]:
     """Every fault there is, by name."""
-    from netdiag.lab import faults_engine, faults_firewall, faults_firewall_programs, faults_path, faults_sshd
+    from netdiag.lab import (
+        faults_engine,
+        faults_fabric,
+        faults_firewall,
+        faults_firewall_programs,
+        faults_kernel,
+        faults_path,
+        faults_sshd,
+    )
 
-    modules = (faults_firewall, faults_firewall_programs, faults_path, faults_engine, faults_sshd)
+    modules = (
+        faults_firewall,
+        faults_firewall_programs,
+        faults_fabric,
+        faults_path,
+        faults_kernel,
+        faults_engine,
+        faults_sshd,
+    )
     rows = [row for module in modules for row in module.FAULTS]
     return {row.name: row for row in sorted(rows, key=lambda row: row.name)}
 

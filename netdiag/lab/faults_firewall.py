@@ -20,14 +20,14 @@ _BACKEND = Parameter(
     choices=_BACKENDS,
 )
 _TABLE = Parameter("table", Kind.TEXT, "iptables table", default="filter")
-_MATCH = (
+MATCH = (
     Parameter("proto", Kind.TEXT, "protocol: tcp, udp, icmp, or a number"),
     Parameter("dport", Kind.PORTS, "destination ports"),
     Parameter("sport", Kind.PORTS, "source ports"),
     Parameter("source", Kind.PREFIX, "source addresses"),
     Parameter("destination", Kind.PREFIX, "destination addresses"),
 )
-_NETNS = Parameter("netns", Kind.TEXT, "in this network namespace of the host: container:NAME or overlay:NETWORK")
+NETNS = Parameter("netns", Kind.TEXT, "in this network namespace of the host: container:NAME or overlay:NETWORK")
 _SET = (
     Parameter("set", Kind.TEXT, "make a set of this name"),
     Parameter("members", Kind.TEXT, "what is in the set: ADDRESS[/BITS],…"),
@@ -36,13 +36,13 @@ _RULE = (
     HOST,
     Parameter("chain", Kind.TEXT, "chain; it must exist", default="INPUT"),
     _TABLE,
-    *_MATCH,
+    *MATCH,
     Parameter("interface", Kind.TEXT, "only packets of this interface (out of it for OUTPUT and POSTROUTING)"),
     Parameter("extra", Kind.ARGUMENTS, 'more matches in iptables\' words, such as "-m state --state NEW"'),
     Parameter("position", Kind.NUMBER, "number that the rule gets in its chain; 0: at the end", default="1"),
     Parameter("called", Kind.TEXT, "put the rule into a new chain of this name, which CHAIN jumps to"),
     *_SET,
-    _NETNS,
+    NETNS,
     _BACKEND,
 )
 _REJECT_WITH = (
@@ -80,7 +80,7 @@ def _add_rule(work: Work, values: Values, verdict: list[str], native: str) -> No
 
 def _add_iptables(work: Work, values: Values, verdict: list[str]) -> None:
     host, chain, called = values["host"], values["chain"], values.get("called")
-    within = _within(work, values)
+    within = netns_words(work, values)
     tool = [*within, values["backend"], "-w", "-t", values["table"]]
     rule = [*_iptables_match(values), *verdict]
     if "set" in values:
@@ -96,7 +96,7 @@ def _add_iptables(work: Work, values: Values, verdict: list[str]) -> None:
     work.run(host, [*where, *rule], undo=[*tool, "-D", chain, *rule], only_if=[*tool, "-C", chain, *rule])
 
 
-def _within(work: Work, values: Values) -> list[str]:
+def netns_words(work: Work, values: Values) -> list[str]:
     """The words that run a command in the namespace that ``netns`` names; none for the host's own."""
     named = values.get("netns")
     if named is None:
@@ -196,14 +196,14 @@ def _nft(work: Work, values: Values) -> None:
     text = (
         f"create table {family} {table}\ntable {family} {table} {{\n{named}chain {hook} {{\n{base}\n{rules}\n}}\n}}\n"
     )
-    tool = [*_within(work, values), _NFT]
+    tool = [*netns_words(work, values), _NFT]
     gone, there = [*tool, "delete", "table", family, table], [*tool, "list", "table", family, table]
     work.run(values["host"], [*tool, "-f", "-"], stdin=text, undo=gone, only_if=there)
 
 
 def _policy(work: Work, values: Values) -> None:
     host, table, chain = values["host"], values["table"], values["chain"]
-    tool = [*_within(work, values), values["backend"], "-w", "-t", table]
+    tool = [*netns_words(work, values), values["backend"], "-w", "-t", table]
     first = work.run(host, [*tool, "-S", chain]).stdout.splitlines()[0].split()
     if first[0] != "-P":
         raise UsageError(f"chain={chain} is no chain with a policy")
@@ -263,7 +263,7 @@ FAULTS = (
             Parameter("policy", Kind.CHOICE, "what befalls the rest", "accept", choices=("accept", "drop")),
             Parameter("table", Kind.TEXT, "the table's name; it must be a new one", default="site"),
             *_SET,
-            _NETNS,
+            NETNS,
         ),
         _nft,
         'host=worker rules="tcp dport 9000 counter drop" priority=50',
@@ -283,7 +283,7 @@ FAULTS = (
             Parameter("chain", Kind.TEXT, "a built-in chain", default="INPUT"),
             Parameter("policy", Kind.CHOICE, "what befalls the rest", default="DROP", choices=("ACCEPT", "DROP")),
             _TABLE,
-            _NETNS,
+            NETNS,
             _IPTABLES,
         ),
         _policy,
@@ -299,7 +299,7 @@ FAULTS = (
     Fault(
         "loss",
         "Lose a share of the frames that cross the fabric.",
-        (Parameter("percent", Kind.NUMBER, "share", required=True, low=1, high=100), *_MATCH),
+        (Parameter("percent", Kind.NUMBER, "share", required=True, low=1, high=100), *MATCH),
         _loss,
         "percent=20 proto=udp dport=4789",
     ),

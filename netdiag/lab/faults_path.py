@@ -87,6 +87,36 @@ def _address(work: Work, values: Values) -> None:
     work.run(values["host"], ["ip", "address", "add", *entry], undo=["ip", "address", "delete", *entry])
 
 
+def _route_source(work: Work, values: Values) -> None:
+    """The address is one of the host's own; the network's route then prefers it."""
+    host, to, dev = values["host"], values["to"], values["interface"]
+    entry = [values["address"], "dev", dev]
+    before = work.run(host, ["ip", "-4", "route", "show", "exact", to, "dev", dev]).stdout.split()
+    if not before:
+        raise LabError(f"{host} has no route to exactly {to} on {dev}")
+    work.run(host, ["ip", "address", "add", *entry], undo=["ip", "address", "delete", *entry])
+    source = values["address"].partition("/")[0]
+    work.run(
+        host,
+        ["ip", "route", "replace", to, "dev", dev, "proto", "kernel", "scope", "link", "src", source],
+        undo=["ip", "route", "replace", *before, "dev", dev],
+    )
+
+
+def _vxlan(work: Work, values: Values) -> None:
+    """Made in the host's namespace, as another program's is, and perhaps moved on; the number stays taken there."""
+    host, name, netns = values["host"], values["name"], values.get("netns")
+    made = ["ip", "link", "add", name, "type", "vxlan", "id", values["vni"], "dstport", values["port"]]
+    if netns is None:
+        gone, there = ["ip", "link", "delete", name], ["ip", "link", "show", name]
+        work.run(host, made, undo=gone, only_if=there)
+        return
+    inside = ["ip", "-n", netns, "link"]
+    work.run(host, ["ip", "netns", "add", netns], undo=["ip", "netns", "delete", netns])
+    work.run(host, made, undo=[*inside, "delete", name], only_if=[*inside, "show", name])
+    work.run(host, ["ip", "link", "set", name, "netns", netns])
+
+
 def _sysctl(work: Work, values: Values) -> None:
     host, key = values["host"], values["key"]
     if not key.replace("/", ".").startswith("net."):
@@ -166,6 +196,31 @@ FAULTS = (
         (HOST, Parameter("address", Kind.PREFIX, "address with prefix length", required=True), INTERFACE),
         _address,
         "host=worker address=10.71.0.1/24",
+    ),
+    Fault(
+        "route-source",
+        "A second address of a host, from which it sends into a network.",
+        (
+            HOST,
+            Parameter("address", Kind.PREFIX, "address with prefix length", required=True),
+            Parameter("to", Kind.PREFIX, "the network, as its route names it", default="10.71.0.0/24"),
+            INTERFACE,
+        ),
+        _route_source,
+        "host=worker address=10.71.0.12/32",
+    ),
+    Fault(
+        "vxlan",
+        "A foreign VXLAN device, perhaps of an overlay's own number and port.",
+        (
+            HOST,
+            Parameter("vni", Kind.NUMBER, "its number", required=True, low=1, high=2**24 - 1),
+            Parameter("port", Kind.NUMBER, "its UDP port", default="4789", low=1, high=65535),
+            Parameter("name", Kind.TEXT, "what it is called", default="foreign0"),
+            Parameter("netns", Kind.TEXT, "make a namespace of this name and move it there"),
+        ),
+        _vxlan,
+        "host=worker vni=77",
     ),
     Fault(
         "sysctl",

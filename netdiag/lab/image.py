@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import os
+import platform
 import re
 import subprocess
 import tarfile
@@ -14,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from netdiag.errors import LabToolMissing
+from netdiag.lab.docker_archive import ARCHITECTURES, compressed, pack
 from netdiag.lab.topology import BUSYBOX_IMAGE, SSHD_IMAGE
 
 _EPOCH = "2024-01-01T00:00:00Z"
@@ -111,18 +111,14 @@ def _key_pair(lab_root: Path) -> tuple[bytes, bytes]:
 
 
 def _archive(name: str, layer: bytes, command: tuple[str, ...]) -> bytes:
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "created": _EPOCH,
-        "config": {"Cmd": list(command), "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
-        "history": [{"created": _EPOCH, "created_by": "netdiag lab"}],
-    }
-    config_bytes = json.dumps(config).encode()
-    config_name = f"{hashlib.sha256(config_bytes).hexdigest()}.json"
-    manifest = [{"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}]
-    return _tar({config_name: config_bytes, "layer.tar": layer, "manifest.json": json.dumps(manifest).encode()})
+    return pack(
+        (name,),
+        (compressed(layer, level=1),),
+        architecture=ARCHITECTURES.get(platform.machine(), platform.machine()),
+        created=_EPOCH,
+        config={"Cmd": list(command), "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]},
+        history=("netdiag lab",),
+    )
 
 
 def _layer(binary: Path, files: Mapping[str, tuple[bytes, int]], directories: tuple[str, ...]) -> bytes:
@@ -145,14 +141,6 @@ def _layer(binary: Path, files: Mapping[str, tuple[bytes, int]], directories: tu
                 entry = tarfile.TarInfo(f"bin/{applet}")
                 entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
                 layer.addfile(entry)
-    return buffer.getvalue()
-
-
-def _tar(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as layer:
-        for name, content in files.items():
-            _add(layer, name, content)
     return buffer.getvalue()
 
 

@@ -11,11 +11,11 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from netdiag.errors import LabError, LabToolMissing
+from netdiag.errors import LabToolMissing
+from netdiag.lab import debian
 
 PACKAGES = (
     *("docker.io", "iptables", "nftables", "iproute2", "busybox-static", "openssh-server", "openssh-client"),
@@ -26,7 +26,6 @@ PACKAGES = (
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ALTERNATIVES = tuple(f"{family}{tool}" for family in ("iptables", "ip6tables") for tool in ("", "-save", "-restore"))
-MERGED = ("bin", "sbin", "lib", "lib64")
 
 Say = Callable[[str], None]
 
@@ -78,59 +77,36 @@ def install(say: Say) -> Path:
         return find()
     if os.geteuid() != 0:
         raise LabToolMissing("unpacking the lab's tools needs root: run it with sudo")
-    for tool in ("apt-get", "dpkg-deb", "tar"):
-        if shutil.which(tool) is None:
-            raise LabToolMissing(f"{tool} is missing: the lab's tools are Debian packages, run it on Debian or Ubuntu")
+    debian.require()
     directory = location()
     directory.mkdir(parents=True, exist_ok=True)
-    with _locked(directory):
+    with locked(directory):
         with contextlib.suppress(LabToolMissing):  # somebody else made it while we waited
             return find()
-        archives = _download(directory, say)
+        archives = debian.download(PACKAGES, directory / "archives", say)
         say(f"unpacking {len(archives)} packages into {directory}")
         fresh = directory / "unpacking"
         shutil.rmtree(fresh, ignore_errors=True)
-        _unpack(archives, fresh)
+        _compose(archives, fresh)
         fresh.rename(_complete_root())
         shutil.rmtree(directory / "archives")
     return find()
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a directory's lock, for as long as another process must not make the same thing there."""
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _download(directory: Path, say: Say) -> list[Path]:
-    """Fetch what apt would install; the archives go to a directory of our own."""
-    archives = directory / "archives"
-    (archives / "partial").mkdir(parents=True, exist_ok=True)
-    if not any(Path("/var/lib/apt/lists").glob("*Packages*")):
-        say("reading the package lists (apt-get update)")
-        _run(["apt-get", "-q", "update"])
-    say(f"downloading what this machine lacks of {len(PACKAGES)} packages")
-    command = ["apt-get", "-q", "-y", "--download-only", "--no-install-recommends"]
-    command += ["-o", f"Dir::Cache::archives={archives}", "-o", "DPkg::Lock::Timeout=300"]
-    # An account of apt's own downloads by default, and cannot write below a checkout in a home.
-    command += ["-o", "APT::Sandbox::User=root"]
-    _run([*command, "install", *PACKAGES])
-    return sorted(archives.glob("*.deb"))
-
-
-def _unpack(archives: list[Path], root: Path) -> None:
+def _compose(archives: list[Path], root: Path) -> None:
     """Unpack archives into a root that is laid out like a merged /usr."""
-    for name in MERGED:
-        (root / "usr" / name).mkdir(parents=True)
-        (root / name).symlink_to(f"usr/{name}")
+    debian.merge_usr(root)
     (root / "etc").mkdir()
     for archive in archives:
-        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(archive)], stdout=subprocess.PIPE) as reader:
-            unpack = ["tar", "-x", "--keep-directory-symlink", "-C", str(root)]
-            done = subprocess.run(unpack, stdin=reader.stdout, capture_output=True, text=True, check=False)
-        if done.returncode or reader.returncode:
-            raise LabError(f"{archive.name} does not unpack: {_last_line(done.stderr)}")
+        debian.unpack(archive, root)
     # Installation scripts would have made these links.
     for name in ALTERNATIVES:
         if not Path("/usr/sbin", name).exists() and (root / "usr/sbin/xtables-nft-multi").exists():
@@ -147,15 +123,3 @@ def _configure_ufw(root: Path) -> None:
     for source in (share / "ufw.conf", *share.glob("*.init"), *(share / "iptables").glob("*.rules")):
         if source.is_file():
             shutil.copy2(source, root / "etc/ufw" / source.name)
-
-
-def _run(command: list[str]) -> None:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise LabError(f"{' '.join(command[:1])} failed: {_last_line(done.stderr or done.stdout)}")
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    return lines[-1] if lines else "it gave no reason"

@@ -60,6 +60,8 @@ class Container(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     pid: int | None = None
     sandbox_path: str = ""
     networks: tuple[ContainerNetwork, ...] = ()
+    network_mode: str = ""
+    """As it was started: a network, ``host``, or ``container:ID`` for the namespace of another; empty where unknown."""
     ports: tuple[str, ...] = ()
     """Published ports, ``HOST:PORT->PORT/PROTO``."""
     service: str = ""

@@ -76,7 +76,8 @@ class Direction(enum.Enum):
 class Packet(msgspec.Struct, frozen=True, kw_only=True):
     """A new flow's first packet. Empty text and None mean: not said, so a rule that asks for it is undecided.
 
-    ``protocol`` is tcp, udp, icmp, icmpv6 or a number as text; ``device`` the NIC it enters or leaves by.
+    ``protocol`` is tcp, udp, icmp, icmpv6 or a number as text; ``device`` the NIC it enters or leaves by; ``length``
+    that of the whole IP packet, None the least; ``vxlan``: it carries a VXLAN header.
     """
 
     direction: Direction
@@ -87,3 +88,5 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True):
     source_port: int | None = None
     destination_port: int | None = None
     device: str = ""
+    length: int | None = None
+    vxlan: bool = False

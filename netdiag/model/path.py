@@ -24,6 +24,8 @@ class PathKind(enum.Enum):
     """Host to host."""
     TO_OWN_HOST = "to-own-host"
     """A container and its own host, either way."""
+    ITSELF = "itself"
+    """Within one container, by its loopback device."""
     ROUTED = "routed"
     """A container's address that is reached by routes, with no encapsulation (Calico, macvlan, outside)."""
 
@@ -130,6 +132,15 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
         """The address that the source calls."""
         return self.called or self.destination.address
 
+    def end(self, side: Side) -> End:
+        """The end on a side."""
+        return self.source if side is Side.SOURCE else self.destination
+
+    def nic(self, side: Side) -> str:
+        """The network card that is watched on a side; empty where none is."""
+        cards = (place.device for place in self.places if (place.side, place.stage) == (side, Stage.NIC))
+        return next(cards, "")
+
     @property
     def end_port(self) -> int | None:
         """The port at the destination."""
@@ -145,10 +156,13 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
         refused: Resets among the answers, and ICMP errors about the requests.
         outer_sources: Where encapsulated requests came from (their outer addresses).
         outer_targets: Where encapsulated requests went.
+        back_outer_sources: Where encapsulated answers came from.
         vnis: Their VNIs.
         there_length: Bytes of the IP packet (the outer one inside VXLAN) of the first request; 0 where there was none.
         back_length: The same of the first answer.
         origin: The address from which the first request came here; empty where there was none.
+        there_macs: The hardware addresses to which requests went.
+        back_macs: The same of answers.
         watched: Whether the place could be watched; ``error`` says why not.
     """
 
@@ -158,18 +172,29 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     refused: int = 0
     outer_sources: tuple[str, ...] = ()
     outer_targets: tuple[str, ...] = ()
+    back_outer_sources: tuple[str, ...] = ()
     vnis: tuple[int, ...] = ()
     there_length: int = 0
     back_length: int = 0
     first_there_us: int | None = None
     first_back_us: int | None = None
     origin: str = ""
+    there_macs: tuple[str, ...] = ()
+    back_macs: tuple[str, ...] = ()
     error: str = ""
 
     @property
     def watched(self) -> bool:
         """Whether the place could be watched."""
         return not self.error
+
+    def outer(self, direction: Direction) -> tuple[str, ...]:
+        """Where encapsulated packets of a direction came from."""
+        return self.outer_sources if direction is Direction.THERE else self.back_outer_sources
+
+    def macs(self, direction: Direction) -> tuple[str, ...]:
+        """To which hardware addresses packets of a direction went."""
+        return self.there_macs if direction is Direction.THERE else self.back_macs
 
 
 class Direction(enum.Enum):

@@ -95,6 +95,12 @@ class Remedy(msgspec.Struct, frozen=True, kw_only=True):
     risk: Risk = Risk.LOW
 
 
+def clause(title: str) -> str:
+    """A title for the middle of a sentence: its first letter small, unless it begins with a name ("IP", "TLS")."""
+    head = title[:2]
+    return title[:1].lower() + title[1:] if head[1:] == head[1:].lower() else title
+
+
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
     """Why something fails, named as exactly as the evidence allows.
 

@@ -107,6 +107,7 @@ class TracedPacket(msgspec.Struct, frozen=True, kw_only=True):
         in_device: The device that it arrives on; empty when this namespace sends it.
         out_device: The device that it leaves by; empty when it is for this namespace.
         mac: The source address of its frame, for a packet that arrives.
+        vxlan: It carried a VXLAN header.
     """
 
     path: TracePath
@@ -123,6 +124,7 @@ class TracedPacket(msgspec.Struct, frozen=True, kw_only=True):
     ttl: int | None = None
     length: int | None = None
     mac: str | None = None
+    vxlan: bool = False
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):

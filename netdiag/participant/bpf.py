@@ -20,17 +20,18 @@ REDIRECT = 23
 _LOAD_BYTES = 26
 _SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 _PROG_LOAD, _LINK_CREATE = 5, 28
-_SCHED_CLS = 3
+SCHED_CLS, XDP = 3, 6
+"""Kinds of programs."""
 _F_BEFORE = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def load(program: bytes) -> int:
-    """The descriptor of a loaded program of the kind sched_cls. Raises OSError, and VerbError unsupported."""
+def load(program: bytes, kind: int = SCHED_CLS) -> int:
+    """The descriptor of a loaded program. Raises OSError, and VerbError unsupported."""
     code = ctypes.create_string_buffer(program, len(program))
     licence = ctypes.create_string_buffer(b"MIT")
-    attributes = struct.pack("=IIQQ", _SCHED_CLS, len(program) // 8, ctypes.addressof(code), ctypes.addressof(licence))
+    attributes = struct.pack("=IIQQ", kind, len(program) // 8, ctypes.addressof(code), ctypes.addressof(licence))
     return _bpf(_PROG_LOAD, attributes + bytes(48))
 
 

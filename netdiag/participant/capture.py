@@ -15,19 +15,22 @@ from typing import Any, Dict, List, Optional
 
 from netdiag.participant import capture_filter
 from netdiag.participant.deadline import Deadline
-from netdiag.participant.errors import FAILED, MISSING, VerbError, from_os_error
+from netdiag.participant.errors import FAILED, MISSING, UNSUPPORTED, VerbError, from_os_error
 from netdiag.participant.netns import in_netns
 
 MOST_POINTS = 32
-MOST_FRAMES, FRAMES_LIMIT = 512, 16384
+MOST_FRAMES, FRAMES_LIMIT = 512, 131072
 """Frames that are kept at one place unless more are asked for, and the most that can be; more are counted."""
 MOST_SECONDS = 120.0
 _ETH_P_ALL = 0x0003
 _SO_RCVBUFFORCE, _FRAME_ROOM_BYTES, _MOST_ROOM_BYTES = 33, 2304, 16 << 20
 _SO_ATTACH_FILTER, _SO_TIMESTAMPNS, _SOL_PACKET, _PACKET_STATISTICS = 26, 35, 263, 6
 _PACKET_OUTGOING = 4
+_NO_HEADER = b"\0" * 12
+_IPV4, _IPV6 = b"\x08\x00", b"\x86\xdd"
 _DRAIN_S = 0.5
 
+_libc = ctypes.CDLL(None, use_errno=True)
 _lock = threading.Lock()
 _captures: Dict[str, "_Capture"] = {}
 
@@ -36,7 +39,8 @@ def capture_start(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """Begin to watch a flow. Answers when every socket is ready.
 
     Parameters: ``points`` (each with ``name``, ``device``, ``netns``, ``flow``: see `capture_filter.program`, and
-    ``frames``: how many are kept), ``seconds`` (after which it stops by itself, 120 at most). Data: ``id``, and ``points``: for each ``name`` and
+    ``frames``: how many are kept). A flow that is known by its ``mark`` may be watched on every device of the namespace
+    at once (``device`` is ""), those without a link header too. ``seconds`` (after which it stops by itself, 120 at most). Data: ``id``, and ``points``: for each ``name`` and
     ``error`` ("" where it watches). Errors: permission, missing, failed.
     """
     points = list(params["points"])
@@ -73,8 +77,8 @@ def capture_stop(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """End a capture and tell what it saw.
 
     Parameters: ``id``; ``settle_ms`` (how long it goes on for frames that are on the way; default 0). Data: ``points``:
-    for each ``name``, ``error``, ``frames`` (each ``t_us`` since the start, ``out`` (it was sent here), ``data``: its
-    first bytes), ``more`` (frames that were not kept), ``dropped`` (frames that the kernel could not keep). Errors:
+    for each ``name``, ``error``, ``frames`` (each ``t_us`` since the start, ``out`` (it was sent here), ``device``,
+    ``data``: its first bytes, from the Ethernet header on; with a ``mark`` its addresses are left out, zeros), ``more`` (frames that were not kept), ``dropped`` (frames that the kernel could not keep). Errors:
     missing.
     """
     with _lock:
@@ -98,14 +102,19 @@ class _Point:
         self._most = min(int(params.get("frames") or MOST_FRAMES), FRAMES_LIMIT)
         self.socket: Optional[socket.socket] = None
         device = str(params["device"])
+        flow = dict(params["flow"])
+        self._from_network = bool(flow.get("mark"))
         try:
-            program = capture_filter.program(dict(params["flow"]))
+            if not device and not self._from_network:
+                raise VerbError(UNSUPPORTED, "watch every device: only for a flow that is known by its mark")
+            program = capture_filter.program(flow)
             room = self._most * _FRAME_ROOM_BYTES
-            self.socket = in_netns(str(params.get("netns") or ""), lambda: _open(device, program, room), deadline)
+            kind = socket.SOCK_DGRAM if self._from_network else socket.SOCK_RAW
+            self.socket = in_netns(str(params.get("netns") or ""), lambda: _open(device, kind, program, room), deadline)
         except VerbError as error:
             self.kind, self.error = error.kind, error.text
         except OSError as error:
-            wrong = from_os_error(error, "watch " + device)
+            wrong = from_os_error(error, "watch " + (device or "every device"))
             self.kind, self.error = wrong.kind, wrong.text
 
     def take(self, start_s: float) -> None:
@@ -125,7 +134,9 @@ class _Point:
             self.more += 1
             return
         out = address[2] == _PACKET_OUTGOING
-        self.frames.append({"t_us": int((stamp_s - start_s) * 1e6), "out": out, "data": data})
+        if self._from_network:
+            data = _NO_HEADER + (_IPV6 if data[:1] >= b"\x60" else _IPV4) + data
+        self.frames.append({"t_us": int((stamp_s - start_s) * 1e6), "out": out, "device": address[0], "data": data})
 
     def row(self, after: int) -> Dict[str, Any]:
         """What was seen, without the first ``after`` frames."""
@@ -155,8 +166,9 @@ class _Point:
                 pass
 
 
-def _open(device: str, program: bytes, room: int) -> socket.socket:
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+def _open(device: str, kind: int, program: bytes, room: int) -> socket.socket:
+    """A packet socket with a filter; of kind SOCK_DGRAM a frame begins at its network header, whatever the device."""
+    sock = socket.socket(socket.AF_PACKET, kind | socket.SOCK_CLOEXEC, 0)
     try:
         code = ctypes.create_string_buffer(program, len(program))
         attached = struct.pack("HL", len(program) // 8, ctypes.addressof(code))
@@ -165,12 +177,23 @@ def _open(device: str, program: bytes, room: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         # A burst waits here while the reader is not scheduled; what the kernel counts is the whole buffer of a frame.
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, min(room, _MOST_ROOM_BYTES))
-        sock.bind((device, _ETH_P_ALL))
+        if device:
+            sock.bind((device, _ETH_P_ALL))
+        else:
+            _bind_to_all(sock)
         sock.setblocking(False)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _bind_to_all(sock: socket.socket) -> None:
+    """Bind to the device of number 0, which is every one: Python's own bind wants a name."""
+    address = struct.pack("=H2siHBB8s", socket.AF_PACKET, struct.pack(">H", _ETH_P_ALL), 0, 0, 0, 0, b"")
+    if _libc.bind(sock.fileno(), address, len(address)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 class _Capture:

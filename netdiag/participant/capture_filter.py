@@ -1,7 +1,9 @@
 """Which frames a packet socket takes: classic BPF for one flow, plain or inside VXLAN.
 
 The kernel runs it for every frame of the device, so that only headers of the flow ever come to user space. Offsets are
-those of an Ethernet frame; a VLAN tag is taken off before a packet socket sees it. Sources: linux/filter.h, RFC 7348.
+those of an Ethernet frame; a VLAN tag is taken off before a packet socket sees it. Only for a mark they begin at the
+network header: a socket of kind SOCK_DGRAM gives it on devices without a link header as well (packet(7)). Sources:
+linux/filter.h, RFC 7348.
 """
 
 import socket
@@ -15,7 +17,9 @@ _LD_W, _LD_H, _LD_B = 0x20, 0x28, 0x30  # from a fixed place
 _LD_WX, _LD_HX, _LD_BX = 0x40, 0x48, 0x50  # from a place behind X
 _LDX_IHL, _LDX_IMM = 0xB1, 0x01
 _JEQ, _JSET, _RET = 0x15, 0x45, 0x06
+_RSH = 0x74
 _ETHERNET = 14
+_MOST_PORTS = 8
 
 Instruction = Tuple[int, int, str, str]
 """Code, operand, and where to go when it is equal and when it is not ("" is the next one)."""
@@ -26,12 +30,16 @@ def program(flow: Dict[str, Any]) -> bytes:
 
     It holds ``a`` and ``b`` (addresses, either may send), ``others`` (addresses that may stand in a's place: 3 at most),
     ``proto`` (a number; None is any), ``port`` (of one of the two ends; None is any), ``vxlan_port`` (the flow is inside
-    VXLAN to that UDP port), ``outer_six`` (over IPv6); or only ``mark``: all probes of a run,
-    whatever their addresses (`netdiag.participant.marks`).
+    VXLAN to that UDP port), ``outer_six`` (over IPv6); or ``mark``: all probes of a run,
+    whatever their addresses (`netdiag.participant.marks`), and with ``ports`` (8 at most) also whatever begins, answers
+    or refuses a TCP connection to one of these: some firewalls give a segment another number; or only ``arp``: the
+    search for one IPv4 address.
     """
     steps: List[Instruction] = []
     if flow.get("mark"):
-        steps += _marked(mark_of(str(flow["mark"])))
+        steps += _marked(mark_of(str(flow["mark"])), [int(port) for port in flow.get("ports") or ()][:_MOST_PORTS])
+    elif flow.get("arp"):
+        steps += _searched(str(flow["arp"]))
     elif flow.get("vxlan_port"):
         steps += _outer(bool(flow.get("outer_six")), int(flow["vxlan_port"]))
         start = 8 + 8 + _ETHERNET  # UDP, VXLAN and the inner Ethernet header, behind X
@@ -42,34 +50,55 @@ def program(flow: Dict[str, Any]) -> bytes:
     return _assembled(steps)
 
 
-def _marked(mark: Mark) -> List[Instruction]:
+def _marked(mark: Mark, ports: List[int]) -> List[Instruction]:
     """Everything with the mark: in a payload, in VXLAN's inner address, and in what begins or refuses a connection."""
     steps: List[Instruction] = [
-        (_LD_H, 12, "", ""),
-        (_JEQ, 0x0800, "", "six"),
-        (_LDX_IHL, _ETHERNET, "", ""),
-        (_LD_B, _ETHERNET + 9, "", ""),
+        (_LD_B, 0, "", ""),
+        (_RSH, 4, "", ""),
+        (_JEQ, 4, "", "six"),
+        (_LDX_IHL, 0, "", ""),
+        (_LD_B, 9, "", ""),
         (_JEQ, 6, "tcp", "other"),
         (-1, 0, "six", ""),
-        (_JEQ, 0x86DD, "", "no"),
+        (_JEQ, 6, "", "no"),
         (_LDX_IMM, 40, "", ""),
-        (_LD_B, _ETHERNET + 6, "", ""),
+        (_LD_B, 6, "", ""),
         (_JEQ, 6, "tcp", "other"),
         (-1, 0, "tcp", ""),
-        (_LD_BX, _ETHERNET + 13, "", ""),
+        (_LD_BX, 13, "", ""),
         (_JSET, 0x06, "", "no"),  # SYN or RST
-        (_LD_HX, _ETHERNET + 4, "", ""),
+        (_LD_HX, 4, "", ""),
         (_JEQ, mark.sequence_half, "yes", ""),
-        (_LD_HX, _ETHERNET + 8, "", ""),
-        (_JEQ, mark.sequence_half, "yes", "no"),
+        (_LD_HX, 8, "", ""),
+        (_JEQ, mark.sequence_half, "yes", ""),
+    ]
+    for place in (0, 2) if ports else ():
+        steps.append((_LD_HX, place, "", ""))
+        steps += [(_JEQ, port, "yes", "") for port in ports]
+    steps += [
+        (_JEQ, 0, "no", "no"),
         (-1, 0, "other", ""),
-        (_LD_WX, _ETHERNET + 8, "", ""),
+        (_LD_WX, 8, "", ""),
         (_JEQ, struct.unpack(">I", mark.raw)[0], "yes", ""),
-        (_LD_WX, _ETHERNET + 16, "", ""),
+        (_LD_WX, 16, "", ""),
         (_JEQ, struct.unpack(">I", mark.inner_mac)[0], "yes", "no"),
         (-1, 0, "yes", ""),
     ]
     return steps
+
+
+def _searched(address: str) -> List[Instruction]:
+    """ARP that asks for an address, or tells it (RFC 826)."""
+    wanted = struct.unpack(">I", socket.inet_pton(socket.AF_INET, address))[0]
+    return [
+        (_LD_H, 12, "", ""),
+        (_JEQ, 0x0806, "", "no"),
+        (_LD_W, _ETHERNET + 24, "", ""),
+        (_JEQ, wanted, "yes", ""),
+        (_LD_W, _ETHERNET + 14, "", ""),
+        (_JEQ, wanted, "yes", "no"),
+        (-1, 0, "yes", ""),
+    ]
 
 
 def _outer(six: bool, port: int) -> List[Instruction]:

@@ -11,7 +11,7 @@ from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import FAILED, TIMEOUT, UNSUPPORTED, VerbError, from_os_error
 from netdiag.participant.netns import in_netns, namespace_of
 
-TYPES = {"A": 1, "AAAA": 28}
+TYPES = {"A": 1, "AAAA": 28, "PTR": 12}
 _CLASS_IN = 1
 _ANSWER, _TRUNCATED, _RECURSION_DESIRED = 0x8000, 0x0200, 0x0100
 _MOST_BYTES = 4096
@@ -22,8 +22,8 @@ def dns_query(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """One question to one name server; over UDP, and over TCP when the answer does not fit.
 
     Parameters: ``server`` (an address), ``port`` (default 53), ``name`` (complete; no search list is applied), ``type``
-    (A or AAAA), ``netns``. Data: ``rcode`` (RFC 1035: 0 is an answer, 3 that there is no such name), ``addresses`` (of
-    the type that was asked, in the answer's order, aliases followed), ``tcp`` (it was asked over TCP). Errors: timeout
+    (A, AAAA or PTR), ``netns``. Data: ``rcode`` (RFC 1035: 0 is an answer, 3 that there is no such name), ``addresses`` (of
+    the type that was asked, in the answer's order, aliases followed; none of PTR), ``tcp`` (it was asked over TCP). Errors: timeout
     (the server does not answer), failed (it refuses, or answers what is none), unsupported (a name or type that cannot
     be asked), missing (the namespace).
     """
@@ -60,24 +60,29 @@ def resolver_files(params: Dict[str, Any], _deadline: Deadline) -> Dict[str, Any
     No symbolic link is followed: one that a container made would lead to a file of this host. Parameters: ``pid``.
     Data: ``resolv_conf``, ``hosts`` (text, "" where there is none). Errors: missing (the process has ended), permission.
     """
-    tried = "read the resolver's files of process {}".format(int(params["pid"]))
+    etc = open_etc(int(params["pid"]), "read the resolver's files of process {}".format(int(params["pid"])))
     try:
-        root = os.open("/proc/{}/root".format(int(params["pid"])), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise from_os_error(error, tried)
-    try:
-        etc = os.open("etc", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-    except OSError as error:
-        raise from_os_error(error, tried)
-    finally:
-        os.close(root)
-    try:
-        return {"resolv_conf": _text_at(etc, "resolv.conf"), "hosts": _text_at(etc, "hosts")}
+        return {"resolv_conf": text_at(etc, "resolv.conf"), "hosts": text_at(etc, "hosts")}
     finally:
         os.close(etc)
 
 
-def _text_at(directory: int, name: str) -> str:
+def open_etc(pid: int, tried: str) -> int:
+    """A descriptor of /etc in the root of a process, reached over no symbolic link. Raises VerbError."""
+    try:
+        root = os.open("/proc/{}/root".format(pid), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise from_os_error(error, tried)
+    try:
+        return os.open("etc", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    except OSError as error:
+        raise from_os_error(error, tried)
+    finally:
+        os.close(root)
+
+
+def text_at(directory: int, name: str) -> str:
+    """The beginning of a plain file of a directory; empty for what is none."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
@@ -148,7 +153,7 @@ def _answer(raw: bytes, question_bytes: int, kind: int) -> Tuple[int, List[str]]
         record, _, _, length = struct.unpack_from(">HHIH", raw, at)
         data = raw[at + 10 : at + 10 + length]
         at += 10 + length
-        if record == kind and len(data) == (4 if kind == TYPES["A"] else 16):
+        if record == kind and kind != TYPES["PTR"] and len(data) == (4 if kind == TYPES["A"] else 16):
             found.append(socket.inet_ntop(socket.AF_INET if len(data) == 4 else socket.AF_INET6, data))
     return flags & 0x000F, found
 

@@ -229,10 +229,13 @@ RULES: Dict[str, Rule] = {
     "resolve": Guard.name,
     "resolver-files": Guard.free,
     "dns-query": Guard.question,
+    "sshd-lookup": Guard.free,
     "tcp-connect": Guard.destination,
+    "tcp-follow": Guard.destination,
     "tls-exchange": Guard.destination,
     "tls-hello": Guard.destination,
     "echo-sizes": Guard.destination,
+    "arp-ask": Guard.destination,
     "capture-start": Guard.watched,
     "capture-stop": Guard.free,
     "firewall-trace": Guard.one_packet,
@@ -244,7 +247,7 @@ RULES: Dict[str, Rule] = {
 
 NOT_SERVED = (
     *("create-device", "http-get", "scratch-rules"),
-    *("capture-read", "send-probe", "bind-port", "release-port", "catch-start", "catch-stop"),
+    *("capture-read", "send-probe", "bind-port", "release-port", "port-holders", "catch-start", "catch-stop"),
 )
 """They load modules, read a datastore, give a text of the peer's to a tool that runs as root here, or, for the
 examination from both sides, send from ports and hold them: that is for a user of this host to have done."""

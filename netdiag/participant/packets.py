@@ -91,12 +91,17 @@ def flow_of(params: Dict[str, Any]) -> Flow:
         flags=flags,
         ttl=int(params.get("ttl") or 64),
         length=int(params.get("length") or 0),
-        tag=os.urandom(4 if name in ("tcp", "6") else TAG_BYTES),
+        tag=_vxlan_tag() if params.get("payload") == "vxlan" else os.urandom(4 if name in ("tcp", "6") else TAG_BYTES),
         arp=name == ARP,
         scope=_scope_of(params) if six else 0,
     )
     mac = str(params.get("mac") or "").replace(":", "")
     return flow._replace(mac=bytes.fromhex(mac)) if mac else flow
+
+
+def _vxlan_tag() -> bytes:
+    """A VXLAN header (RFC 7348) of a random network: filters look at it, and nobody else's packet has it."""
+    return b"\x08\0\0\0" + os.urandom(3) + b"\0"
 
 
 def _scope_of(params: Dict[str, Any]) -> int:

@@ -195,7 +195,7 @@ class _Probe:
 
     def send(self, start_s: float) -> None:
         """Send it once; what the kernel refuses is kept for the answer."""
-        if self._flow.protocol == 6 and self.row["sent_us"]:
+        if self._flow.protocol == 6 and self.row["sent_us"] and not self._whole:
             return
         for _ in range(2):
             try:
@@ -343,6 +343,8 @@ class _Probe:
         family = socket.AF_INET6 if flow.six else socket.AF_INET
         if self._by_hand:
             self._whole = True
+            if flow.protocol == 6:
+                self.row["sequence"] = struct.unpack(">I", flow.tag)[0]
             return socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)
         kind = {6: socket.SOCK_STREAM, 17: socket.SOCK_DGRAM}.get(flow.protocol, socket.SOCK_RAW)
         protocol = 0 if flow.protocol in (6, 17) else flow.protocol

@@ -29,6 +29,8 @@ class Running:
         self._close = close
         self._end_s = time.monotonic() + min(seconds, MOST_SECONDS)
         self._stop_read, self._stop_write = os.pipe()
+        self._pipe = threading.Lock()
+        self._closed = False
         self.identity = os.urandom(8).hex()
         self.result: Callable[[], Dict[str, Any]] = dict
         with _lock:
@@ -57,8 +59,10 @@ class Running:
         with _lock:
             _running.pop(self.identity, None)
         self._close()
-        os.close(self._stop_read)
-        os.close(self._stop_write)
+        with self._pipe:
+            self._closed = True
+            os.close(self._stop_read)
+            os.close(self._stop_write)
 
     def drain(self) -> None:
         """Wait until the reader has taken what the kernel holds for it."""
@@ -71,7 +75,9 @@ class Running:
 
     def end(self) -> None:
         """Stop it, and wait until everything is closed."""
-        os.write(self._stop_write, b"\0")
+        with self._pipe:
+            if not self._closed:  # once its time is up, the number of the descriptor is somebody else's
+                os.write(self._stop_write, b"\0")
         self._thread.join(2.0)
 
 

@@ -18,6 +18,7 @@ from netdiag.participant.errors import FAILED, UNSUPPORTED, WITHHELD, VerbError,
 from netdiag.participant.learnt import Learnt
 from netdiag.participant.legacy_trace import LegacyTrace
 from netdiag.participant.netlink import (
+    HEADER,
     NETLINK_NETFILTER,
     NLM_F_REQUEST,
     attribute,
@@ -29,6 +30,8 @@ from netdiag.participant.sender import TOLD_TO_THE_SENDER, Sender
 from netdiag.participant.trace_events import NETWORK_HEADER, TRANSPORT_HEADER, Clones, Copies, End, Reader
 
 _CONNTRACK_GET = 0x0101
+_RTM_GETROUTE, _RTA_DST, _RTN_LOCAL = 26, 1, 2
+_ROUTE_TYPE_AT = HEADER.size + 7
 
 
 def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
@@ -40,7 +43,7 @@ def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]
     (by which it should leave); ``copied`` (see `trace_chains.Way`) and ``port`` (the port whose copy decides; empty
     where that is not known); ``src``, ``dst``, ``proto`` (tcp, udp, icmp, icmpv6, arp, or as `packets.PROTOCOLS`),
     ``sport`` (0: any that is free), ``dport``, ``icmp_type``, ``tcp_flags`` ("syn", "syn,ack" …), ``ttl``, ``length``
-    (whole IP packet), ``mac`` (the frame's source), ``frame_mac`` (its destination, else the device's own),
+    (whole IP packet), ``payload`` ("vxlan": it carries a VXLAN header), ``mac`` (the frame's source), ``frame_mac`` (its destination, else the device's own),
     ``bridged`` (``in_device`` is a bridge's port, and the frame is not for the bridge itself), ``forget_mac`` (the
     bridge should know of ``mac`` afterwards what it knew before), ``egress_devices``, ``elsewhere`` and ``loopback`` (see
     `trace_chains.Way`), ``netns``, ``wait_ms`` (how long after the packet the kernel is listened to, default 500), ``may_load`` (nf_tables
@@ -203,7 +206,28 @@ def is_local(flow: packets.Flow) -> bool:
             sock.bind(flow.place(flow.destination, 0))
         except OSError:
             return False
-    return True
+    return not _binds_to_any(flow.six) or _has_local_route(flow)
+
+
+def _binds_to_any(six: bool) -> bool:
+    """Whether a socket here may bind to addresses of others too."""
+    try:
+        with open("/proc/sys/net/ipv{}/ip_nonlocal_bind".format(6 if six else 4), encoding="ascii") as setting:
+            return setting.read().strip() != "0"
+    except OSError:
+        return False
+
+
+def _has_local_route(flow: packets.Flow) -> bool:
+    """Whether the kernel would deliver to the destination here."""
+    half = len(flow.addresses) // 2
+    family = socket.AF_INET6 if flow.six else socket.AF_INET
+    body = struct.pack("=8BI", family, half * 8, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DST, flow.addresses[half:])
+    tried = "look up whose address {} is".format(flow.destination)
+    with open_netlink(0, tried, 1 << 16, False) as sock:
+        answer = request(sock, _RTM_GETROUTE, NLM_F_REQUEST, body, Deadline(1.0), tried)
+    messages = answer["messages"]
+    return not answer["errno"] and len(messages) > _ROUTE_TYPE_AT and messages[_ROUTE_TYPE_AT] == _RTN_LOCAL
 
 
 def tracked(flow: packets.Flow, deadline: Deadline) -> bool:

@@ -6,16 +6,16 @@ Nothing here is more than likely: one side sees what comes back, and not who kep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from netdiag.causes import cause
 from netdiag.model.found import Found
 from netdiag.model.icmp import HOST_UNREACHABLE, PORT_UNREACHABLE, PROHIBITED, UNREACHABLE, IcmpError
-from netdiag.model.path import Loss, Sight, Way
-from netdiag.model.report import Cause, Confidence, Evidence, Step
-from netdiag.path.verdict import Attempt, loss_found
+from netdiag.model.path import Sight, Way
+from netdiag.model.report import Cause, Confidence, Evidence, State, Step, Subject, clause
+from netdiag.path.verdict import Attempt, sight_evidence
 from netdiag.shell import shell_text
 
 HOPS = 16
@@ -58,16 +58,20 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     next: tuple[Step, ...] = ()
 
 
-def of_refusal(way: Way, attempt: Attempt, *, own: Sequence[str]) -> Said:
+def of_refusal(way: Way, attempt: Attempt, *, own: Sequence[str], left: bool) -> Said:
     """Why a destination refuses, by what it says.
 
     Args:
         way: The flow.
         attempt: How it ended.
         own: The addresses of the source's host; what these say, its own filters and routes explain.
+        left: It was seen leaving this host, whose own rules can refuse with a reset as well.
     """
     seen = Evidence("probe", f"{_flow(way)} to {way.target}: {attempt.text}", {})
     icmp = attempt.icmp
+    if icmp is None and not left:
+        reason = "whether it left this host was not seen, which needs root, and a rule of its own can refuse like this"
+        return Said(reason=reason, evidence=(seen,), next=_steps(way))
     if icmp is None:
         found = None if attempt.text == "no answer" else _nobody_listens(way, "a RST", seen)
         return Said(cause=found, evidence=(seen,), next=_steps(way))
@@ -108,6 +112,12 @@ def of_silence(way: Way, survey: Survey, *, own: Sequence[str]) -> Said:
     last = max((hop.ttl for hop in survey.packets if hop.router), default=0)
     routers = {hop.ttl: hop.router for hop in (*survey.echoes, *survey.packets) if hop.router}
     begin = routers.get(last, way.source.host_address or way.source.address)
+    if last and begin == way.target:
+        return Said(
+            reason=f"packets come to {begin} itself, which passes them on: they are lost there, or behind it",
+            evidence=evidence,
+            next=_steps(way),
+        )
     behind = [ttl for ttl in sorted(routers) if ttl > last]
     end = routers[behind[0]] if behind else way.target
     beyond = [ttl for ttl in behind if routers[ttl] not in own]
@@ -132,22 +142,41 @@ def of_silence(way: Way, survey: Survey, *, own: Sequence[str]) -> Said:
             confidence=Confidence.POSSIBLE if alive is None else Confidence.LIKELY,
             explanation=text,
             evidence=evidence,
-            affects=("host traffic",) if not way.source.container else ("container traffic",),
+            affects=_affected(way),
         ),
         evidence=evidence,
         next=_steps(way),
     )
 
 
-def alone_found(way: Way, loss: Loss, sights: Sequence[Sight], said: Said, unseen: str) -> Iterator[Found]:
-    """The finding of what one side can say; ``unseen`` is why it cannot say more."""
-    causes = [said.cause] if said.cause is not None else []
-    reason = "; ".join(filter(None, (said.reason, unseen)))
-    for one in loss_found(way, loss, sights, causes, reason):
-        evidence = (*one.evidence, *said.evidence)
-        yield msgspec.structs.replace(
-            one, evidence=evidence, next=(*said.next, *one.next) if said.cause is None else said.next
-        )
+def alone_found(way: Way, sights: Sequence[Sight], what: str, said: Said, unseen: str) -> Found:
+    """The finding of what one side can say.
+
+    Args:
+        way: The flow.
+        sights: What was seen of it on this host.
+        what: What happened, in a clause.
+        said: What can be said of it.
+        unseen: Why no more can.
+    """
+    subject = Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None)
+    one = said.cause
+    return Found(
+        check="path.loss",
+        state=State.FAIL if one is not None else State.UNKNOWN,
+        subject=subject,
+        summary=f"{what}: {clause(one.title)}" if one is not None else f"why {what}",
+        evidence=(*sight_evidence(way, sights), *said.evidence),
+        cause=one,
+        reason="; ".join(filter(None, (said.reason, unseen))) if one is None else None,
+        next=said.next,
+    )
+
+
+def refusal_text(way: Way, attempt: Attempt) -> str:
+    """Who refuses, in a clause."""
+    by = attempt.icmp.sender if attempt.icmp is not None else way.target
+    return f"{by} refuses {_flow(way)}"
 
 
 def _told(what: str, hops: Sequence[Hop]) -> str:
@@ -159,6 +188,10 @@ def _told(what: str, hops: Sequence[Hop]) -> str:
 
 def _flow(way: Way) -> str:
     return f"{way.protocol}/{way.port}" if way.port is not None else way.protocol
+
+
+def _affected(way: Way) -> tuple[str, ...]:
+    return ("container traffic",) if way.source.container else ("host traffic",)
 
 
 def _nobody_listens(way: Way, how: str, seen: Evidence) -> Cause:
@@ -194,6 +227,7 @@ def _rejected(way: Way, icmp: IcmpError, seen: Evidence, *, at_end: bool) -> Cau
             " Which rule it is can be seen there only."
         ),
         evidence=(seen,),
+        affects=_affected(way),
     )
 
 

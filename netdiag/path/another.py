@@ -8,7 +8,7 @@ from netdiag.causes import cause
 from netdiag.model.facts import Facts, FeatureState, RuleSet
 from netdiag.model.found import Found
 from netdiag.model.path import Sight, Way
-from netdiag.model.report import Cause, Confidence, Evidence, State, Subject
+from netdiag.model.report import Answer, Cause, Confidence, Evidence, Need, State, Subject
 from netdiag.path.docker_chains import missing_cause, missing_for
 from netdiag.path.ingress import SANDBOX
 from netdiag.path.verdict import sight_evidence
@@ -62,5 +62,6 @@ def another_found(way: Way, sights: Sequence[Sight], causes: Sequence[Cause]) ->
             subject=subject,
             summary=summary,
             evidence=evidence,
+            answers={Need.TRAFFIC: Answer.UNKNOWN},
             reason="no filter and no engine's rule tells who answers in its place: ss -lntp on that host does",
         )

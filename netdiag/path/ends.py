@@ -11,7 +11,7 @@ from netdiag.errors import UsageError
 from netdiag.model.engine import Cluster, Container, Network, OverlayTask, SwarmNode
 from netdiag.model.facts import Facts
 from netdiag.path.entries import host_behind
-from netdiag.path.names import find_container, is_address
+from netdiag.path.names import Typed, find_container, is_address, is_host
 from netdiag.path.routed import networks_of
 
 _TASKS = "tasks."
@@ -233,6 +233,33 @@ def node_name(facts: Iterable[Facts], address: str) -> str:
         if match:
             break
     return match if names.count(match) == 1 else ""
+
+
+def other_hosts(facts: Facts, source: Typed, destination: Typed) -> tuple[str, ...]:
+    """Two other hosts, where one host's facts settle that the two ends are on them: as each of them is asked for.
+
+    Empty where an end may be elsewhere, or is here, or where the two may be one host by two names.
+    """
+    try:
+        names = [name for name in (_other_host(facts, source), _other_host(facts, destination)) if name]
+        addresses = {name if is_address(name) else node_address([facts], name) for name in names}
+    except UsageError:
+        return ()
+    return tuple(names) if len(addresses - {""}) == 2 else ()
+
+
+def _other_host(facts: Facts, typed: Typed) -> str:
+    """The other host that an end is on; empty where that is not settled."""
+    if typed.host:
+        return "" if is_host(facts, typed.host) else typed.host
+    if is_host(facts, typed.name) or find_container(facts, typed.name) is not None:
+        return ""
+    service = find_service([facts], None, typed.name)
+    task = find_task([facts], None, typed.name) if service is None else None
+    tasks = service.tasks if service is not None else [task] if task is not None else []
+    hosts = {each.host_address for each in tasks}
+    host = next(iter(hosts)) if len(hosts) == 1 else ""
+    return "" if is_host(facts, host) else host
 
 
 def first_choice(tasks: Sequence[OverlayTask], own_address: str) -> OverlayTask:

@@ -7,9 +7,13 @@ from collections.abc import Iterator, Sequence
 from netdiag.causes import cause
 from netdiag.model.engine import Network
 from netdiag.model.facts import Facts, Link
-from netdiag.model.path import Direction, End, Loss, Side, Sight, Way
+from netdiag.model.path import Direction, End, Loss, Side, Sight, Stage, Way
+from netdiag.model.probes import RouteChoice
 from netdiag.model.report import Cause, Confidence, Evidence, Remedy
+from netdiag.path.between import nat_cause
+from netdiag.path.vteps import own_addresses
 from netdiag.path.ways import Host
+from netdiag.shell import shell_text
 
 _UNSET = "00:00:00:00:00:00"
 
@@ -46,7 +50,7 @@ def entry_causes(
     vtep = target.host_address
     if not rows:
         yield _fdb("overlay.fdb-missing", host, target, namespace, path, device.name, mac, "", vtep, confidence)
-    elif vtep and all(row.vtep != vtep for row in rows):
+    elif vtep and not {row.vtep for row in rows} & {vtep, *own_addresses(other.facts)}:
         yield _fdb("overlay.fdb-stale", host, target, namespace, path, device.name, mac, rows[0].vtep, vtep, confidence)
 
 
@@ -72,20 +76,58 @@ def received_causes(
         yield from stale
         return
     end = way.source if side is Side.DESTINATION else way.destination
-    seen = next((sight for sight in sights if sight.place == loss.last), None)
-    sources = seen.outer_sources if seen is not None and loss.direction is Direction.THERE else ()
-    if sources and end.host_address and end.host_address not in sources:
-        yield cause(
-            "overlay.vtep-source",
-            host=sender.name,
-            object={"kind": "address", "address": sources[0], "expected": end.host_address},
-            confidence=Confidence.PROVEN,
-            explanation=(
-                f"Overlay packets of {sender.name} come from {sources[0]}; {host.name} expects them from"
-                f" {end.host_address} and drops them."
-            ),
-            evidence=(Evidence("capture", f"{seen.place.where if seen else host.name}: outer source {sources[0]}"),),
-        )
+    came = _outer(sights, side, loss.direction)
+    left = _outer(sights, Side.SOURCE if side is Side.DESTINATION else Side.DESTINATION, loss.direction)
+    if not came or not end.host_address or end.host_address in came:
+        return
+    if left and not set(left) & set(came):
+        yield nat_cause(way, loss.direction, left[0], came[0], what="source")
+        return
+    known = ", where its own network card shows the same" if left else ""
+    yield cause(
+        "overlay.vtep-source",
+        host=sender.name,
+        object={"kind": "address", "address": came[0], "expected": end.host_address, "device": sender.nic},
+        # What leaves must be known, or translation on the way would look alike.
+        confidence=Confidence.PROVEN if left else Confidence.LIKELY,
+        explanation=(
+            f"Overlay packets of {sender.name} come from {came[0]}{known}; {host.name} expects them from"
+            f" {end.host_address} and drops them. Routing chooses the source of what a VXLAN device sends."
+        ),
+        evidence=(
+            Evidence("capture", f"outer source at {host.name}: {came[0]}; expected {end.host_address}"),
+            *((Evidence("capture", f"outer source that leaves {sender.name}: {left[0]}"),) if left else ()),
+        ),
+    )
+
+
+def source_remedy(one: Cause, peer: str, route: RouteChoice, *, host: str) -> tuple[Remedy, ...]:
+    """What has overlay packets to a peer leave from the expected address; none where there is no such route.
+
+    Args:
+        one: The cause overlay.vtep-source.
+        peer: The other host's address.
+        route: The sender's route to it.
+        host: The sender.
+    """
+    if not route.device:
+        return ()
+    tool = ["ip", "-6", "route"] if ":" in peer else ["ip", "route"]
+    way = [peer, *(["via", route.gateway] if route.gateway else []), "dev", route.device]
+    return (
+        Remedy(
+            host=host,
+            summary=f"let what goes to {peer} leave from {one.object['expected']} (each other peer needs the same)",
+            commands=(shell_text([*tool, "add", *way, "src", str(one.object["expected"])]),),
+            undo=(shell_text([*tool, "del", *way]),),
+        ),
+    )
+
+
+def _outer(sights: Sequence[Sight], side: Side, direction: Direction) -> tuple[str, ...]:
+    """From where encapsulated packets came, as the network card of a side saw them."""
+    cards = (sight for sight in sights if (sight.place.side, sight.place.stage) == (side, Stage.NIC))
+    return next((sight.outer(direction) for sight in cards if sight.watched), ())
 
 
 def host_behind(facts: Facts, address: str) -> str:

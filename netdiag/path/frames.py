@@ -32,6 +32,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     """TCP's sequence number, which address translation leaves alone."""
     icmp_type: int | None = None
     icmp_code: int | None = None
+    mac: str = ""
+    """To which hardware address the frame went."""
     outer_source: str = ""
     outer_destination: str = ""
     vni: int | None = None
@@ -57,8 +59,9 @@ def read_frame(data: bytes, vxlan_port: int | None = None) -> Frame | None:
     outer = _ip(data, 14) if len(data) >= 14 else None
     if outer is None:
         return None
+    mac = data[:6].hex(":")
     if vxlan_port is None:
-        return outer[0]
+        return msgspec.structs.replace(outer[0], mac=mac)
     head, behind = outer
     if head.protocol != 17 or head.destination_port != vxlan_port or len(data) < behind + 8 + _VXLAN_BYTES + 14:
         return None
@@ -67,7 +70,7 @@ def read_frame(data: bytes, vxlan_port: int | None = None) -> Frame | None:
     if inner is None:
         return None
     return msgspec.structs.replace(
-        inner[0], length=head.length, outer_source=head.source, outer_destination=head.destination, vni=vni
+        inner[0], length=head.length, mac=mac, outer_source=head.source, outer_destination=head.destination, vni=vni
     )
 
 

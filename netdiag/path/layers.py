@@ -38,9 +38,14 @@ def port_found(way: Way, port: int, attempt: Attempt) -> Found:
 
 def sizes_asked(facts: Facts, end: End) -> list[int]:
     """Sizes of whole IP packets up to the MTU of an end's own device, growing."""
-    links = (facts.links.value or {}).get(end.namespace, ())
-    mtu = next((link.mtu_bytes for link in links if link.name == end.device and link.mtu_bytes), _USUAL_MTU)
+    mtu = mtu_of(facts, end.namespace, end.device)
     return [*(size for size in _STEPS if size < mtu), mtu]
+
+
+def mtu_of(facts: Facts, namespace: str, device: str) -> int:
+    """The MTU of a device in bytes; the usual one where it is not known."""
+    links = (facts.links.value or {}).get(namespace, ())
+    return next((link.mtu_bytes for link in links if link.name == device and link.mtu_bytes), _USUAL_MTU)
 
 
 def sizes_found(way: Way, there: Sequence[Row] | None, back: Sequence[Row] | None) -> Found:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 
 from netdiag.causes import cause
-from netdiag.model.facts import Facts, Socket
+from netdiag.model.facts import HOST, Facts, Socket
 from netdiag.model.path import End, Way
 from netdiag.model.report import Cause, Confidence, Evidence
+from netdiag.path.published import elsewhere_cause, published_elsewhere
 
 
 def listeners(facts: Facts, way: Way) -> tuple[Socket, ...] | None:
@@ -41,12 +42,15 @@ def listener_cause(facts: Facts, way: Way, *, refused: bool) -> Cause | None:
     if fitting:
         return None
     confidence = Confidence.PROVEN if refused else Confidence.LIKELY
+    published = published_elsewhere(facts, way.end_port, way.protocol, end.address) if end.namespace == HOST else None
+    if published is not None:
+        return elsewhere_cause(end.host, published, end.address, confidence=confidence)
     port = f"{way.protocol}/{way.end_port}"
     if found:
-        row = found[0]
+        row = next((each for each in found if not _is_loopback(each.address)), found[0])
         who = f"{row.process} (pid {row.pid})" if row.process else "a process"
         return cause(
-            "container.loopback-listener",
+            "container.loopback-listener" if _is_loopback(row.address) else "container.no-listener",
             host=end.host,
             object={
                 "kind": "socket",
@@ -79,8 +83,16 @@ def takes(bound: str, address: str) -> bool:
     except ValueError:
         return bound in ("", "*")
     if one.is_unspecified:
-        return True
+        # A socket of IPv6 takes IPv4 too, unless it was told not to; never the other way round.
+        return one.version == 6 or other.version == 4
     return other in (one, getattr(one, "ipv4_mapped", None))
+
+
+def _is_loopback(bound: str) -> bool:
+    try:
+        return ipaddress.ip_address(bound.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_open(row: Socket, way: Way, end: End) -> bool:

@@ -36,9 +36,21 @@ PAGES: Mapping[str, Page] = {
         ),
         Page(
             id="path.ends",
-            title="A host that takes no part",
-            explains="It cannot be asked, so that only this side of the flow is seen.",
-            remedy="Name a way to it with --via, or diagnose there.",
+            title="An end that is not as it must be",
+            explains=(
+                "A host that cannot be asked takes no part: only this side of the flow is seen. Between a container that does"
+                " not run, has no route, or is in no network of the other's, and the other end there is no way to try."
+            ),
+            remedy="Name a way to the host with --via, or diagnose there; for a container see the cause.",
+        ),
+        Page(
+            id="path.addresses",
+            title="Another address of the destination's name",
+            explains=(
+                "A name may have several addresses, of which a program takes any, or one after the other. The rest is tried"
+                " beside the one that is explained; one that cannot be sent to at all is left out, as programs leave it."
+            ),
+            remedy="Take the address out of the name, or diagnose the flow to it.",
         ),
         Page(
             id="path.virtual-ip",
@@ -92,6 +104,21 @@ PAGES: Mapping[str, Page] = {
             remedy="See the cause; ss -lntp on that host shows who listens on the port.",
         ),
         Page(
+            id="path.clock",
+            title="The clocks of the two hosts",
+            explains=(
+                "With --code both sides send and watch at agreed times, each by its own clock. When a marked packet came"
+                " is compared with when it was due."
+            ),
+            remedy="Set both clocks (chronyc makestep, timedatectl set-ntp true).",
+        ),
+        Page(
+            id="path.turns",
+            title="Two rounds that ended differently",
+            explains="With --code the attempt is made twice. One that passes only sometimes is lost by chance or by turns.",
+            remedy="Diagnose it again, more than once; a loss that depends on the source port is one of a bundle's members.",
+        ),
+        Page(
             id="path.port",
             title="A port on which the destination listens",
             explains="Without a port the echo comes first, then every tcp port on which the destination listens (8 at most).",
@@ -100,14 +127,38 @@ PAGES: Mapping[str, Page] = {
         Page(
             id="path.sizes",
             title="Up to which size packets pass",
-            explains="Echoes of growing size with DF set, from both ends, up to the MTU of the end's own device.",
+            explains=(
+                "Echoes of growing size with DF set, from both ends, up to the MTU of the end's own device; and between the"
+                " hosts, seen arriving at the other network card, in two kinds and each way by itself."
+            ),
             remedy="Find the device or path with the smaller MTU; lower the network's MTU to what passes.",
+        ),
+        Page(
+            id="path.between",
+            title="What the network between the hosts does",
+            explains=(
+                "Numbered packets of the flow's own kind go between the two hosts, from 48 source ports and four times each,"
+                " with echoes beside them, and are counted at both network cards. Where some are lost, the same ports are"
+                " tried again: ports that never get through are told from loss at random. This is done where nothing on"
+                " either host explains a loss, where the first try was not answered, and without a port."
+            ),
+            remedy="See the cause. One packet that is lost by chance has none.",
         ),
         Page(
             id="path.way",
             title="The flow passes",
             explains="Requests and answers were seen at every place that could be watched.",
             remedy="Nothing: it works now.",
+        ),
+        Page(
+            id="path.served",
+            title="The server takes its time",
+            explains=(
+                "A connection that opens is followed: whether the program accepts it, and when the first byte comes. Nothing"
+                " is sent, so that only a program whose protocol lets it speak first (ssh, smtp and the like) is judged by"
+                " its silence; one that does not even accept the connection is, whatever it speaks."
+            ),
+            remedy="Look at what the program waits for: its name server, its files, a lock.",
         ),
         Page(
             id="path.entries",

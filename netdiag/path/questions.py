@@ -226,6 +226,9 @@ def _answer_from_the_end(way: Way, sights: Sequence[Sight]) -> Question:
         wanted=wanted,
         about=f"answers out of {end.label()}",
         answer=True,
+        # It is watched from before the first filter: where none is seen there is none, and one that is made up would
+        # meet rules that no answer has met.
+        made_up=False,
         opened=_opened(way, Side.DESTINATION, end.namespace, sights),
     )
 

@@ -9,6 +9,7 @@ import msgspec
 from netdiag.model.engine import Container, Network
 from netdiag.model.facts import HOST, Facts
 from netdiag.model.path import End, PathKind, Place, Side, Stage, Way
+from netdiag.path.names import is_loopback
 from netdiag.path.ways import Flow, Host, namespace_of, near, pair_of
 
 
@@ -90,12 +91,17 @@ def publishes(facts: Facts, port: int | None, protocol: str, address: str = "") 
 
 
 def published_for(facts: Facts, container: Container, inner_port: int | None, protocol: str) -> Published | None:
-    """As what a container's own port is published; without a port, its first one that is."""
-    for each in published_ports(facts):
-        is_port = inner_port is None or (each.inner_port, each.protocol) == (inner_port, protocol)
-        if each.container.id == container.id and is_port:
-            return each
-    return None
+    """As what a container's own port is published; without a port, its first one that is.
+
+    On a loopback address only where it is so on no other.
+    """
+    found = [
+        each
+        for each in published_ports(facts)
+        if each.container.id == container.id
+        and (inner_port is None or (each.inner_port, each.protocol) == (inner_port, protocol))
+    ]
+    return next((each for each in found if not is_loopback(each.address)), next(iter(found), None))
 
 
 class Leg(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,28 +164,33 @@ def routed_way(
         port: The port that is called.
         called: The address that is called, where it is not the destination's.
         inner_port: The destination's port, where it is not the one that is called.
-        name: What the destination's host is called when it takes no part.
+        name: What the host is called that takes no part, where there is one.
     """
-    begins_at = source.host
-    if begins_at is None:
-        raise ValueError("a flow begins at a host that takes part")
-    same_host = destination.host is not None and destination.host.facts is begins_at.facts
-    ends = source.end(), destination.end(name)
+    begins_at, ends_at = source.host, destination.host
+    if begins_at is None and ends_at is None:
+        raise ValueError("a flow of which neither host takes part")
+    same_host = begins_at is not None and ends_at is not None and ends_at.facts is begins_at.facts
+    ends = source.end(name if begins_at is None else ""), destination.end(name)
     outside = Flow(source.address, called or destination.address, port)
     translated = () if source.at is None else (source.address,)
+    nic_address = (begins_at.nic_address if begins_at is not None else "") or source.address
     places: list[Place] = []
-    if source.at is not None:
+    if source.at is not None and begins_at is not None:
         places += near(begins_at, ends[0], Side.SOURCE, outside)
     if not same_host:
         # Behind its host a container has the host's address, unless nothing translates it.
-        seen = Flow(begins_at.nic_address or source.address, outside.b, port) if translated else outside
-        places += _nics(begins_at, Side.SOURCE, seen, translated)
-        if destination.host is not None:
-            places += _nics(destination.host, Side.DESTINATION, seen, translated)
-    if destination.host is not None and destination.at is not None:
-        flow = Flow(begins_at.nic_address or source.address, destination.address, inner_port or port)
-        places += _behind(source, destination.host, ends[1], destination.at, flow, same_host=same_host)
-    elif same_host and source.at is not None and source.at.bridge:
+        seen = Flow(nic_address, outside.b, port) if translated else outside
+        if begins_at is not None:
+            places += _nics(begins_at, Side.SOURCE, seen, translated)
+        if ends_at is not None:
+            places += _nics(ends_at, Side.DESTINATION, seen, translated)
+    if ends_at is not None and destination.at is not None:
+        flow = Flow(nic_address, destination.address, inner_port or port)
+        if _is_relayed(outside.b, destination.address) and destination.at.gateway:
+            places += _behind_a_proxy(ends_at, ends[1], destination.at, flow)
+        else:
+            places += _behind(source, ends_at, ends[1], destination.at, flow, same_host=same_host)
+    elif same_host and begins_at is not None and source.at is not None and source.at.bridge:
         places.append(_own_host(begins_at, outside, source.at.bridge))
     return Way(
         kind=kind,
@@ -211,6 +222,20 @@ def _nics(host: Host, side: Side, flow: Flow, origins: tuple[str, ...]) -> list[
         return []
     place = flow.at(side, Stage.NIC, HOST, host.nic, f"{host.nic} of {host.name}")
     return [msgspec.structs.replace(place, origins=tuple(each for each in origins if each != flow.a))]
+
+
+def _is_relayed(called: str, address: str) -> bool:
+    """Whether the engine's proxy makes the call again: nothing translates between families, or what goes to loopback."""
+    one, other = ipaddress.ip_address(called.partition("%")[0]), ipaddress.ip_address(address.partition("%")[0])
+    return one.version != other.version or (one.is_loopback and not other.is_loopback)
+
+
+def _behind_a_proxy(host: Host, end: End, at: Attachment, flow: Flow) -> list[Place]:
+    """The places next to the container, to which the proxy on its host calls by the bridge's own address."""
+    inner = Flow(at.gateway, flow.b, flow.port)
+    return [
+        msgspec.structs.replace(place, proxy=at.gateway) for place in reversed(near(host, end, Side.DESTINATION, inner))
+    ]
 
 
 def _behind(source: Leg, host: Host, end: End, at: Attachment, flow: Flow, *, same_host: bool) -> list[Place]:

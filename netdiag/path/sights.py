@@ -68,12 +68,15 @@ def _sight(place: Place, frames: list[_Timed], source_port: int | None, first: i
         refused=sum(frame.refuses() for frame, _ in back),
         outer_sources=_once(frame.outer_source for frame, _ in there),
         outer_targets=_once(frame.outer_destination for frame, _ in there),
+        back_outer_sources=_once(frame.outer_source for frame, _ in back),
         vnis=tuple(dict.fromkeys(frame.vni for frame, _ in there if frame.vni is not None)),
         there_length=there[0][0].length if there else 0,
         back_length=back[0][0].length if back else 0,
         first_there_us=there[0][1] if there else None,
         first_back_us=back[0][1] if back else None,
         origin=there[0][0].source if there else "",
+        there_macs=_once(frame.mac for frame, _ in there),
+        back_macs=_once(frame.mac for frame, _ in back),
     )
 
 
@@ -110,7 +113,9 @@ def losses(sights: Sequence[Sight]) -> tuple[Loss, ...]:
     """
     watched = [sight for sight in sights if sight.watched]
     there = _lost(Direction.THERE, watched, [bool(sight.there) for sight in watched])
-    if there is not None:
+    # What the end answers has come to it, by whichever way.
+    arrived = bool(watched) and watched[-1].back > watched[-1].refused
+    if there is not None and not arrived:
         return (there,)
     if not any(sight.back for sight in watched):
         # The request arrived, and nothing answered: that is the destination's own affair.

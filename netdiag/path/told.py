@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from netdiag.causes import cause, note
 from netdiag.facts.name_lookup import NO_SUCH_NAME, NameLookup
-from netdiag.model.engine import OverlayTask
+from netdiag.model.engine import Container, OverlayTask
 from netdiag.model.facts import Facts, FeatureState
 from netdiag.model.found import Found
-from netdiag.model.path import End
+from netdiag.model.path import End, Way
 from netdiag.model.report import Cause, Confidence, Evidence, State, Step, Subject
 from netdiag.path.ends import Service, address_of, task_label, task_text
 from netdiag.path.verdict import Attempt
@@ -17,13 +17,14 @@ from netdiag.path.verdict import Attempt
 _RCODES = {0: "an empty answer", 1: "format error", 2: "server failure", 3: "no such name", 5: "refused"}
 
 
-def name_found(end: End, lookup: NameLookup, expected: Sequence[str]) -> Found:
+def name_found(end: End, lookup: NameLookup, expected: Sequence[str], *, why: str = "") -> Found:
     """What the source's own resolver says of the destination's name, against what its engine knows.
 
     Args:
         end: The source.
         lookup: What came of asking.
         expected: The addresses that the engine knows for the name; empty where it knows none.
+        why: Why it has no name for it, where that is known.
     """
     subject = Subject(host=end.host, container=end.container or None)
     where = f"the name server {lookup.server}" if lookup.server != "hosts" else "its hosts file"
@@ -32,7 +33,7 @@ def name_found(end: End, lookup: NameLookup, expected: Sequence[str]) -> Found:
     if lookup.addresses and (not expected or set(lookup.addresses) & set(expected)):
         summary = f"{lookup.name} is {said} for {end.label()} ({where})"
         return Found(check="path.name", state=State.OK, subject=subject, summary=summary, evidence=evidence)
-    found = _wrong_name(end, lookup, said, expected, evidence)
+    found = _wrong_name(end, lookup, said, expected, evidence, why)
     return Found(
         check="path.name",
         state=State.FAIL,
@@ -43,16 +44,69 @@ def name_found(end: End, lookup: NameLookup, expected: Sequence[str]) -> Found:
     )
 
 
+def shares_host_found(host: str, container: Container) -> Found:
+    """A container without a network namespace of its own."""
+    return Found(
+        check="path.ends",
+        state=State.OK,
+        subject=Subject(host=host, container=container.name),
+        summary=f"{container.name} runs in the network of its host: {host} itself is what is looked at",
+        evidence=(Evidence("engine", f"{container.name} on {host}: network mode host"),),
+    )
+
+
+def itself_found(end: End, address: str) -> Found:
+    """A loopback address, which means whoever calls it."""
+    return Found(
+        check="path.ends",
+        state=State.OK,
+        subject=Subject(host=end.host, container=end.container),
+        summary=f"{address} inside {end.container} is {end.container} itself, not its host",
+    )
+
+
+def apart_found(host: str, container: Container, network: str, driver: str) -> Found:
+    """A container with a card of its own on a network of its host's."""
+    return Found(
+        check="path.ends",
+        state=State.SKIP,
+        subject=Subject(host=host, container=container.name, network=network),
+        summary=f"what happens at {container.name} on {host} is not seen",
+        reason=f"it has a card of its own on {network} ({driver}), past the stack and the filters of {host}",
+    )
+
+
+def addresses_found(way: Way, rows: Sequence[tuple[str, Attempt]]) -> list[Found]:
+    """One finding for each of a name's other addresses that does not answer: a program may take any of them.
+
+    Where nothing could be sent, as without a route of that family, programs go on to the next address at once.
+    """
+    return [
+        Found(
+            check="path.addresses",
+            state=State.WARN,
+            subject=Subject(host=way.source.host, container=way.source.container or None, peer=address),
+            summary=f"the name has the address {address} as well, and it does not answer: {attempt.text}",
+            evidence=(
+                Evidence("probe", f"{way.source.label()} to {address} {way.protocol}/{way.port}: {attempt.text}"),
+            ),
+        )
+        for address, attempt in rows
+        if attempt.sent and not attempt.answered
+    ]
+
+
 def is_wrong(lookup: NameLookup, expected: Sequence[str]) -> bool:
     """Whether a container's resolver gives no address, or none that its engine knows for the name."""
     return not lookup.addresses or (bool(expected) and not set(lookup.addresses) & set(expected))
 
 
 def _wrong_name(
-    end: End, lookup: NameLookup, said: str, expected: Sequence[str], evidence: tuple[Evidence, ...]
+    end: End, lookup: NameLookup, said: str, expected: Sequence[str], evidence: tuple[Evidence, ...], why: str
 ) -> Cause:
     known = f"; the engine knows it as {', '.join(expected)}" if expected else ""
     explanation = f"{end.label()} asks {lookup.server or 'no server'} for {lookup.name}: {said}{known}."
+    explanation += f" {why[0].upper()}{why[1:]}." if why else ""
     answer = ", ".join(lookup.addresses) or ("NXDOMAIN" if lookup.rcode == NO_SUCH_NAME else said)
     return cause(
         "container.dns",

@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from netdiag.causes import cause
-from netdiag.model.facts import RuleSet
+from netdiag.firewall.reasons import reasons_of
+from netdiag.model.facts import FirewallSaved, RuleSet
 from netdiag.model.fix import Fix
 from netdiag.model.found import Found
 from netdiag.model.icmp import IcmpError
-from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Stage, Way
-from netdiag.model.report import Cause, Confidence, Evidence, Remedy, State, Step, Subject
+from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Way
+from netdiag.model.report import Answer, Cause, Confidence, Evidence, Need, Remedy, State, Step, Subject, clause
 from netdiag.model.trace import Trace, TraceVerdict
+from netdiag.path.one_way import asks_for_invalid, one_direction
 from netdiag.path.questions import Question
+from netdiag.path.rated import looks_at_more
 
 _AFFECTS = {
     PathKind.OVERLAY: ("overlay data",),
@@ -34,6 +37,8 @@ class Traced(msgspec.Struct, frozen=True, kw_only=True):
     """Why there is no trace, or no fix."""
     rule_sets: tuple[RuleSet, ...] = ()
     """The rules of the namespace, where something stopped the packet."""
+    saved: FirewallSaved | None = None
+    """What is saved on its host, there too."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +51,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         rtt_us: How long the answer took.
         sent: Whether anything could be sent at all.
         icmp: The ICMP error that came back.
+        tries: How often it had to be sent: a kernel repeats what is not answered.
     """
 
     answered: bool
@@ -54,6 +60,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     rtt_us: int | None = None
     sent: bool = True
     icmp: IcmpError | None = None
+    tries: int = 1
 
 
 def attempt_found(way: Way, attempt: Attempt, *, state: State = State.FAIL) -> Found:
@@ -114,6 +121,7 @@ def passing_found(way: Way, traced: Sequence[Traced]) -> Found:
             subject=subject,
             summary=f"whether the filters on the way let {_flow(way)} through",
             evidence=evidence,
+            answers={Need.TRAFFIC: Answer.UNKNOWN},
             reason="; ".join(dict.fromkeys(unknown)),
         )
     return Found(
@@ -159,8 +167,14 @@ def loss_text(loss: Loss) -> str:
     return f"{what} were seen at {loss.last.where}, and not at {loss.next.where if loss.next else 'the end'}"
 
 
-def loss_found(way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[Cause], reason: str) -> Iterator[Found]:
-    """The findings of one loss: one for each cause, or one that says what is not known."""
+def loss_found(
+    way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[Cause], reason: str, *, what: str = ""
+) -> Iterator[Found]:
+    """The findings of one loss: one for each cause, or one that says what is not known.
+
+    ``what`` happened, in a clause, where the places do not say it.
+    """
+    text = what or loss_text(loss)
     subject = Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None)
     evidence = sight_evidence(way, sights)
     for one in causes:
@@ -168,7 +182,7 @@ def loss_found(way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[C
             check="path.loss",
             state=State.FAIL,
             subject=subject,
-            summary=f"{loss_text(loss)}: {one.title.lower() if not one.title[:2].isupper() else one.title}",
+            summary=f"{text}: {clause(one.title)}",
             evidence=evidence,
             cause=one,
         )
@@ -177,7 +191,7 @@ def loss_found(way: Way, loss: Loss, sights: Sequence[Sight], causes: Sequence[C
             check="path.loss",
             state=State.UNKNOWN,
             subject=subject,
-            summary=f"why {loss_text(loss)}",
+            summary=f"why {text}",
             evidence=evidence,
             reason=reason,
             next=tuple(_would_tell(way, loss)),
@@ -209,8 +223,11 @@ def unseen_reason(way: Way) -> str:
     return f"{way.destination.host} takes no part, so that what happens there is not seen (--via ssh reaches it)"
 
 
-def rule_cause(way: Way, traced: Traced, host: str) -> Cause | None:
-    """The rule or policy that the kernel named for the lost packet; None where none was."""
+def rule_cause(way: Way, traced: Traced, host: str, sights: Sequence[Sight] = ()) -> Cause | None:
+    """The rule or policy that the kernel named for the lost packet; None where none was.
+
+    ``sights`` tell whether that host has seen both directions, where the rule takes what connection tracking calls invalid.
+    """
     trace = traced.trace
     if trace is None or trace.verdict not in (TraceVerdict.DROP, TraceVerdict.REJECT):
         return None
@@ -222,22 +239,41 @@ def rule_cause(way: Way, traced: Traced, host: str) -> Cause | None:
         code = "firewall.container"
     elif code == "firewall.policy" and rule.chain == "FORWARD" and rule.table == "filter":
         code = "firewall.forward-policy"
+    attached = reasons_of(
+        trace,
+        traced.rule_sets,
+        traced.saved,
+        answers_to=traced.question.opened if traced.question.answer else None,
+    )
+    named: dict[str, object] = dict(rule.as_object())
+    if code == "firewall.rule" and attached.split:
+        code, named["backends"] = "firewall.backend-split", [each.value for each in attached.split]
+    half = one_direction(sights, traced.question.side) if code == "firewall.rule" and asks_for_invalid(rule) else None
+    if half is not None:
+        code = "conntrack.invalid"
     elapsed = f", {trace.elapsed_ms:g} ms after it was sent" if trace.elapsed_ms is not None else ""
     seen = Evidence(
         "trace",
         f"{rule.place()} ({rule.backend.value}): {rule.text}; the kernel's trace of this packet ended here{elapsed}",
         {**rule.as_object(), "elapsed_ms": trace.elapsed_ms},
     )
+    sure, doubt = trace.confidence, ""
+    if looks_at_more(rule.text) and not traced.question.answer and sure is Confidence.PROVEN:
+        sure = Confidence.LIKELY
+        doubt = " It looks at more than the packet itself, so that the lost one may have met it otherwise."
     return cause(
         code,
         host=host,
-        object=rule.as_object(),
-        confidence=trace.confidence,
+        object=named,
+        confidence=sure,
         explanation=(
             f"{traced.question.about}: a packet like the lost one was traced there, and the kernel named what takes it:"
-            f' {rule.place()}, "{rule.text}".' + (f" It is called from {rule.call_site}." if rule.call_site else "")
+            f' {rule.place()}, "{rule.text}".'
+            + (f" It is called from {rule.call_site}." if rule.call_site else "")
+            + doubt
         ),
-        evidence=(seen,),
+        evidence=(seen, *((half,) if half is not None else ()), *attached.evidence),
+        because=attached.because,
         affects=_AFFECTS.get(way.kind, ("container traffic",)),
         remedy=(_remedy(traced.fix),) if traced.fix is not None else (),
     )
@@ -254,42 +290,16 @@ def _remedy(fix: Fix) -> Remedy:
     )
 
 
-def filtered_cause(way: Way, loss: Loss, *, control_arrived: bool | None) -> Cause | None:
-    """Lost between two NICs: something between the hosts took it, if a control packet got through."""
-    if loss.last is None or loss.next is None or (loss.last.stage, loss.next.stage) != (Stage.NIC, Stage.NIC):
-        return None
-    if not control_arrived:
-        return None
-    there = loss.direction is Direction.THERE
-    sender, receiver = (way.source, way.destination) if there else (way.destination, way.source)
-    protocol, port = ("udp", way.vxlan_port) if way.vxlan_port else (way.protocol, way.port)
-    return cause(
-        "underlay.filtered",
-        host=None,
-        object={
-            "kind": "segment",
-            "from": sender.host_address,
-            "to": receiver.host_address,
-            "protocol": protocol,
-            "port": port,
-        },
-        confidence=Confidence.PROVEN,
-        explanation=(
-            f"{protocol}/{port} leaves {loss.last.where} and never reaches {loss.next.where}, while ICMP echo between"
-            " the same two does."
-        ),
-        evidence=(Evidence("capture", loss_text(loss)),),
-    )
-
-
 def healthy_found(way: Way, sights: Sequence[Sight]) -> Found:
-    """Everything was seen everywhere."""
-    count = sum(sight.watched for sight in sights)
+    """It works, and was seen where it should pass."""
+    watched = [sight for sight in sights if sight.watched]
+    seen = sum(bool(sight.there) for sight in watched)
+    count = f"all {seen}" if seen == len(watched) else f"{seen} of {len(watched)}"
     return Found(
         check="path.way",
         state=State.OK,
         subject=Subject(host=way.source.host, peer=way.destination.host),
-        summary=f"requests and answers were seen at all {count} places of the way ({way.kind.value})",
+        summary=f"requests and answers were seen at {count} places of the way ({way.kind.value})",
         evidence=sight_evidence(way, sights),
     )
 

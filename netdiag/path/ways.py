@@ -17,13 +17,14 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """One of the two hosts: what it is called, and its facts.
 
     ``nic`` is the device by which it reaches the other host, ``nic_address`` its address there; empty when there is no
-    route, or no other host.
+    route, or no other host. ``vtep`` is the address at which its tunnels end, where the other host's tables tell it.
     """
 
     name: str
     facts: Facts
     nic: str = ""
     nic_address: str = ""
+    vtep: str = ""
 
 
 def overlay_way(
@@ -121,7 +122,9 @@ def namespace_of(facts: Facts, container: Container) -> str:
 
 
 def _with_host(end: End, host: Host, network: Network) -> End:
-    """The end with its host's tunnel address: as the peers know it, else as its own engine says."""
+    """The end with its host's tunnel address: as the peers' tables have it, else as the engines say."""
+    if host.vtep:
+        return msgspec.structs.replace(end, host_address=host.vtep)
     known = next((task.host_address for task in network.tasks if task.address.partition("/")[0] == end.address), "")
     engine = host.facts.engine.value
     own = engine.swarm.node_address if engine is not None else ""

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from netdiag.errors import UsageError
-from netdiag.model.report import Cause, Confidence, Need, Report, Risk, State, Step
+from netdiag.model.report import Cause, Confidence, Need, Report, Risk, State, Step, clause
 from netdiag.report import wording
 
 _WIDTH = 72
@@ -112,7 +112,7 @@ def _aim(report: Report, them: str) -> str:
 
 def _seen(cause: Cause, them: str) -> Iterable[str]:
     place = f"on {cause.host}" if cause.host else "between the hosts"
-    yield _wrap(f"What we found {place} ({_CERTAINTY[cause.confidence]}): {wording.clause(cause.title)}.")
+    yield _wrap(f"What we found {place} ({_CERTAINTY[cause.confidence]}): {clause(cause.title)}.")
     yield "    " + wording.described(cause) + (f"\n    {text}" if (text := wording.verbatim(cause)) else "")
     yield _wrap(cause.explanation)
     if cause.evidence:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from netdiag.model.path import Direction, Loss, PathKind, Place, Sight, Way
+from netdiag.model.half import HalfFlow
+from netdiag.model.path import Direction, Loss, PathKind, Place, Side, Sight, Way
 from netdiag.report.wording import visible
 
 _KINDS = {
@@ -14,12 +15,15 @@ _KINDS = {
     PathKind.PUBLISHED: "a published port",
     PathKind.HOST: "host to host",
     PathKind.TO_OWN_HOST: "a container to its own host",
+    PathKind.ITSELF: "within one container",
     PathKind.ROUTED: "routed, without encapsulation",
 }
 
 
 def way_lines(way: Way, sights: Sequence[Sight], losses: Sequence[Loss]) -> list[str]:
     """The places in the order of the requests, with counts of both directions and a line where one was lost."""
+    if not sights:
+        return []
     network = f" ({way.source.network})" if way.source.network else ""
     rows = [(_host(way, sight.place), _device(sight.place), *_counts(sight)) for sight in sights]
     widths = [max([len(row[column]) for row in rows] + [5]) for column in range(3)]
@@ -50,12 +54,45 @@ def plan_lines(way: Way) -> list[str]:
     ]
     if way.vxlan_port is not None:
         said.append(f"  if it fails, one ICMP echo from {way.source.host_address} to {way.destination.host_address}")
+    if way.nic(Side.SOURCE) and way.nic(Side.DESTINATION):
+        said.append(
+            "  if nothing on either host explains that, and without a port: some hundred numbered packets between the two,"
+            " both ways, that reach no program, and an ARP probe"
+        )
     said += [
         "  if it fails, packets like the lost one through the filters of the host where it was lost; they reach nobody",
+        "  if no filter takes them, its beginning some times more (64 at most), while that host's counters are read",
         "",
         "Would change: nothing. Each trace has a table of its own for half a second, which the kernel removes.",
     ]
     return [visible(line) for line in said]
+
+
+def half_plan_lines(way: Way, flow: HalfFlow, side: Side, within_s: int) -> list[str]:
+    """What one side of a diagnosis that two hosts make apart would watch, send and change."""
+    there, back = (flow.source, flow.destination), (flow.destination, flow.source)
+    sent = (
+        ["  one attempt (a connection that is closed again, a marked datagram, or an echo)", _echo(there)]
+        if side is Side.SOURCE
+        else [_echo(back)]
+    )
+    said = [
+        f"The {side.value}'s side of {flow.text()}, here.",
+        "",
+        f"Would watch, for {within_s} s to {5 * within_s // 2} s, the headers of this flow and of echoes only, at:",
+        *(f"  {place.where}" for place in way.places),
+        "",
+        f"Would send, in each of two rounds {within_s} s apart:",
+        *sent,
+        "Then packets like the flow's through this host's filters; they reach nobody.",
+        "",
+        "Would change: nothing. Each trace has a table of its own for half a second, which the kernel removes.",
+    ]
+    return [visible(line) for line in said]
+
+
+def _echo(ends: tuple[str, str]) -> str:
+    return f"  two ICMP echoes from {ends[0]} to {ends[1]}"
 
 
 def _host(way: Way, place: Place) -> str:

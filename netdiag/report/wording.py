@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from netdiag.model.report import Answer, Cause, Confidence, Finding, Need, Report, State, Subject
+from netdiag.model.report import Answer, Cause, Confidence, Finding, Need, Report, State, Subject, clause
 
 _TOKEN = re.compile(r"SWMTKN-[0-9A-Za-z-]+")
 _ASCII = str.maketrans(
@@ -65,12 +65,6 @@ def plain_ascii(text: str) -> str:
 def without_tokens(text: str) -> str:
     """The text with any join token left out."""
     return _TOKEN.sub("(token left out)", text)
-
-
-def clause(title: str) -> str:
-    """A title for the middle of a sentence: its first letter small, unless it begins with a name ("IP", "TLS")."""
-    head = title[:2]
-    return title[:1].lower() + title[1:] if head[1:] == head[1:].lower() else title
 
 
 def amount(number: int, noun: str) -> str:

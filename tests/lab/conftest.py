@@ -13,12 +13,10 @@ from netdiag.lab.root import find
 
 
 def pytest_collection_modifyitems(items):
-    """Everything below this directory needs the lab; a module's tests stay in one worker, with the module's lab."""
+    """Everything below this directory needs the lab. (``--dist loadfile`` keeps a module's tests with the module's lab.)"""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.lab)
-            if item.get_closest_marker("xdist_group") is None:
-                item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from netdiag.lab.host import end_group
+from tests.lab.pasting import both
 
 IMAGE = "netdiag/busybox:lab"
 SERVE = ["httpd", "-f", "-p"]
@@ -76,7 +77,7 @@ def healed(lab, cause):
 VIA = ("--via", "ssh")
 OTHER_PORT = "-p tcp --dport 81 -j DROP"
 ROWS = {
-    "one bridge": ("client", "shop:80", (), "manager", "DOCKER-USER", "-p tcp --dport 80 -j DROP"),
+    "one bridge": ("client", "manager/shop:80", (), "manager", "DOCKER-USER", "-p tcp --dport 80 -j DROP"),
     "published, from another host": (
         *("manager", "worker:8081", VIA, "worker", "DOCKER-USER"),
         "-i eth0 -p tcp --dport 80 -j DROP",
@@ -150,12 +151,83 @@ def test_a_listener_on_the_loopback_address_of_a_host(hosts):
     assert cause["object"]["address"] == "127.0.0.1"
 
 
+def test_a_rule_that_drops_what_comes_too_fast_explains_no_refusal(hosts):
+    """It takes the second packet, with which netdiag asks, and had let the first one in, which was refused."""
+    limit = "--hashlimit-above 1/min --hashlimit-burst 1 --hashlimit-mode srcip --hashlimit-name few"
+    with rule(hosts, "worker", f"INPUT -p tcp --dport 7002 --syn -m hashlimit {limit} -j DROP"):
+        cause = only_cause(diagnose(hosts, "manager", "worker:7002", *VIA, code=1))
+    assert (cause["code"], cause["host"]) == ("container.no-listener", "worker")
+
+
+def test_a_listener_on_another_address_is_not_one_on_the_loopback_address(hosts):
+    worker = hosts.host("worker")
+    worker.exec(["ip", "address", "add", "10.99.0.2/32", "dev", "eth0"])
+    try:
+        with listening(worker, "10.99.0.2:7003"):
+            cause = only_cause(diagnose(hosts, "manager", "worker:7003", *VIA, code=1))
+    finally:
+        worker.exec(["ip", "address", "del", "10.99.0.2/32", "dev", "eth0"])
+    assert (cause["code"], cause["object"]["address"]) == ("container.no-listener", "10.99.0.2")
+    assert "on 10.99.0.2 only" in cause["explanation"]
+
+
 def test_nobody_listens_behind_a_published_port(hosts):
     worker = hosts.host("worker")
     worker.exec(["docker", "run", "-d", "--name", "idle", "-p", "8082:80", IMAGE, "sleep", "100000"])
     cause = only_cause(diagnose(hosts, "manager", "worker:8082", *VIA, code=1))
     assert (cause["code"], cause["object"]["port"]) == ("container.no-listener", 80)
     assert "idle on worker" in cause["explanation"]
+
+
+def test_a_proxy_accepts_what_the_container_refuses(hosts):
+    """What a container sends to its own host's published port is no matter of translation: docker-proxy takes it."""
+    manager = hosts.host("manager")
+    manager.exec(["docker", "run", "-d", "--name", "mute", "-p", "8084:81", IMAGE, "sleep", "100000"])
+    try:
+        report = diagnose(hosts, "client", f"{manager.address}:8084", code=1)
+        cause = only_cause(report)
+        assert (cause["code"], cause["object"]["port"]) == ("container.no-listener", 81)
+        assert "mute on manager" in cause["explanation"]
+        manager.exec(["docker", "exec", "-d", "mute", *SERVE, "81"])
+        diagnose(hosts, "client", f"{manager.address}:8084", code=0)
+    finally:
+        manager.exec(["docker", "rm", "-f", "mute"])
+
+
+def test_a_published_port_by_the_loopback_address_is_the_proxy_s(hosts):
+    diagnose(hosts, "manager", "127.0.0.1:8080", code=0)
+    pid = hosts.host("manager").exec(["docker", "inspect", "-f", "{{.State.Pid}}", "shop"]).stdout.strip()
+    inside = ("nsenter", "-n", "-t", pid)
+    with rule(hosts, "manager", "INPUT -p tcp --dport 80 -j REJECT --reject-with tcp-reset", inside):
+        cause = only_cause(diagnose(hosts, "manager", "127.0.0.1:8080", code=1))
+    assert (cause["code"], cause["host"], cause["confidence"]) == ("firewall.container", "manager", "proven")
+
+
+def test_a_source_that_another_rule_translates(hosts):
+    """What is not known again under its new address is not lost, and what takes it is a guess."""
+    snat = "POSTROUTING -t nat -d 10.71.0.2 -p tcp --dport 7000 -j SNAT --to-source 10.71.0.77"
+    manager = hosts.host("manager")
+    manager.exec(["ip", "address", "add", "10.71.0.77/32", "dev", "eth0"])
+    try:
+        with rule(hosts, "manager", snat):
+            report = diagnose(hosts, "client", "worker:7000", *VIA, code=0)
+            assert not any("lost" in found["summary"] for found in report["findings"])
+            with rule(hosts, "worker", "INPUT -p tcp --dport 7000 -j DROP"):
+                cause = only_cause(diagnose(hosts, "client", "worker:7000", *VIA, code=1))
+    finally:
+        manager.exec(["ip", "address", "del", "10.71.0.77/32", "dev", "eth0"])
+    assert (cause["code"], cause["host"], cause["confidence"]) == ("firewall.rule", "worker", "likely")
+
+
+def test_a_host_that_has_another_address_on_loopback(hosts):
+    """No swarm says by which address the worker is reached, and the first that it lists is no card's."""
+    worker = hosts.host("worker")
+    worker.exec(["ip", "address", "add", "10.99.0.1/32", "dev", "lo"])
+    try:
+        report = diagnose(hosts, "manager", "worker/worker:7000", *VIA, code=0)
+    finally:
+        worker.exec(["ip", "address", "del", "10.99.0.1/32", "dev", "lo"])
+    assert "10.99.0.1" not in json.dumps(report)
 
 
 def test_the_engine_s_chains_are_emptied(hosts):
@@ -177,7 +249,7 @@ def test_a_routed_flow_that_nothing_accepts(hosts):
 
 
 def test_without_a_port_every_layer_is_asked(hosts):
-    report = diagnose(hosts, "client", "shop", code=0)
+    report = diagnose(hosts, "client", "manager/shop", code=0)
     said = {found["check"]: found for found in report["findings"]}
     assert "answered after" in said["path.attempt"]["summary"]
     assert "tcp/80 of shop on manager: connected" in said["path.port"]["summary"]
@@ -197,9 +269,37 @@ def test_without_a_port_a_container_of_no_route_is_called_by_its_published_one(h
     assert "tcp/8081 from manager to store on worker" in report["findings"][0]["summary"]
 
 
+def test_a_published_port_by_three_pasted_lines(hosts):
+    manager, worker = hosts.host("manager"), hosts.host("worker")
+    with rule(hosts, "worker", "DOCKER-USER -i eth0 -p tcp --dport 80 -j DROP"):
+        reports, _ = both(manager, worker, manager.address, f"{worker.address}:8081")
+    for report in reports:
+        cause = only_cause(report.document)
+        assert (cause["code"], cause["host"], cause["object"]["chain"]) == ("firewall.rule", "worker", "DOCKER-USER")
+    (loss,) = reports[0].findings("path.loss")
+    assert len(loss["evidence"]) == 4  # the cards of both, and both ends of the container's veth
+
+
+def test_another_host_s_engine_is_asked_at_its_own_socket(hosts):
+    manager = hosts.host("manager")
+    manager.exec(["ln", "-s", "/run/docker.sock", "/run/mine.sock"])
+    argv = ["netdiag", "diagnose", "client", "worker/store:80", *VIA]
+    with rule(hosts, "worker", "DOCKER-USER -i eth0 -p tcp --dport 80 -j DROP"):
+        result = manager.exec(argv, env={"DOCKER_HOST": "unix:///run/mine.sock"}, check=False)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "on worker: rule 1 of filter DOCKER-USER" in " ".join(result.stdout.split())
+
+
 def test_what_cannot_be(hosts):
     manager = hosts.host("manager")
+    for name in ("pool.1.x", "pool.2.y"):
+        manager.exec(["docker", "create", "--name", name, IMAGE, "true"])
     for words, said in (
+        (("client", "shopp:80"), "did you mean shop?"),
+        (("clients", "shop:80"), "did you mean client?"),
+        (("client", "worker/stor:80", *VIA), "did you mean store?"),
+        (("client", "pool:80"), "fits pool.1.x, pool.2.y: name one of them"),
+        (("pool", "shop:80"), "fits pool.1.x, pool.2.y: name one of them"),
         (("client", "client:80"), "client and client:80 are the same container"),
         (("manager", "manager:9"), "are the same host"),
         (("client", "nowhere-at-all"), "no container, service or host of that name"),
@@ -207,5 +307,6 @@ def test_what_cannot_be(hosts):
     ):
         result = manager.exec(["netdiag", "diagnose", *words], check=False)
         assert result.returncode == 2, words
-        assert said in result.stderr, words
+        assert said in result.stderr, (words, result.stderr)
+        assert len(result.stderr.splitlines()) == 1
         assert "Traceback" not in result.stderr

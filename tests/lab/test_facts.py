@@ -7,10 +7,7 @@ import pytest
 
 from tests.bench.facts import NAMESPACES, ROUTES, run
 
-pytestmark = [
-    pytest.mark.xdist_group("timing"),
-    pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and ip"),
-]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and ip")
 
 
 def test_a_hundred_thousand_routes_are_read_in_bulk():

@@ -1,8 +1,6 @@
 """A kill -9 at any moment leaves the host as it was: rules, devices, processes, settings and files."""
 
 import contextlib
-import os
-import random
 import subprocess
 from typing import NamedTuple
 
@@ -11,10 +9,7 @@ import pytest
 from netdiag.errors import LabError
 from netdiag.lab.host import end_group
 from netdiag.lab.process import until
-from tests.lab.matrix import rules
-
-KILLS = int(os.environ.get("NETDIAG_KILLS", "12"))
-"""How often altogether; the long run takes 50."""
+from tests.lab.kills import KILLS, dice, difference, picture
 
 TIDY_S = 10.0
 """The longest until a rule that nobody confirmed is taken back, with time for a busy machine."""
@@ -57,30 +52,14 @@ def host(pair_lab):
     return one
 
 
-OURS = (
-    "ps -e -o args= | grep -F 'netdiag' | grep -vF grep; ip netns list; tc qdisc show; ip -br link; ip rule; "
-    "sysctl -a -r '^net[.](netfilter[.]nf_log|ipv4[.]conf[.]all|ipv4[.]ip_forward)'; "
-    "find /run /var/lib/netdiag /tmp /dev/shm -not -type s"
-)
-
-
-def picture(host):
-    """All that a run may touch, a line each."""
-    return [*rules(host), *host.exec(["sh", "-c", f"({OURS}) 2>/dev/null; true"]).stdout.splitlines()]
-
-
 def glance(host):
     """The rules, quickly."""
     return host.exec(["nft", "-s", "list", "ruleset"]).stdout
 
 
-def difference(before, after):
-    return [f"- {line}" for line in before if line not in after] + [f"+ {line}" for line in after if line not in before]
-
-
 @pytest.mark.parametrize("run", RUNS)
 def test_nothing_is_left(run, host):
-    dice = random.Random(f"netdiag {run}")
+    thrown = dice(f"netdiag {run}")
     words, span_s, shows = RUNS[run]
     before = picture(host)
     argv = ["netdiag", "firewall", *words.split()]
@@ -90,13 +69,13 @@ def test_nothing_is_left(run, host):
         try:
             if moment % 2:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(dice.uniform(0.05, span_s))
+                    process.wait(thrown.uniform(0.05, span_s))
             else:
                 # As soon as something of it is to be seen besides its process, or a little later.
                 until(lambda running=process: running.poll() is not None or shows in glance(host), 15.0, "its acting")
                 hit += process.poll() is None
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(dice.uniform(0.0, 0.1))
+                    process.wait(thrown.uniform(0.0, 0.1))
         finally:
             end_group(process)
         with contextlib.suppress(LabError):

@@ -46,6 +46,8 @@ COMMANDS = {
     "routes": "ip route show table all type unicast",
     "special": "ip route show table all type blackhole",
     "static": "ip neigh show nud permanent",
+    "filters": "sh -c 'tc filter show dev eth0 ingress; tc filter show dev eth0 egress; tc qdisc show dev eth0'",
+    "connections": "sh -c 'test $(sysctl -n net.netfilter.nf_conntrack_count) -gt 1000 && echo very many'",
     "name": "hostname",
     "namefile": "cat /etc/hostname",
     "sysctls": "sysctl -a -r ^net[.]ipv[46][.](conf|ip_forward|icmp)",

@@ -110,7 +110,6 @@ def test_side_by_side(up):
         there.host("one").exec(["ping", "-c", "1", "-W", "2", "10.71.0.2"])
 
 
-@pytest.mark.xdist_group("machine")
 def test_the_machine_is_as_it_was(up):
     before = machine_state()
     with up("swarm3") as lab:

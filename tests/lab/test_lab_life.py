@@ -189,7 +189,7 @@ def test_a_terminal_is_passed_on(pair_lab):
         (["status", "no-such-lab-here"], "no lab 'no-such-lab-here'"),
         (["up", "x", "--topology", "swarm9"], "no topology 'swarm9': did you mean swarm"),
         (["up", "Bad Name"], "lab name 'Bad Name'"),
-        (["faults", "dorp"], "no fault 'dorp': did you mean drop?"),
+        (["faults", "dorp"], "no fault 'dorp': did you mean drop or tc-drop?"),
         (["exec", "x", "y", "--"], "no command after --"),
     ],
 )

@@ -26,7 +26,6 @@ from netdiag.participant.wire import to_wire
 
 pytestmark = [
     pytest.mark.lab,
-    pytest.mark.xdist_group("probe-verbs"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 

@@ -1,21 +1,15 @@
 """A kill -9 of either side, or of what is between them, at any moment: nothing is left on any of the two hosts."""
 
 import contextlib
-import os
-import random
 import subprocess
 import sys
-from collections import Counter
 
 import pytest
 
 from netdiag.errors import LabError
 from netdiag.lab.host import end_group
 from netdiag.lab.process import until
-from tests.lab.matrix import rules
-
-KILLS = int(os.environ.get("NETDIAG_KILLS", "12"))
-"""How often altogether; the long run takes 50."""
+from tests.lab.kills import KILLS, dice, difference, picture
 
 TIDY_S = 15.0
 """The longest until both hosts are as they were, with time for a busy machine."""
@@ -68,36 +62,14 @@ def hosts(ssh_pair):
         two.exec(line.replace(" -A ", " -D ").split())
 
 
-OURS = (
-    "ps -ww -e -o args= | grep -E 'netdiag[-.]|sshd: root|^ssh |^sudo ' | grep -vF grep; ip netns list; tc qdisc show;"
-    " ip -br link; ip rule; sysctl -a -r '^net[.](netfilter[.]nf_log|ipv4[.]conf[.]all|ipv4[.]ip_forward)';"
-    " find /run /var/lib/netdiag /tmp /dev/shm /root/.ssh -not -type s; ls -A /root /"
-)
-
-
-def picture(*hosts):
-    """All that a run may touch on either host, a line each."""
-    seen = []
-    for host in hosts:
-        lines = [*rules(host), *host.exec(["sh", "-c", f"({OURS}) 2>/dev/null; true"]).stdout.splitlines()]
-        seen += [f"{host.name}: {line}" for line in lines]
-    return seen
-
-
 def traces(host):
     """Whether a table of ours is there."""
     return "netdiag" in host.exec(["nft", "-s", "list", "ruleset"]).stdout
 
 
-def difference(before, after):
-    """Lines that went and came, each as often as it did: two participants look the same."""
-    gone, come = Counter(before) - Counter(after), Counter(after) - Counter(before)
-    return [f"- {line}" for line in gone.elements()] + [f"+ {line}" for line in come.elements()]
-
-
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_nothing_is_left_and_nothing_hangs(victim, hosts, pair_lab):
-    dice = random.Random(f"netdiag over ssh {victim}")
+    thrown = dice(f"netdiag over ssh {victim}")
     where, command_line = VICTIMS[victim]
     before = picture(*hosts)
     hit = acting = 0
@@ -106,13 +78,13 @@ def test_nothing_is_left_and_nothing_hangs(victim, hosts, pair_lab):
         try:
             if moment % 2:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(dice.uniform(0.2, SPAN_S))
+                    process.wait(thrown.uniform(0.2, SPAN_S))
             else:
                 # As soon as its table is to be seen on the other host, or a little later.
                 until(lambda running=process: running.poll() is not None or traces(hosts[1]), 20.0, "its table")
                 acting += process.poll() is None
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(dice.uniform(0.0, 0.1))
+                    process.wait(thrown.uniform(0.0, 0.1))
             killed = pair_lab.host(where).exec(["pkill", "-9", "-f", "--", command_line], check=False)
             hit += killed.returncode == 0
             # Whoever is not killed ends by himself, and says what happened.

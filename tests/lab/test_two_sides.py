@@ -17,7 +17,13 @@ def sides(pair_lab):
 
 
 @pytest.fixture
-def look(pair_lab, sides):
+def took():
+    """How long each examination of a test took, in seconds."""
+    return []
+
+
+@pytest.fixture
+def look(pair_lab, sides, took):
     """Examine the path between the two, both as managers, so that every port is asked both ways."""
     one, two = sides
 
@@ -25,7 +31,7 @@ def look(pair_lab, sides):
         peer = target(pair_lab.host("two"), two, control_port=2377)
         answered, views, took_s = examined(one, [peer], **{"manager": True, "encrypted": True, **sought})
         assert views[0].why_not == ""
-        assert took_s < 3.0
+        took.append(took_s)
         return answered, views[0]
 
     return run
@@ -52,6 +58,20 @@ def test_healthy_is_ok_both_ways(look):
     assert said.document["causes"] == []
     assert abs(view.clock.offset_s) < 0.1 >= view.clock.error_s
     assert {one["summary"].split(" bytes")[0] for one in said.findings("two-sides.sizes")} == {"packets of 1500"}
+
+
+@pytest.mark.parametrize("fault", [None, "host", "fabric"])
+def test_it_is_quick(pair_lab, look, took, fault):
+    """The best of several: a machine that has other things to do is no slower program."""
+    if fault is not None:
+        chain = {"chain": "INPUT"} if fault == "host" else {}
+        pair_lab.break_("drop", host="two" if fault == "host" else "fabric", proto="tcp", dport=7946, **chain)
+    most_s = 1.5 if fault is None else 3.5
+    for _ in range(5):
+        look()
+        if took[-1] < most_s:
+            break
+    assert min(took) < most_s
 
 
 @pytest.mark.parametrize("where", ["one", "two"])
@@ -89,12 +109,10 @@ def test_a_rule_at_output(pair_lab, look, where, port):
     assert label(*port) in lost["summary"]
     assert where in lost["summary"]
     assert said.states(other) == {"ok"}
-    if number is None:
-        # A packet without ports that is sent for a trace would open the way in: it is told and not proven.
-        assert said.document["causes"] == []
-        return
     (cause,) = said.document["causes"]
-    assert (cause["code"], cause["host"], cause["confidence"]) == ("firewall.rule", where, "proven")
+    # A packet without ports that is sent for a trace would open the way in: the rules are read, and no more.
+    sure = "proven" if number is not None else "likely"
+    assert (cause["code"], cause["host"], cause["confidence"]) == ("firewall.rule", where, sure)
     assert (cause["object"]["chain"], cause["object"]["number"]) == ("OUTPUT", 1)
 
 
@@ -202,6 +220,28 @@ def test_a_translated_address(pair_lab, look, direction):
     cause = said.cause("underlay.nat")
     assert (cause["object"]["address"], cause["object"]["expected"]) == (source, other)
     assert (cause["object"]["from"], cause["confidence"]) == (direction, "proven")
+    assert cause["host"] is None
+
+
+@pytest.mark.parametrize("where", ["one", "two"])
+def test_a_source_that_its_own_host_translates(pair_lab, look, where):
+    host = pair_lab.host(where)
+    other = host.address.rpartition(".")[0] + ".254"
+    rule = ["POSTROUTING", "-p", "udp", "-o", "eth0", "-j", "SNAT", "--to-source", other]
+    decoy = ["POSTROUTING", "-p", "udp", "-d", "10.71.0.77", "-j", "SNAT", "--to-source", other]
+    for each in (rule, decoy):
+        host.exec(["iptables", "-t", "nat", "-A", *each])
+    try:
+        said, _ = look()
+        host.exec(["iptables", "-t", "nat", "-D", *rule])
+        again, _ = look()
+    finally:
+        for each in (rule, decoy):
+            host.exec(["iptables", "-t", "nat", "-D", *each], check=False)
+    cause = said.cause("underlay.nat")
+    assert (cause["host"], cause["object"]["expected"], cause["confidence"]) == (where, other, "proven")
+    assert "nat POSTROUTING rule 1" in cause["explanation"]
+    assert again.document["causes"] == []
 
 
 def test_a_path_that_swallows_large_packets(pair_lab, look):

@@ -7,10 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netdiag.carrier import pasted, pasted_schedule
-from netdiag.errors import CarrierError, UsageError
-from netdiag.host.drive import drive
-from netdiag.model.facts import AbsenceKind
-from netdiag.model.wire import Answer, Request, WireError
+from netdiag.errors import UsageError
 
 CODE = "H9JA-QDA3"
 VALUE = {
@@ -149,49 +146,37 @@ def test_a_bomb_is_not_inflated(monkeypatch):
         pasted.decode(bomb, CODE)
 
 
-def test_a_carrier_that_answers_what_was_pasted():
-    seen, lost = Request("capture-stop", {"id": "1"}), Request("clock", {})
-    answers = {
-        seen.key(): Answer(data={"frames": [{"data": b"\x01\x02"}]}, duration_s=0.5),
-        lost.key(): Answer(error=WireError(AbsenceKind.TIMEOUT, "no answer")),
-    }
-    value = pasted.decode(pasted.encode({pasted.ANSWERS: pasted.answers_value(answers)}, CODE), CODE)
-
-    def reading():
-        return (yield [seen, lost, Request("identity", {})])
-
-    frames, clock, identity = drive(reading(), pasted.Pasted("worker-1", value))
-    assert frames.data == {"frames": [{"data": b"\x01\x02"}]}
-    assert clock.error == WireError(AbsenceKind.TIMEOUT, "no answer")
-    assert identity.error.kind is AbsenceKind.NOT_PROBED
-    assert "worker-1" in identity.error.text
-
-
-@pytest.mark.parametrize("value", [None, 3, {}, {"a": 3}, {"a": {"x": 3}}, {"a": {"x": {"error": {"kind": "odd"}}}}])
-def test_a_value_that_holds_no_answers(value):
-    with pytest.raises(CarrierError, match="worker-1: the pasted answer"):
-        pasted.Pasted("worker-1", value)
+def test_several_answers_in_one_text(text):
+    other = pasted.encode({"side": 1}, CODE)
+    found = list(pasted.answers_in(f"mine:\n{text}\ntheirs:\n> {other}\n"))
+    assert [pasted.decode(each, CODE) for each in found] == [VALUE, {"side": 1}]
+    assert list(pasted.answers_in("none at all")) == []
+    assert pasted.is_whole(text)
+    assert not pasted.is_whole(text[:-1])
+    assert not pasted.is_whole("no answer. Bob")
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.floats(1.7e9, 1.8e9), st.floats(0, 56), st.floats(-3, 3))
-def test_two_sides_that_start_within_a_minute_share_a_round(start_s, later_s, skew_s):
-    """Their clocks differ by ``skew_s``; what one sends in the shared round, the other watches, and knows its round."""
-    one, other = pasted_schedule.schedule(start_s), pasted_schedule.schedule(start_s + later_s + skew_s)
-    shared = set(one.forward_s) & set(other.forward_s)
+@given(st.floats(1.7e9, 1.8e9), st.floats(0, 0.93), st.floats(-0.05, 0.05), st.sampled_from([6, 20, 60]))
+def test_two_sides_that_start_within_the_time_share_a_round(start_s, later, skew, within_s):
+    """Their clocks differ by a little; what one sends in the shared round, the other watches."""
+    skew_s = skew * within_s
+    one = pasted_schedule.schedule(start_s, within_s)
+    other = pasted_schedule.schedule(start_s + later * within_s + skew_s, within_s)
+    shared = {turn.due_s for turn in one.turns} & {turn.due_s for turn in other.turns}
     assert shared
-    for due_s in shared:
-        assert other.watch_from_s <= due_s + skew_s
-        assert due_s + one.tolerance_s < other.watch_until_s
-        assert other.round_of(due_s + skew_s, "forward") == other.forward_s.index(due_s)
-        assert other.round_of(due_s + skew_s, "reverse") is None
-    assert start_s + 3 <= one.forward_s[0]
-    assert one.watch_until_s - start_s < 60 + 3 + 60 + 30 + 1
+    assert shared <= set(one.near()) & set(other.near())
+    for turn in other.turns:
+        if turn.due_s in shared:
+            assert other.watch_from_s <= turn.due_s + skew_s < turn.until_s
+            assert other.watch_from_s <= turn.back_s + skew_s < turn.until_s
+    assert start_s + 3 <= one.turns[0].due_s
+    assert one.turns[-1].until_s - start_s < 2.5 * within_s + 3 + 1
 
 
 def test_marks_are_the_same_on_both_sides_and_differ_between_probes():
-    marks = [pasted_schedule.mark(CODE, way, number) for way in ("forward", "reverse") for number in (0, 1)]
-    assert marks[0] == pasted_schedule.mark("h9jaqda3", "forward", 0)
+    marks = [pasted_schedule.mark(CODE, kind, due_s) for kind in ("flow", "echo") for due_s in (60, 120)]
+    assert marks[0] == pasted_schedule.mark("h9jaqda3", "flow", 60)
     assert len({mark.tag for mark in marks}) == 4
     assert all(len(mark.tag) == 8 and 49152 <= mark.source_port <= 65535 for mark in marks)
-    assert pasted_schedule.mark("H9JA-QDA4", "forward", 0) != marks[0]
+    assert pasted_schedule.mark("H9JA-QDA4", "flow", 60) != marks[0]

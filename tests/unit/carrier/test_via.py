@@ -105,7 +105,7 @@ def ways(monkeypatch):
         opened.append(Recording(peer))
         return opened[-1]
 
-    monkeypatch.setattr(via, "WAYS", {"test": Way("test", str, open_)})
+    monkeypatch.setattr(via, "WAYS", {"test": Way("test", str, open_, lambda where, _: where)})
     return opened
 
 

@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from netdiag.model.facts import HOST, Clock, Link, NextHop, Route, Section
+from netdiag.model.engine import Network
+from netdiag.model.facts import HOST, Backend, Clock, Link, NextHop, Route, RuleSet, Section
 from netdiag.model.icmp import IcmpError
 from netdiag.model.report import Answer, Confidence, Need, State
 from netdiag.model.two_sided import ClockOffset, Heard, Payload, PeerView
@@ -42,6 +43,14 @@ def test_a_size_that_vanishes_one_way_is_a_black_hole_of_that_sender():
     assert (cause.object["largest_bytes"], cause.object["mtu_bytes"]) == (1400, 1500)
     assert cause.remedy[0].commands == ("ip link set dev eth0 mtu 1400",)
     assert lost.answers == {Need.JOIN: Answer.NO, Need.TRAFFIC: Answer.NO}
+
+
+@pytest.mark.parametrize("kinds", [("udp", "icmp"), ("udp",)])
+def test_on_a_path_that_loses_packets_a_size_is_possible_only(kinds):
+    probes = changed(large_lost(healthy(), BACK, kinds=kinds), BACK, "udp", 7946, arrived=1, passed=1)
+    lost = next(one for one in found(SIZES, together(view(probes), options=TRAFFIC)) if one.cause is not None)
+    assert (lost.state, lost.cause.confidence) == (State.WARN, Confidence.POSSIBLE)
+    assert "Chance is not ruled out" in lost.cause.explanation
 
 
 def test_a_path_that_says_so_lets_tcp_adapt():
@@ -85,6 +94,34 @@ def test_jumbo_frames_that_the_path_does_not_carry_do_not_hurt_overlays_of_the_u
     assert (lost.state, lost.cause.object["largest_bytes"]) == (State.WARN, 1500)
 
 
+def jumbo(icmp, *, network=None):
+    """A device of 9000 bytes on a path of 1500; the path says so, or not."""
+    links = {HOST: (Link(index=2, name="eth0", mtu_bytes=9000, up=True),)}
+    probes = healthy()
+    for protocol, port, payload in (("udp", 4789, Payload.VXLAN), ("icmp", None, Payload.TAG)):
+        one = sided(THERE, protocol, port, payload=payload, length_bytes=9000)
+        lost = {**LOST_BETWEEN, "heard": Heard(kind="icmp", icmp=icmp) if icmp else Heard()}
+        probes.append(msgspec.structs.replace(one, **lost))
+    networks = (Network(id="n1", name="big", driver="overlay", scope="swarm", mtu_bytes=network),) if network else ()
+    own = engine(networks=networks)
+    there = peer_facts(links=links)
+    return together(view(probes, is_manager=False, facts=there), links=links, engine=own, options=TRAFFIC)
+
+
+TOO_BIG = IcmpError(type=3, code=4, sender="192.0.2.1", mtu_bytes=1500)
+
+
+def test_a_jumbo_device_on_a_path_that_says_its_size_is_in_order():
+    said = found(SIZES, jumbo(TOO_BIG))
+    assert [(one.state, one.cause) for one in said] == [(State.OK, None)] * 2
+    assert any("so connections adapt" in one.summary for one in said)
+
+
+def test_an_overlay_that_sends_more_than_the_path_carries_is_told():
+    lost = next(one for one in found(SIZES, jumbo(TOO_BIG, network=8950)) if one.cause is not None)
+    assert (lost.cause.code, lost.state) == ("underlay.mtu", State.WARN)
+
+
 def test_the_one_sided_check_leaves_sizes_to_both_sides():
     assert found("underlay.mtu", together(view())) == ()
     assert found("underlay.mtu", together(PeerView(given=MANAGER, why_not="no ssh"))) != ()
@@ -106,6 +143,43 @@ def test_a_source_that_is_translated_one_way_only(way):
     assert (cause.code, cause.confidence, cause.object["from"]) == ("underlay.nat", Confidence.PROVEN, sender)
     assert (cause.object["address"], cause.object["expected"]) == (OWN if way is THERE else MANAGER, NAT)
     assert one.state is State.FAIL
+
+
+@pytest.mark.parametrize("way", [THERE, BACK])
+def test_a_source_that_its_own_host_translates_is_that_host_s(way):
+    probes = [
+        msgspec.structs.replace(each, left_source=NAT, seen_source=NAT) if each.way is way else each
+        for each in healthy()
+    ]
+    text = "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -s 10.9.0.0/16 -j MASQUERADE\n"
+    text += f"-A POSTROUTING -p udp -j SNAT --to-source {NAT}\nCOMMIT\n"
+    sets = {HOST: (RuleSet(backend=Backend.IPTABLES_NFT, family=4, text=text, sha256=""),)}
+    one = only(ADDRESSES, together(view(probes, facts=peer_facts(firewall=sets)), options=TRAFFIC, firewall=sets))
+    cause = one.cause
+    assert (cause.host, cause.confidence) == ("host-b" if way is THERE else "host-a", Confidence.PROVEN)
+    assert "own device" in cause.explanation
+
+
+def test_the_one_rule_that_may_do_it_is_named():
+    probes = changed(healthy(), THERE, "udp", 7946, left_source=NAT, seen_source=NAT)
+    text = "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -s 10.9.0.0/16 -j MASQUERADE\n"
+    text += f"-A POSTROUTING -p udp -j SNAT --to-source {NAT}\nCOMMIT\n"
+    sets = {HOST: (RuleSet(backend=Backend.IPTABLES_NFT, family=4, text=text, sha256=""),)}
+    cause = only(ADDRESSES, together(view(probes), options=TRAFFIC, firewall=sets)).cause
+    assert cause.host == "host-b"
+    assert "nat POSTROUTING rule 2" in cause.explanation
+
+
+def test_where_nobody_watched_the_sender_s_device_it_is_not_said_who_translates():
+    probes = [
+        msgspec.structs.replace(each, left_source="", left_destination="", seen_source=NAT)
+        if each.way is BACK
+        else each
+        for each in healthy()
+    ]
+    cause = only(ADDRESSES, together(view(probes), options=TRAFFIC)).cause
+    assert (cause.host, cause.confidence) == (None, Confidence.LIKELY)
+    assert "could not be watched" in cause.explanation
 
 
 def test_a_destination_that_is_translated():

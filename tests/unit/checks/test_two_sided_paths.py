@@ -3,13 +3,13 @@
 import msgspec
 import pytest
 
-from netdiag.model.facts import HOST, Link, Section
+from netdiag.model.facts import HOST, Backend, Link, RuleSet, Section, Socket
 from netdiag.model.icmp import IcmpError
 from netdiag.model.probes import TcpOutcome
 from netdiag.model.report import Answer, Confidence, Need, State
 from netdiag.model.trace import TraceVerdict
 from netdiag.model.two_sided import Heard, Payload
-from tests.unit.checks.factory import MANAGER, OTHER, OWN, blocked, found, only, probe
+from tests.unit.checks.factory import MANAGER, OTHER, OWN, absent, blocked, found, only, probe
 from tests.unit.checks.two_sides import (
     BACK,
     LOST_AT_RECEIVER,
@@ -46,7 +46,8 @@ def test_healthy_says_so_both_ways_with_the_round_trips():
 def test_a_rule_of_the_receiver_is_its_cause():
     probes = changed(healthy(), THERE, "udp", 4789, payload=Payload.TAG, **LOST_AT_RECEIVER)
     probes = changed(probes, THERE, "udp", 4789, payload=Payload.VXLAN, **LOST_AT_RECEIVER)
-    ctx = together(view(probes, traces=(traced(first(probes, THERE, "udp", 4789)),)), options=TRAFFIC)
+    both = [each for each in probes if each.way is THERE and each.port == 4789 and each.length_bytes is None]
+    ctx = together(view(probes, traces=tuple(traced(each) for each in both)), options=TRAFFIC)
     lost, came = found(OUT, ctx)
     assert (lost.state, lost.answers[Need.TRAFFIC], came.state) == (State.FAIL, Answer.NO, State.OK)
     cause = lost.cause
@@ -82,7 +83,7 @@ def test_one_rule_that_stops_several_ports_is_one_finding():
     for protocol, port in (("udp", 7946), ("udp", 4789)):
         probes = changed(probes, THERE, protocol, port, **LOST_AT_RECEIVER)
     stop = rule("-A INPUT -j REJECT", number=5)
-    traces = tuple(traced(first(probes, THERE, "udp", port), found=stop) for port in (7946, 4789))
+    traces = tuple(traced(each, found=stop) for each in probes if each.way is THERE and each.passed == 0)
     lost, _ = found(OUT, together(view(probes, traces=traces), options=TRAFFIC))
     assert "udp/7946, udp/4789" in lost.summary
 
@@ -151,7 +152,68 @@ def test_what_passes_when_traced_is_blamed_on_no_rule():
     trace = traced(first(probes, THERE, "udp", 7946), verdict=TraceVerdict.ACCEPT)
     lost = found(OUT, together(view(probes, traces=(trace,))))[0]
     assert (lost.state, lost.cause) == (State.WARN, None)
-    assert "rate or state" in lost.summary
+    assert "rate or state, or not a filter" in lost.summary
+
+
+def test_the_trace_of_another_payload_says_nothing():
+    """A rule that looks into the packet: bytes that mean nothing pass, and only a VXLAN header is lost."""
+    probes = changed(healthy(), THERE, "udp", 4789, payload=Payload.VXLAN, **LOST_AT_RECEIVER)
+    plain = next(each for each in probes if each.way is THERE and each.port == 4789 and each.payload is Payload.TAG)
+    lost = found(OUT, together(view(probes, traces=(traced(plain),))))[0]
+    assert lost.cause is None
+
+
+REFUSED = {"heard": Heard(kind="reset"), "answers_left": 1, "answers_arrived": 1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ((("127.0.0.1", 7946),), "nobody listens on 192.0.2.10, only python3 on 127.0.0.1"),
+        ((), "nobody listens on 192.0.2.10"),
+        ((("0.0.0.0", 7946),), "from whom is not known"),
+        ((("::", 7946),), "from whom is not known"),
+        (None, "could not be read"),
+    ],
+)
+def test_a_port_that_is_refused_is_no_matter_of_rate_or_state(rows, said):
+    probes = changed(healthy(), THERE, "tcp", 7946, **REFUSED)
+    trace = traced(first(probes, THERE, "tcp", 7946), verdict=TraceVerdict.ACCEPT)
+    sections = {"sockets": absent()}
+    if rows is not None:
+        sockets = tuple(Socket(protocol="tcp", address=one, port=port, process="python3") for one, port in rows)
+        sections["sockets"] = {HOST: sockets}
+    lost = found(OUT, together(view(probes, traces=(trace,), facts=peer_facts(**sections))))[0]
+    assert lost.cause is None
+    assert said.replace("192.0.2.10", MANAGER) in lost.summary
+    assert "rate or state" not in lost.summary
+
+
+def test_a_size_that_a_host_loses_names_its_rule():
+    probes = changed(healthy(), THERE, "udp", 4789, payload=Payload.VXLAN, sizes=True, **LOST_AT_RECEIVER)
+    lost_probe = next(each for each in probes if each.passed == 0)
+    stop = rule("-A INPUT -p udp -m length --length 1400:65535 -j DROP")
+    ctx = together(view(probes, traces=(traced(lost_probe, found=stop),)), options=TRAFFIC)
+    lost, came = found(OUT, ctx)
+    assert (lost.state, lost.cause.code, lost.cause.host) == (State.FAIL, "firewall.rule", "host-a")
+    assert "udp/4789 of 1500 bytes and more" in lost.summary
+    assert "udp/4789" in came.summary
+    assert [one.cause for one in found("two-sides.sizes", ctx)] == [None, None]
+
+
+def test_a_jumbo_size_that_a_host_loses_does_not_hurt_overlays_of_the_usual_size():
+    probes = [*healthy(), sided(THERE, "udp", 4789, payload=Payload.VXLAN, length_bytes=9000)]
+    probes[-1] = msgspec.structs.replace(probes[-1], **LOST_AT_RECEIVER)
+    ctx = together(view(probes, traces=(traced(probes[-1]),)), options=TRAFFIC)
+    assert found(OUT, ctx)[0].state is State.WARN
+
+
+def test_a_size_that_the_kernel_refuses_is_no_filter():
+    probes = [*healthy(), sided(THERE, "udp", 4789, payload=Payload.VXLAN, length_bytes=9000)]
+    refused = {"sent": 0, "left": 0, "refused": "Message too long", **LOST_BETWEEN}
+    probes[-1] = msgspec.structs.replace(probes[-1], **refused)
+    trace = traced(probes[-1], outward=True, verdict=TraceVerdict.ACCEPT)
+    assert only(OUT, together(view(probes, traces=(trace,)), options=TRAFFIC)).state is State.OK
 
 
 def test_a_limit_of_rate_is_a_warning_and_no_cause():
@@ -254,6 +316,40 @@ def test_a_filter_between_that_keeps_state_is_named_with_its_side():
     assert "keeps state" in lost.cause.explanation
 
 
+def test_what_was_not_sent_again_is_likely_only():
+    probes = changed(healthy(), THERE, "udp", 7946, **{**LOST_BETWEEN, "resent": 0})
+    cause = found(OUT, together(view(probes)))[0].cause
+    assert (cause.confidence, "chance is not ruled out" in cause.explanation) == (Confidence.LIKELY, True)
+
+
+def test_on_a_path_that_loses_packets_a_filter_is_possible_only_and_no_answer_is_a_no():
+    probes = changed(healthy(), THERE, "udp", 4789, payload=Payload.VXLAN, **LOST_BETWEEN)
+    probes = changed(probes, THERE, "udp", 7946, arrived=1, passed=1)
+    lost = next(one for one in found(OUT, together(view(probes), options=TRAFFIC)) if one.cause is not None)
+    assert (lost.state, lost.cause.confidence) == (State.WARN, Confidence.POSSIBLE)
+    assert "the path loses packets" in lost.cause.explanation
+
+
+def test_loss_the_other_way_takes_nothing_from_it():
+    probes = changed(healthy(), THERE, "udp", 7946, **LOST_BETWEEN)
+    probes = changed(probes, BACK, "udp", 4789, payload=Payload.TAG, arrived=1, passed=1)
+    assert found(OUT, together(view(probes)))[0].cause.confidence is Confidence.PROVEN
+
+
+@pytest.mark.parametrize("fields", [{"resent": 0}, {"arrived": 1, "passed": 1}], ids=["not again", "some came"])
+def test_chance_is_not_taken_for_a_filter_that_keeps_state(fields):
+    probes = changed(healthy(), THERE, "udp", 7946, **{**LOST_BETWEEN, **fields})
+    probes.append(sided(THERE, "udp", 7946, again=True, sent=3, left=3, arrived=3, passed=3))
+    for lost in found(OUT, together(view(probes))):
+        assert lost.cause is None or "side" not in lost.cause.object
+
+
+def test_a_connection_that_comes_about_when_it_is_tried_again_is_loss():
+    probes = changed(healthy(), THERE, "tcp", 7946, sent=6, resent=5, left=7, arrived=5)
+    (lost, _) = found(OUT, together(view(probes)))
+    assert (lost.state, lost.cause, "some packets came" in lost.summary) == (State.WARN, None, True)
+
+
 def test_an_answer_that_is_lost_on_its_way_back():
     probes = changed(healthy(), THERE, "tcp", 2377, answers_arrived=0, heard=Heard())
     lost = found(OUT, together(view(probes), managers=(blocked(),)))[0]
@@ -273,6 +369,17 @@ def test_a_connection_that_the_peer_never_saw_is_somebody_elses():
     lost = found(OUT, together(view(probes)))[0]
     assert (lost.state, lost.cause) == (State.WARN, None)
     assert "somebody between" in lost.summary
+
+
+def test_a_connection_that_arrives_under_another_number_is_no_proxys():
+    probes = changed(healthy(), THERE, "tcp", 2377, arrived=0, alike=1, seen_source="", answers_left=0)
+    assert only(OUT, together(view(probes))).state is State.OK
+
+
+def test_a_connection_that_may_have_arrived_under_another_number_is_blamed_on_nothing():
+    probes = changed(healthy(), THERE, "tcp", 2377, alike=1, **LOST_BETWEEN)
+    lost = found(OUT, together(view(probes), managers=(blocked(),)))[0]
+    assert (lost.state, lost.cause, "another number" in lost.reason) == (State.UNKNOWN, None, True)
 
 
 def test_an_icmp_error_on_the_way_is_told_with_its_sender():
@@ -342,6 +449,81 @@ def test_the_same_rule_on_many_hosts_is_told_once_with_one_remedy():
     (remedy,) = lost.cause.remedy
     assert remedy.host == "node-0, node-1, node-2 and 9 more"
     assert "27 more" in came.summary
+
+
+def saved(*rules, policy="ACCEPT"):
+    lines = ["*filter", f":INPUT {policy} [0:0]", *rules, "COMMIT", ""]
+    return {HOST: (RuleSet(backend=Backend.IPTABLES_NFT, family=4, text="\n".join(lines), sha256=""),)}
+
+
+def native(*rules):
+    lines = ["table inet own {", "\tchain c {", "\t\ttype filter hook input priority filter; policy accept;"]
+    lines += [f"\t\t{rule} # handle {number}" for number, rule in enumerate(rules, 2)]
+    return {HOST: (RuleSet(backend=Backend.NFT_NATIVE, family=0, text="\n".join([*lines, "\t}", "}"]), sha256=""),)}
+
+
+DROP = "-A INPUT -p tcp -m tcp --dport 7946 -j DROP"
+
+
+def lost_at(views, way, numbers, *, sections=None, trace=None):
+    """Some of the peers with tcp/7946 lost at the receiver of a way; untraced unless a trace is given."""
+    changed_views = list(views)
+    for number in numbers:
+        one = views[number]
+        probes = tuple(changed(one.probes, way, "tcp", 7946, **LOST_TCP))
+        known = msgspec.structs.replace(
+            one.facts,
+            **{
+                key: value if isinstance(value, Section) else Section(value=value)
+                for key, value in (sections or {}).items()
+            },
+        )
+        traces = (traced(first(probes, way, "tcp", 7946), found=trace),) if trace is not None else ()
+        changed_views[number] = msgspec.structs.replace(one, probes=probes, traces=traces, facts=known)
+    return changed_views
+
+
+def test_a_loss_here_that_was_not_traced_for_all_peers_is_one_finding():
+    views = lost_at(many(30, 0), BACK, range(3), trace=rule(DROP))
+    views = lost_at(views, BACK, range(3, 30))
+    (lost,) = [one for one in found(IN, together(*views, options=TRAFFIC, firewall=saved(DROP))) if one.cause]
+    assert (lost.cause.host, lost.cause.confidence) == ("host-b", Confidence.PROVEN)
+    assert "and 27 more" in lost.summary
+    assert "3 of 30 such losses were traced" in lost.cause.explanation
+    assert len(lost.cause.remedy) == 4  # of those that were traced, and one for every other
+    assert "<PEER>" in lost.cause.remedy[-1].commands[0]
+
+
+@pytest.mark.parametrize("text", ["tcp dport 7946 drop", "ip saddr 192.0.2.100 tcp dport 7946 drop"])
+def test_a_rule_here_in_nft_s_own_words_is_everybody_s_unless_it_asks_who_sends(text):
+    sets = native(text)
+    own = rule(text, backend=Backend.NFT_NATIVE, family="inet", table="own", chain="c", handle=2)
+    views = lost_at(many(8, 0), BACK, range(2), trace=own)
+    views = lost_at(views, BACK, range(2, 8))
+    said = [one for one in found(IN, together(*views, options=TRAFFIC, firewall=sets)) if one.state is not State.OK]
+    assert [bool(one.cause) for one in said] == ([True] if "saddr" not in text else [True, False])
+
+
+def test_peers_that_were_not_traced_are_told_by_their_own_rules():
+    other = DROP.replace("-j", "-m comment --comment b -j")
+    views = lost_at(many(30, 0), THERE, range(6), trace=rule(DROP))
+    views = lost_at(views, THERE, range(6, 10), sections={"firewall": saved(DROP)})
+    views = lost_at(views, THERE, range(10, 20), sections={"firewall": saved(other)})
+    one, two = [each for each in found(OUT, together(*views, options=TRAFFIC)) if each.cause]
+    assert (len(one.cause.object["hosts"]), one.cause.confidence) == (10, Confidence.PROVEN)
+    assert (len(two.cause.object["hosts"]), two.cause.confidence) == (10, Confidence.LIKELY)
+    assert "By a reading of the rules" in two.cause.explanation
+
+
+def test_another_peer_s_rule_is_not_a_peer_s_own():
+    """The decoy: lost as on the others, with rules that would let it through, or that nobody read."""
+    views = lost_at(many(9, 0), THERE, range(6), trace=rule(DROP))
+    views = lost_at(views, THERE, (6,), sections={"firewall": saved("-A INPUT -p tcp -m tcp --dport 22 -j DROP")})
+    views = lost_at(views, THERE, (7,), sections={"firewall": absent()})
+    said = [one for one in found(OUT, together(*views, options=TRAFFIC)) if one.state is not State.OK]
+    assert [bool(one.cause) for one in said] == [True, False, False]
+    assert "do not say" in said[1].summary
+    assert "were not read" in said[2].summary
 
 
 def test_what_is_lost_between_to_many_is_told_once():

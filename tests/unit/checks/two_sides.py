@@ -38,6 +38,8 @@ def sided(way, protocol, port=None, **fields):
             "answers_left": times if heard != "nothing" else 0,
             "answers_arrived": times if heard != "nothing" else 0,
             "heard": Heard(kind=heard, rtt_us=300 if heard != "nothing" else None),
+            "left_source": source,
+            "left_destination": target,
             "seen_source": source,
             "seen_source_port": 40000,
             "seen_destination": target,
@@ -76,6 +78,7 @@ def changed(probes, way, protocol, port=None, *, payload=None, sizes=False, **fi
 LOST_AT_RECEIVER = {"passed": 0, "answers_left": 0, "answers_arrived": 0, "heard": Heard()}
 LOST_TCP = {"answers_left": 0, "answers_arrived": 0, "heard": Heard()}
 LOST_BETWEEN = {
+    "resent": 5,
     "arrived": 0,
     "passed": 0,
     "answers_left": 0,

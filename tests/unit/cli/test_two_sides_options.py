@@ -63,6 +63,26 @@ def test_the_members_that_a_manager_and_a_worker_know():
     assert members(facts()) == ()
 
 
+@pytest.mark.parametrize(
+    ("known", "manager", "named"),
+    [
+        ("", "[fd00::5]:2377", "fd00::5"),
+        ("[fd00::5]", "", "fd00::5"),
+        ("0.0.0.0", "192.0.2.30:2377", OTHER),
+        ("0.0.0.0", "0.0.0.0:2377", "host-c"),
+        ("::", "", "host-c"),
+    ],
+)
+def test_a_member_s_address_as_the_list_of_nodes_has_it(known, manager, named):
+    other = msgspec.structs.replace(node("host-c", OTHER), address=known, manager_address=manager)
+    assert members(facts(engine=manager_engine(other))) == (named,)
+
+
+def test_a_manager_s_address_as_a_worker_has_it():
+    swarm = msgspec.structs.replace(member(), remote_managers=("[fd00::5]:2377", "0.0.0.0:2377", "192.0.2.30:2377"))
+    assert members(facts(engine=engine(swarm=swarm))) == ("fd00::5", OTHER)
+
+
 def test_a_plan_names_everybody_and_asks_nobody():
     words = ["preflight", "swarm", "--manager", "192.0.2.10", "--via", "ssh", "--plan"]
     done = CliRunner().invoke(cli, [*words, "--output", "json"])
@@ -72,6 +92,20 @@ def test_a_plan_names_everybody_and_asks_nobody():
     assert any("192.0.2.10" in one.where and "udp/7946" in one.what for one in plan.sends)
     shown = CliRunner().invoke(cli, words).stdout
     assert all(word in shown for word in ("SENT", "ARMED, for 30 s at most", "CHANGED", "nothing", "tcp/2377"))
+
+
+def planned(*words):
+    plan = CliRunner().invoke(cli, ["preflight", "swarm", "--manager", "192.0.2.10", "--via", "ssh", "--plan", *words])
+    return plan.stdout
+
+
+def test_a_plan_names_what_depends_on_the_engines():
+    said = planned()
+    assert said.count("where an engine has an encrypted network, 2 packets of IP protocol 50 (ESP)") == 2
+    assert said.count("udp/4789, or the data-path port that an engine names") == 2
+    said = planned("--data-path-port", "7789")
+    assert said.count("2 datagrams to udp/7789;") == 2
+    assert "4789" not in said
 
 
 def test_a_worker_is_not_asked_for_the_managers_port():

@@ -198,9 +198,9 @@ def test_a_hundred_thousand_routes() -> None:
     )
     best_s = 9.0
     for _ in range(3):
-        start_s = time.perf_counter()
+        start_s = time.process_time()
         decoded = routes.decode(data, {2: "eth0"})
-        best_s = min(best_s, time.perf_counter() - start_s)
+        best_s = min(best_s, time.process_time() - start_s)
     assert len(decoded.rows) == count
     assert decoded.rows[777].destination == "10.3.9.0/24"
     assert decoded.rows[-1].next_hops[0].gateway == f"192.0.2.{1 + (count - 1) % 200}"

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from netdiag.facts.marked_frames import ANSWER, sights_of
+from netdiag.facts.marked_frames import ANSWER, UNNUMBERED, of_connection, sights_of
 from netdiag.participant.marks import Mark, mark_of
 from netdiag.participant.packets import Flow, packet
 
@@ -75,7 +75,20 @@ def test_a_frame_that_is_cut_is_nobodys(data):
 
 def test_the_tag_of_another_run_is_nobodys():
     assert seen(flow(17, tag=bytes.fromhex("a1b2c3d5") + bytes(4))) == []
-    assert seen(flow(6, tag=struct.pack(">I", 0x11220001))) == []
+
+
+def test_a_segment_of_another_number_is_known_by_its_ends_alone():
+    syn, answer = struct.pack(">I", 0x11220001), struct.pack(">I", 0x11220002)
+    (begun,) = seen(flow(6, tag=syn, dport=7946))
+    assert (begun.number, begun.answer) == (UNNUMBERED, False)
+    back = flow(6, tag=answer, sport=7946, dport=40000, flags=0x12)
+    (answered,) = seen(back._replace(source="192.0.2.2", destination="192.0.2.1"))
+    both, ends = [begun, answered], {"sources": {"192.0.2.1"}, "port": 7946}
+    assert of_connection(both, **ends, source_port=40000) == both
+    assert of_connection(both, **ends, source_port=None) == both
+    assert of_connection(both, **ends, source_port=40001) == []
+    assert of_connection(both, sources={"192.0.2.3"}, port=7946, source_port=40000) == []
+    assert of_connection(both, sources={"192.0.2.1"}, port=2377, source_port=40000) == []
 
 
 @pytest.mark.parametrize("text", ["", "zz", "a1b2c3", "08000001", "0000ffff"])

@@ -110,6 +110,7 @@ def test_what_is_refused(guard, ran, verb, params):
 def flows(far, near):
     """Every verb that sends, traces or watches, for a flow between two addresses."""
     yield "tcp-connect", {"address": far, "port": 80}
+    yield "tcp-follow", {"address": far, "port": 80}
     yield "tls-exchange", {"address": far, "port": 80}
     yield "tls-hello", {"address": far, "port": 80}
     yield "echo-sizes", {"address": far, "sizes": [100]}

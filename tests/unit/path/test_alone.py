@@ -45,9 +45,9 @@ def segment(said):
     return (said.cause.object["from"], said.cause.object["to"], said.cause.confidence)
 
 
-def refused(icmp=None, text="connection refused", **flow):
+def refused(icmp=None, text="connection refused", left=True, **flow):
     attempt = Attempt(answered=False, refused=True, text=text, icmp=icmp)
-    return of_refusal(way(**flow), attempt, own=(OWN,))
+    return of_refusal(way(**flow), attempt, own=(OWN,), left=left)
 
 
 def test_the_segment_is_the_one_behind_the_last_router_that_packets_come_to():
@@ -60,6 +60,11 @@ def test_the_segment_is_the_one_behind_the_last_router_that_packets_come_to():
 def test_routers_that_say_nothing_are_passed_over():
     assert segment(silent(hops("", FAR, answered=True), hops("", FAR))) == (FAR, TARGET, Confidence.LIKELY)
     assert segment(silent(hops("", "", answered=True), hops("", ""))) == (OWN, TARGET, Confidence.LIKELY)
+
+
+def test_a_target_that_passes_packets_on_is_no_network_between():
+    said = silent(hops(GATEWAY, answered=True), hops(GATEWAY, TARGET))
+    assert (said.cause, f"come to {TARGET} itself" in said.reason) == (None, True)
 
 
 def test_without_an_echo_it_is_possible_only():
@@ -78,6 +83,11 @@ def test_what_is_answered_now_and_then_has_no_filter():
 def test_a_refusal_of_this_host_is_no_router_s():
     said = refused(IcmpError(type=3, code=1, sender=OWN))
     assert (said.cause, "this host itself" in said.reason) == (None, True)
+
+
+def test_a_reset_of_what_was_not_seen_to_leave_may_be_an_own_rule_s():
+    said = refused(left=False)
+    assert (said.cause, "needs root" in said.reason) == (None, True)
 
 
 @pytest.mark.parametrize(

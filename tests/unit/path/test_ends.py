@@ -10,9 +10,11 @@ from netdiag.path.ends import (
     first_choice,
     node_address,
     node_name,
+    other_hosts,
     service_by_name_server,
     task_label,
 )
+from netdiag.path.names import parse_end
 from tests.unit.path.facts_of import FAR, NEAR, container, facts, manager, on, overlay, task
 
 WEB = container("web", on("app", "10.0.1.2"))
@@ -78,3 +80,49 @@ def test_nodes_by_their_names_and_addresses():
 def test_a_task_elsewhere_tells_most():
     assert first_choice(TASKS, NEAR).host_address == FAR
     assert first_choice(TASKS[1:], NEAR).host_address == NEAR
+
+
+OTHER = "192.0.2.3"
+BOSS = facts(
+    networks=(overlay(task("web", 1, "10.0.1.2", FAR), task("db", 1, "10.0.1.5", OTHER), *TASKS[1:]),),
+    cluster=manager(),
+)
+
+
+def asked(source, destination, of=BOSS):
+    return other_hosts(of, parse_end(source, what="SOURCE"), parse_end(destination, what="DESTINATION"))
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "hosts"),
+    [
+        ("far/web", "db.1:22", ("far", OTHER)),
+        ("web.1", "db.1:22", (FAR, OTHER)),
+        ("web", "10.0.1.5", (FAR, OTHER)),
+        ("far/web", f"{OTHER}/db", ("far", OTHER)),
+    ],
+)
+def test_two_other_hosts_that_are_settled(source, destination, hosts):
+    assert asked(source, destination) == hosts
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [
+        ("far/web", "web.1:22"),  # one host by two names
+        ("far/web", f"{FAR}/db"),
+        ("far/web", "db.2:22"),  # a task on this host
+        ("near/web", "db.1:22"),
+        ("far/web", "db:22"),  # on two hosts, and which one is chosen later
+        ("far/web", "elsewhere:22"),
+        ("elsewhere/web", "db.1:22"),  # perhaps another name of the host that db.1 is on
+        ("web", "far"),
+    ],
+)
+def test_hosts_that_are_not_settled(source, destination):
+    assert asked(source, destination) == ()
+
+
+def test_a_name_that_fits_several_is_for_the_one_who_asks_for_it():
+    both = facts(networks=(overlay(task("web", 1, "10.0.1.2", FAR), *TASKS),), cluster=manager())
+    assert asked("web", "db.abc:22", both) == ()

@@ -1,10 +1,11 @@
 """What an operator types for an end, and what it means."""
 
+import msgspec
 import pytest
 
-from netdiag.errors import UsageError
+from netdiag.errors import NotKnown, UsageError
 from netdiag.model.engine import Container, ContainerNetwork, Engine, SwarmMembership, SwarmState
-from netdiag.model.facts import Address, Facts, Identity, Section
+from netdiag.model.facts import Absence, AbsenceKind, Address, Facts, Identity, Namespace, Section
 from netdiag.path.names import find_container, is_host, parse_end, unknown_name
 
 
@@ -84,3 +85,31 @@ def test_a_host_by_its_names():
 
 def test_the_nearest_names():
     assert "did you mean web?" in str(unknown_name("wbe", "SOURCE", [facts(container("web"))]))
+
+
+def silent(kind):
+    """A host whose engine could not be asked, and on which a container runs all the same."""
+    space = Namespace(id="container:0123456789ab", path="/proc/7/ns/net", inode=9, owner="0123456789ab", pids=(7,))
+    space = msgspec.structs.replace(space, owner_id="0123456789ab" + "c" * 52)
+    return msgspec.structs.replace(
+        facts(),
+        engine=Section(absent=Absence(kind=kind, text="/run/docker.sock: no answer within 3 s")),
+        namespaces=Section(value={space.id: space}),
+    )
+
+
+@pytest.mark.parametrize("kind", [AbsenceKind.TIMEOUT, AbsenceKind.PERMISSION, AbsenceKind.FAILED])
+def test_a_name_is_not_unknown_where_the_engine_is_silent(kind):
+    error = unknown_name("web", "SOURCE", [silent(kind)])
+    assert isinstance(error, NotKnown)
+    assert "could not be asked: /run/docker.sock" in str(error)
+
+
+def test_a_host_without_an_engine_has_no_containers():
+    assert isinstance(unknown_name("web", "SOURCE", [silent(AbsenceKind.MISSING)]), UsageError)
+
+
+def test_without_its_engine_a_container_is_found_by_its_id():
+    found = find_container(silent(AbsenceKind.TIMEOUT), "0123456789ab")
+    assert (found.id[:12], found.pid, found.running) == ("0123456789ab", 7, True)
+    assert find_container(silent(AbsenceKind.TIMEOUT), "web") is None

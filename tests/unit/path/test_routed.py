@@ -38,6 +38,17 @@ def own_host():
     return routed_way(PathKind.TO_OWN_HOST, leg(SOURCE, WEB), Leg(host=SOURCE, address=NEAR), protocol="tcp", port=22)
 
 
+def test_the_half_of_a_host_whose_caller_takes_no_part():
+    begin = Leg(host=None, address=NEAR)
+    way = routed_way(
+        PathKind.PUBLISHED, begin, leg(OTHER, SHOP), protocol="tcp", port=8080, called=FAR, inner_port=80, name="x"
+    )
+    assert stages(way) == stages(published())[1:]
+    assert (way.source.host, way.source.address) == ("x", NEAR)
+    with pytest.raises(ValueError, match="neither host"):
+        routed_way(PathKind.HOST, begin, Leg(host=None, address=FAR), protocol="tcp", port=1)
+
+
 def test_a_container_hangs_on_its_bridge():
     (found,) = attachments(HERE, WEB)
     assert (found.device, found.address, found.bridge, found.gateway) == ("eth0", BRIDGE, "docker0", GATEWAY)

@@ -12,7 +12,7 @@ from netdiag.path.docker_chains import missing_cause, missing_for
 from netdiag.path.ends import Service
 from netdiag.path.layers import open_ports, sizes_asked, sizes_found
 from netdiag.path.routed import Leg, attachments, routed_way
-from netdiag.path.told import balancer_found, name_found, task_founds, virtual_found
+from netdiag.path.told import addresses_found, balancer_found, name_found, task_founds, virtual_found
 from netdiag.path.verdict import Attempt
 from tests.unit.path.facts_of import FAR, NEAR, container, facts, host, listens, overlay, task
 
@@ -189,3 +189,12 @@ def test_ports_are_those_that_take_the_address():
     assert sizes_found(way, small, None).state is State.WARN
     assert "there: up to 576 bytes, not 1500, back: not tried" in sizes_found(way, small, None).summary
     assert sizes_found(way, small[:1], small[:1]).state is State.OK
+
+
+def test_only_an_address_that_was_tried_in_vain_is_told():
+    way = routed_way(
+        PathKind.HOST, Leg(host=host(facts()), address=NEAR), Leg(host=None, address=FAR), protocol="tcp", port=80
+    )
+    unsent = Attempt(answered=False, refused=False, text="no route", sent=False)
+    (found,) = addresses_found(way, [("192.0.2.8", YES), ("192.0.2.9", NO), ("2001:db8::1", unsent)])
+    assert (found.state, found.subject.peer) == (State.WARN, "192.0.2.9")
