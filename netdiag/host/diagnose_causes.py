@@ -76,14 +76,13 @@ class Reasons:
             causes = kernel_causes(self._planned, loss)
         if not causes and loss.direction is Direction.BACK and loss.last is None:
             causes = self._listener(refused=False)
-        if self._half:
-            pass  # what more there is to ask takes both hosts
-        elif not causes and between_nics(loss.last, loss.next):
+        # What more there is to ask takes both hosts.
+        if not causes and not self._half and between_nics(loss.last, loss.next):
             seen = self._between.of_loss(loss)
             if seen.chance is not None:
                 return [seen.chance]
             causes, unblamed = list(seen.causes), seen.reason
-        elif not causes:
+        elif not causes and not self._half:
             causes = self._leaving.of_loss(loss, sights) or self._between.of_silence(loss)
         reason = self._unseen() or unblamed or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
         reason = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Callable
 
@@ -158,12 +159,10 @@ class Planner:
             apart = elsewhere_cause(last.name, published, first.name, confidence=Confidence.PROVEN)
         elif begin is None or apart is None:
             return self._to_container(first, begin, last, end, flow, meant.address)
-        try:
+        if first is not last:
             # Bridges of one host are kept apart by its engine; behind another host a route may lead there.
-            if first is not last:
+            with contextlib.suppress(UsageError):
                 return self._to_container(first, begin, last, end, flow)
-        except UsageError:
-            pass
         return _unfit((first, begin), (last, end), apart, flow, typed.text)
 
     def _overlay(
