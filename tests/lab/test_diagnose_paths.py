@@ -6,6 +6,7 @@ import json
 import pytest
 
 from netdiag.lab.host import end_group
+from tests.lab.diagnosing import healed, only_cause
 from tests.lab.pasting import both
 
 IMAGE = "netdiag/busybox:lab"
@@ -56,22 +57,6 @@ def rule(lab, host, text, within=()):
         yield
     finally:
         lab.host(host).exec([*within, "iptables", "-w", "-D", chain, *rest])
-
-
-def only_cause(report):
-    (found,) = report["causes"]
-    return found
-
-
-@contextlib.contextmanager
-def healed(lab, cause):
-    """With the proposed commands run, and undone afterwards."""
-    (remedy,) = cause["remedy"]
-    for command in remedy["commands"]:
-        lab.host(remedy["host"]).exec(["sh", "-c", command])
-    yield
-    for command in remedy["undo"]:
-        lab.host(remedy["host"]).exec(["sh", "-c", command])
 
 
 VIA = ("--via", "ssh")
