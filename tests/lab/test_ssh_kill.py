@@ -39,7 +39,7 @@ except NetdiagError as error:
     print("error", error)
 """
 
-SAID = re.compile("drop $|(unknown|error) .*two: the (connection was closed|Python there ended)")
+SAID = re.compile("drop $|(unknown|error) (?!.*not root)")
 """What a line of the work may be where somebody else was killed: what was seen, or why nothing was."""
 
 VICTIMS = {
