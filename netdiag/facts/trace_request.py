@@ -98,6 +98,7 @@ def watch_request(wanted: Wanted, facts: Facts, *, wait_s: float, level: Level =
         "sport": wanted.source_port,
         "dport": wanted.destination_port,
         "icmp_type": wanted.icmp_type,
+        "later": wanted.later or None,
     }
     params.update({name: value for name, value in optional.items() if value is not None})
     return Request("firewall-watch", params, timeout_s=wait_s + 3.0)

@@ -23,6 +23,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """A packet as the operator describes it; empty and None is "not said".
 
     ``namespace`` is an id of the facts' namespaces: ``host``, ``container:NAME``, ``overlay:NETWORK`` …
+    ``later``: a TCP packet that follows the opening of its connection, which can only be waited for.
     """
 
     path: TracePath
@@ -40,6 +41,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     length: int | None = None
     mac: str = ""
     vxlan: bool = False
+    later: bool = False
 
 
 def named(protocol: str) -> str:

@@ -23,7 +23,7 @@ from netdiag.model.report import State
 from netdiag.path.layers import sizes_found
 from netdiag.path.listening import who_listens
 from netdiag.path.names import Typed
-from netdiag.path.sights import losses
+from netdiag.path.sights import later_losses, losses
 from netdiag.path.told import addresses_found
 from netdiag.path.verdict import Attempt, attempt_found, healthy_found, unsent_found
 
@@ -170,6 +170,12 @@ class _Run:
             if attempt.answered and _unseen_at_end(watched)
             else []
         )
+        stuck = self._stuck(planned, watched) if attempt.answered and not odd else ()
+        if stuck:
+            self._progress("finding what takes the rest of the connection")
+            found = [one for loss in stuck for one in reasons.of_later(loss)]
+            self._took("cause", start_s)
+            return [attempt_found(way, attempt), *found], stuck
         if attempt.answered and not odd:
             late = reasons.of_second_try() if attempt.tries > 1 else []
             passed = [healthy_found(way, watched.sights), *reasons.unnoticed(), *late]
@@ -191,6 +197,15 @@ class _Run:
         first = attempt_found(way, attempt, state=(State.OK if who else State.WARN) if passes else State.FAIL)
         refused_elsewhere = attempt.refused and Side.DESTINATION not in planned.parties
         return [first, *found], () if passes or refused_elsewhere else lost
+
+    @staticmethod
+    def _stuck(planned: Planned, watched: Watched) -> tuple[Loss, ...]:
+        """Where a connection that opens loses what follows, the same twice over: once may be chance."""
+        found = later_losses(watched.sights)
+        if not found:
+            return ()
+        again = watch_attempt(planned)
+        return found if again.attempt.answered and later_losses(again.sights) == found else ()
 
     @staticmethod
     def _listening(planned: Planned) -> str:

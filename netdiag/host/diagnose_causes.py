@@ -24,6 +24,7 @@ from netdiag.path.bursts import between_nics
 from netdiag.path.docker_chains import missing_cause, missing_for
 from netdiag.path.duplicates import duplicate_cause, twice_found
 from netdiag.path.entries import entry_causes, received_causes
+from netdiag.path.filtered import later_filtered_cause
 from netdiag.path.ingress import SANDBOX
 from netdiag.path.isolation import joined_instead
 from netdiag.path.listening import listener_cause, listeners
@@ -96,6 +97,18 @@ class Reasons:
             # It may have come so far under an address that nobody looked for: what stands there is a guess, and a good one.
             behind = [(each, _at_most_likely(one)) for each, one in behind]
         return [*found, *(ahead_found(way, each, one) for each, one in behind)]
+
+    def of_later(self, loss: Loss) -> list[Found]:
+        """Why a connection opens and what follows in it is lost: packets of it are waited for, none is made up."""
+        traced = self._traces(questions(self._way, loss, self._watched.sights))
+        causes, reason = (
+            self._of_filters(traced),
+            "; ".join(dict.fromkeys(each.reason for each in traced if each.reason)),
+        )
+        if not causes and between_nics(loss.last, loss.next):
+            causes = [later_filtered_cause(self._way, loss)]
+        reason = reason or "no filter on either host was seen to take such a packet"
+        return list(loss_found(self._way, loss, self._watched.sights, causes, reason))
 
     def of_what_stands(self) -> list[Found]:
         """What every filter on the way would do, for a flow that was not tried."""

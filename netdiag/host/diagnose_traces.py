@@ -45,7 +45,7 @@ class Tracer:
             return []
         with concurrent.futures.ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
             jobs = [pool.submit(self._one, question) for question in asked]
-            if any(question.answer for question in asked):
+            if any(question.answer or question.later for question in asked):
                 end_s = time.monotonic() + _WAIT_S
                 while time.monotonic() < end_s and not all(job.done() for job in jobs):
                     self._again(_AGAIN_S)
@@ -76,7 +76,7 @@ class Tracer:
             return Traced(question=question, trace=answer, reason=f"{question.about}: {answer.reason}")
         if answer.verdict is TraceVerdict.ACCEPT:
             return Traced(question=question, trace=answer)
-        around = self._around(answer, party)
+        around = msgspec.structs.replace(self._around(answer, party), half=question.half)
         if made_up and judges_connections(answer, around.rule_sets):
             decided = answer.rule or answer.policy
             where = decided.place() if decided is not None else "a filter"
@@ -94,13 +94,12 @@ class Tracer:
 
     def _traced(self, question: Question, party: Party) -> tuple[Trace, bool]:
         """What became of the packet, and whether it is one that only looks like an answer."""
-        if not question.answer:
+        if not (question.answer or question.later):
             return trace(party.carrier, question.wanted, now_s=self._now_s, options=party.options), False
         reason = ""
         try:
-            answer = watch(
-                party.carrier, _waited(question.wanted), now_s=self._now_s, options=party.options, wait_s=_WAIT_S
-            )
+            waited = question.wanted if question.later else _waited(question.wanted)
+            answer = watch(party.carrier, waited, now_s=self._now_s, options=party.options, wait_s=_WAIT_S)
             if answer.verdict is not TraceVerdict.UNKNOWN or not question.made_up:
                 return answer, False
         except UsageError as error:
