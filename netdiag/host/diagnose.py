@@ -11,7 +11,7 @@ import msgspec
 from netdiag.facts.context import Options
 from netdiag.host.diagnose_attempt import Watched, try_others, watch_attempt
 from netdiag.host.diagnose_causes import Reasons
-from netdiag.host.diagnose_layers import end_sizes, further_layers, layer_between
+from netdiag.host.diagnose_layers import end_sizes, full_segments, further_layers, layer_between
 from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_parties import Open, Planned
 from netdiag.host.diagnose_plan import Planner
@@ -99,6 +99,11 @@ def diagnose(
         done = run.explain(planned)
     if planned.others and planned.way.port is not None and planned.way.protocol == "tcp":
         found += addresses_found(planned.way, try_others(planned))
+    if planned.way.port is not None and _passes(done):
+        start_s = time.monotonic()
+        told = full_segments(planned, lambda: Leaving(planned, now_s=now_s))
+        done = msgspec.structs.replace(done, found=(*done.found, *told))
+        timings_s["sizes"] = time.monotonic() - start_s
     if planned.way.port is None and done.attempt.answered and not done.losses:
         start_s = time.monotonic()
         progress("trying ports and sizes")
@@ -119,6 +124,12 @@ def diagnose(
         found=(*found, *done.found),
         timings_s={name: round(took_s, 3) for name, took_s in timings_s.items()},
     )
+
+
+def _passes(done: Diagnosis) -> bool:
+    """Whether a connection opens, and nothing is known yet that breaks it."""
+    failed = any(one.state is State.FAIL for one in done.found)
+    return done.way.protocol == "tcp" and done.attempt.answered and not done.losses and not failed
 
 
 class _Run:
