@@ -32,10 +32,10 @@ def hosts(lab_root, lab_names):
     """A swarm over two routers; TCP agrees on small segments, so that ssh works whatever the routers swallow."""
     with Lab.up(TOPOLOGY, name=lab_names()) as lab:
         manager, worker = lab.host("manager"), lab.host("worker")
-        manager.exec("ip route add default via 10.71.0.3 advmss 1200".split())
-        worker.exec("ip route add default via 10.73.0.4 advmss 1200".split())
-        lab.host("r1").exec("ip route add 10.73.0.0/24 via 10.72.0.4".split())
-        lab.host("r2").exec("ip route add 10.71.0.0/24 via 10.72.0.3".split())
+        manager.exec(["ip", "route", "add", "default", "via", "10.71.0.3", "advmss", "1200"])
+        worker.exec(["ip", "route", "add", "default", "via", "10.73.0.4", "advmss", "1200"])
+        lab.host("r1").exec(["ip", "route", "add", "10.73.0.0/24", "via", "10.72.0.4"])
+        lab.host("r2").exec(["ip", "route", "add", "10.71.0.0/24", "via", "10.72.0.3"])
         for name in ROUTERS:
             lab.host(name).exec(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
         lab.break_("sshd", host="worker")
