@@ -22,7 +22,7 @@ from netdiag.path.alone import alone_found, of_refusal, of_silence, refusal_text
 from netdiag.path.another import another_found, untranslated_cause
 from netdiag.path.bursts import between_nics
 from netdiag.path.docker_chains import missing_cause, missing_for
-from netdiag.path.duplicates import duplicate_cause, twice_found
+from netdiag.path.duplicates import another_endpoint_found, answering_cause, duplicate_cause, twice_found
 from netdiag.path.entries import entry_causes, received_causes
 from netdiag.path.filtered import later_filtered_cause
 from netdiag.path.ingress import SANDBOX
@@ -169,6 +169,9 @@ class Reasons:
         twice = self._duplicates()
         if twice:
             return twice
+        answering = self._answering()
+        if answering is not None:
+            return [answering]
         at = loss.last
         early = at is None or (at.side is sender and at.stage in (Stage.END, Stage.PORT, Stage.TUNNEL))
         astray = at is not None and at.side is sender and at.stage is Stage.NIC and _is_astray(way, sender, sights)
@@ -207,13 +210,17 @@ class Reasons:
         if way.kind is not PathKind.OVERLAY:
             return found
         hosts = {side: Host(name=party.name, facts=party.facts) for side, party in parties.items()}
+        twice = self._duplicates()
+        if twice:
+            # The tables hold one of them, and are not wrong for the other.
+            return [*found, *(twice_found(way, one) for one in twice)]
         for side, other in ((Side.SOURCE, Side.DESTINATION), (Side.DESTINATION, Side.SOURCE)):
             network = networks[side]
             if network is not None:
                 proven = Confidence.PROVEN
                 causes = entry_causes(way, hosts[side], side, other=hosts[other], network=network, confidence=proven)
                 found += [unnoticed_found(way, one) for one in causes]
-        return [*found, *(twice_found(way, one) for one in self._duplicates())]
+        return found
 
     def of_second_try(self) -> list[Found]:
         """It was answered, and not at once: whether the network between loses packets."""
@@ -232,11 +239,21 @@ class Reasons:
 
         ``in_place``: it was seen right before, so that whoever answered stands between, known or not.
         """
+        twice = self._answering()
+        if twice is not None:
+            return [another_endpoint_found(self._way, twice, self._watched.sights)]
         causes = self._untranslated(self._traces(into_the_host(self._way)))
         changed = [] if causes else self._between.of_another()
         if changed or not (causes or in_place):
             return changed
         return list(another_found(self._way, self._watched.sights, causes))
+
+    def _answering(self) -> Cause | None:
+        """That another container of an overlay has the address, and answered or refused."""
+        hosts = {side: Host(name=party.name, facts=party.facts) for side, party in self._parties.items()}
+        if len(hosts) < len(Side):
+            return None
+        return answering_cause(self._way, self._watched.sights, hosts[Side.SOURCE], hosts[Side.DESTINATION])
 
     def _untranslated(self, traced: Sequence[Traced]) -> list[Cause]:
         """Why a call to a published port is not led on into the container."""
