@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 import click
+import msgspec
 
 from netdiag.carrier.listen import open_listen
 from netdiag.carrier.via import PeerCarrier, Via, open_carrier
@@ -37,9 +38,12 @@ _MEANINGLESS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticEr
 class Run:
     """One call of the command; the ways to other hosts that it opened serve all its diagnoses, and close with it."""
 
-    def __init__(self, vias: Sequence[Via], load_modules: bool, progress: Progress) -> None:
+    def __init__(
+        self, vias: Sequence[Via], load_modules: bool, progress: Progress, *, user: tuple[int, int] | None = None
+    ) -> None:
+        """``user``: as whom attempts are made; see `netdiag.facts.context.Options`."""
         self._vias, self._progress = tuple(vias), progress
-        self._options = local_options(load_modules=load_modules)
+        self._options = msgspec.structs.replace(local_options(load_modules=load_modules), user=user)
         self._opened: dict[str, PeerCarrier] = {}
         self.timings_s: dict[str, float] = {}
         """How long each part took."""

@@ -189,7 +189,7 @@ class _Run:
             return [attempt_found(way, attempt), *found], stuck
         if attempt.answered and not odd:
             late = reasons.of_second_try() if attempt.tries > 1 else []
-            passed = [healthy_found(way, watched.sights), *reasons.unnoticed(), *late]
+            passed = [healthy_found(way, watched.sights), *reasons.unnoticed(), *late, *reasons.of_users()]
             return [attempt_found(way, attempt), *passed], ()
         self._progress("finding what took it")
         lost = losses_of(watched)

@@ -29,6 +29,7 @@ from netdiag.path.ingress import SANDBOX
 from netdiag.path.isolation import joined_instead
 from netdiag.path.listening import listener_cause, listeners
 from netdiag.path.questions import Question, into_the_host, questions, refusal_questions, standing
+from netdiag.path.user import user_founds
 from netdiag.path.verdict import (
     Attempt,
     Traced,
@@ -55,7 +56,12 @@ class Reasons:
         self._watched = watched
         self._leaving = Leaving(planned, now_s=now_s)
         self._between = Middle(planned, watched, self._leaving, now_s=now_s)
-        self._tracer = Tracer(planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s)
+        self._tracer = Tracer(
+            planned.parties,
+            planned.way.source,
+            again=lambda wait_s: try_again(planned, wait_s=wait_s),
+            now_s=now_s,
+        )
 
     def of_loss(self, loss: Loss) -> list[Found]:
         """The findings of one loss, and of what stands behind it on the way."""
@@ -221,6 +227,16 @@ class Reasons:
                 causes = entry_causes(way, hosts[side], side, other=hosts[other], network=network, confidence=proven)
                 found += [unnoticed_found(way, one) for one in causes]
         return found
+
+    def of_users(self) -> list[Found]:
+        """Filters where the flow begins that ask whose it is, where it was root's and nobody has chosen that.
+
+        A container's first process that is not root has met them by itself; root is often only who starts the others.
+        """
+        chosen = any(party.options.user is not None for party in self._parties.values())
+        if self._watched.attempt.user != 0 or chosen:
+            return []
+        return list(user_founds(self._way, self._tracer.of_users(self._way)))
 
     def of_second_try(self) -> list[Found]:
         """It was answered, and not at once: whether the network between loses packets."""

@@ -53,6 +53,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         sent: Whether anything could be sent at all.
         icmp: The ICMP error that came back.
         tries: How often it had to be sent: a kernel repeats what is not answered.
+        user: Whose the socket was; None where that does not matter or is not known.
     """
 
     answered: bool
@@ -62,6 +63,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     sent: bool = True
     icmp: IcmpError | None = None
     tries: int = 1
+    user: int | None = None
 
 
 def attempt_found(way: Way, attempt: Attempt, *, state: State = State.FAIL) -> Found:
