@@ -263,13 +263,13 @@ def test_a_filter_inside_a_container_that_goes_by_user(hosts):
         pid = manager.exec(["docker", "inspect", "-f", "{{.State.Pid}}", "app"]).stdout.strip()
         inside = ("nsenter", "-n", "-t", pid)
         with rule(hosts, "manager", BY_USER.format(port=7000, user=1000), inside):
-            cause = only_cause(diagnose(hosts, "app", "worker:7000", *VIA, code=1))
+            cause = only_cause(diagnose(hosts, "app", "10.71.0.2:7000", *VIA, code=1))
             assert (cause["code"], cause["host"], cause["confidence"]) == ("firewall.container", "manager", "proven")
             assert "--uid-owner 1000" in cause["object"]["text"]
             with healed(hosts, cause):
-                diagnose(hosts, "app", "worker:7000", *VIA, code=0)
+                diagnose(hosts, "app", "10.71.0.2:7000", *VIA, code=0)
         with rule(hosts, "manager", BY_USER.format(port=7000, user=1001), inside):
-            report = diagnose(hosts, "app", "worker:7000", *VIA, code=0)
+            report = diagnose(hosts, "app", "10.71.0.2:7000", *VIA, code=0)
             assert (report["causes"], warned(report)) == ([], [])
     finally:
         manager.exec(["docker", "rm", "-f", "app"])
