@@ -85,7 +85,7 @@ def diagnose(
     """
     if watch and (plan or code is not None or output not in ("table", "json")):
         raise click.UsageError("--watch goes with --output table or json, and neither with --plan nor with --code")
-    as_user = _ids(user)
+    as_user = read_user(user)
     if code is not None:
         if as_user is not None:
             raise click.UsageError("--user does not go with --code")
@@ -120,8 +120,8 @@ def diagnose(
     sys.exit(report.exit_code())
 
 
-def _ids(text: str | None) -> tuple[int, int] | None:
-    """A user and a group as numbers; the group is the user's number where it is not said."""
+def read_user(text: str | None) -> tuple[int, int] | None:
+    """A user and a group as numbers; the group is the user's number where it is not said. Raises click.UsageError."""
     if text is None:
         return None
     user, colon, group = text.partition(":")

@@ -127,11 +127,17 @@ class Run:
         )
         return self._report(source, destination, dt.datetime.now(dt.UTC), time.monotonic(), source, (found,))
 
+    def _as_user(self) -> list[str]:
+        user = self._options.user
+        return [f"--user {user[0]}:{user[1]}"] if user is not None else []
+
     def _report(
         self, source: str, destination: str, began: dt.datetime, start_s: float, host: str, found: Sequence[Found]
     ) -> Report:
         return build_report(
-            command=" ".join(["diagnose", source, destination, *(f"--via {via}" for via in self._vias)]),
+            command=" ".join(
+                ["diagnose", source, destination, *(f"--via {via}" for via in self._vias), *self._as_user()]
+            ),
             host=host,
             started=began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             duration_s=round(time.monotonic() - start_s, 3),
