@@ -92,6 +92,11 @@ def test_a_path_that_says_what_it_carries(hosts):
     causes = diagnose(hosts, *HOSTS, code=0)["causes"]
     assert [(cause["code"], cause["confidence"]) for cause in causes] == [("underlay.mtu", "proven")] * 2
     assert sorted(largest(causes)) == [("manager", 1500, 1400), ("worker", 1500, 1400)]
+    # Behind which the path is narrower.
+    assert {cause["host"]: cause["object"]["router"] for cause in causes} == {
+        "manager": "10.71.0.3",
+        "worker": "10.73.0.4",
+    }
     with healed(hosts, causes):
         assert diagnose(hosts, *HOSTS, code=0)["causes"] == []
 
