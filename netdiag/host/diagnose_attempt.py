@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from netdiag.host.diagnose_parties import Party, Planned, netns_of
+from netdiag.host.diagnose_parties import Party, Planned, netns_of, sender_of
 from netdiag.model.engine import OverlayTask
 from netdiag.model.facts import HOST
 from netdiag.model.icmp import IcmpError
@@ -131,7 +131,8 @@ def burst(planned: Planned, count: int) -> int:
     if protocol != "icmp":
         probe["dport"] = way.port
     netns = netns_of(party.facts, way.source.namespace)
-    params = {"probes": [probe] * count, "wait_ms": BURST_SETTLE_MS, **({"netns": netns} if netns else {})}
+    where = {**({"netns": netns} if netns else {}), **sender_of(party, way.source)}
+    params = {"probes": [probe] * count, "wait_ms": BURST_SETTLE_MS, **where}
     (answer,) = party.carrier.ask([Request("send-probe", params, 2.0)])
     if answer.data is None:  # not every carrier serves it: attempts as the user's own serve as well
         return sum(attempt.sent for attempt in _try_all(planned, [way] * MOST_TASKS))
@@ -175,12 +176,13 @@ def _try_all(planned: Planned, ways: Sequence[Way]) -> list[Attempt]:
 def _attempt(way: Way, party: Party, tag: bytes, *, wait_s: float = ATTEMPT_S) -> tuple[Attempt, int | None]:
     """One attempt, and the port from which it was made."""
     netns = netns_of(party.facts, way.source.namespace)
-    where = {"netns": netns} if netns else {}
+    where: dict[str, Any] = {"netns": netns} if netns else {}
     target = way.target
     if way.port is None or way.protocol == "icmp":
         params = {"address": target, "sizes": [64], "attempts": 2, **where}
         (answer,) = party.carrier.ask([Request("echo-sizes", params, wait_s)])
         return _echo_attempt(answer.data, answer.error.text if answer.error else ""), None
+    where.update(sender_of(party, way.source))
     if way.protocol == "udp":
         probe = {"proto": "udp", "dst": target, "dport": way.port, "tag": tag.hex(), "count": 2}
         params = {**probe, "wait_ms": int(wait_s * 500), **where}
@@ -188,13 +190,14 @@ def _attempt(way: Way, party: Party, tag: bytes, *, wait_s: float = ATTEMPT_S) -
         if answer.data is None:
             text = answer.error.text if answer.error else "no answer"
             return Attempt(answered=False, refused=False, text=text, sent=False), None
-        return _udp_attempt(answer.data), answer.data["sport"]
+        return msgspec.structs.replace(_udp_attempt(answer.data), user=answer.data["user"]), answer.data["sport"]
     params = {"address": target, "port": way.port, **where}
     (answer,) = party.carrier.ask([Request("tcp-connect", params, wait_s)])
     if answer.data is None:
         text = answer.error.text if answer.error else "no answer"
         return Attempt(answered=False, refused=False, text=text, sent=False), None
-    return _tcp_attempt(answer.data, wait_s), answer.data["source_port"] or None
+    made = msgspec.structs.replace(_tcp_attempt(answer.data, wait_s), user=answer.data["user"])
+    return made, answer.data["source_port"] or None
 
 
 def _control_places(way: Way) -> tuple[Place, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -15,7 +15,7 @@ from netdiag.model.found import Found
 from netdiag.model.path import Direction, PathKind, Side, Way
 from netdiag.model.wire import Request
 from netdiag.path.between import astray_found, between_founds
-from netdiag.path.layers import Row, mtu_of, open_ports, port_found, sizes_asked
+from netdiag.path.layers import Row, is_cut, mtu_of, open_ports, port_found, sizes_asked, sizes_found
 from netdiag.path.sizes import Sending, size_founds
 
 _SIZES_S = 0.8
@@ -46,6 +46,18 @@ def further_layers(planned: Planned) -> tuple[Planned | None, list[Found]]:
     return msgspec.structs.replace(planned, way=with_port(planned.way, broken)), found
 
 
+def full_segments(planned: Planned, leaving: Callable[[], Leaving]) -> list[Found]:
+    """What becomes of a connection's full segments: its handshake says nothing of them.
+
+    They are like echoes of the same size with DF set. Only where some size passes and a larger one does not is the way
+    between the hosts looked at; where no echo passes at all nothing is known.
+    """
+    swept = end_sizes(planned)
+    if not any(is_cut(rows) for rows in swept):
+        return []
+    return [sizes_found(planned.way, *swept), *layer_between(planned, swept, leaving())]
+
+
 def layer_between(planned: Planned, swept: Swept, leaving: Leaving) -> list[Found]:
     """What the network between the hosts does to packets of the way, of which an echo or two says little.
 
@@ -59,6 +71,9 @@ def layer_between(planned: Planned, swept: Swept, leaving: Leaving) -> list[Foun
     seen = look_between(planned, port=next(iter(ports), None), sizes=True)
     if seen is None:
         return []
+    if any(each.heard.icmp is not None for each in seen.sized):
+        # Who was told of a size keeps to it from now on: what was lost before may pass, in smaller pieces.
+        swept = end_sizes(planned)
     astray = [astray_found(way, one) for direction in Direction for one in leaving.astray(direction)]
     sending = {direction: _sending(planned, direction, swept) for direction in Direction}
     return [*astray, *between_founds(way, seen, needed=True), *size_founds(way, seen.sized, sending)]

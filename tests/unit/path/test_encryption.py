@@ -62,6 +62,33 @@ def test_numbers_that_differ():
     assert one.confidence is Confidence.PROVEN
 
 
+OLD, NEW = 0x11, 0x22
+"""Two of the keys that an engine has for a peer while it changes them: it sends with one and takes what came with any."""
+
+
+def keys(**carried):
+    numbers = {"old": OLD, "new": NEW}
+    return tuple(one for name, packets in carried.items() for one in states(packets, numbers[name]))
+
+
+def test_a_key_that_is_used_and_not_known_though_another_is():
+    (one,) = judged((keys(old=3, new=0), keys(old=3, new=16)), (keys(old=3), keys(old=3)))
+    assert (one.host, one.object["spi"], one.object["expected"]) == ("far", "0x22", ["0x11"])
+
+
+@pytest.mark.parametrize(
+    ("sender", "receiver"),
+    [
+        ((keys(new=0), keys(new=16)), (keys(old=5, new=0), keys(old=5, new=16))),
+        ((keys(old=0, new=9), keys(old=16, new=9)), (keys(old=0), keys(old=16))),
+        ((keys(old=0), keys(old=16)), (keys(old=0, new=0), keys(old=9, new=0))),
+    ],
+    ids=["the receiver keeps an old one", "the sender keeps a new one", "some of it is lost"],
+)
+def test_keys_that_are_being_changed(sender, receiver):
+    assert judged(sender, receiver) == []
+
+
 def test_protocol_50_is_lost():
     (one,) = judged((states(), states(16)), (states(3), states(3)))
     assert (one.host, one.object["kind"], one.object["protocol"]) == (None, "segment", 50)
