@@ -24,6 +24,7 @@ ATTEMPT_S = 1.15
 """How long an attempt is waited for: a lost SYN has been sent again by then."""
 SETTLE_MS = 60
 CAPTURE_S = 20.0
+_MOST_RTT_MS = 1000
 BURST_SETTLE_MS = 150
 """How long the last one of a burst has to arrive."""
 SURVEY_S = 0.5
@@ -63,7 +64,7 @@ def watch_attempt(planned: Planned) -> Watched:
         echo = {"address": way.destination.host_address, "sizes": [64], "attempts": 1}
         parties[Side.SOURCE].carrier.ask([Request("echo-sizes", echo, 0.6)])
     stops = {
-        side: Request("capture-stop", {"id": answer.data["id"], "settle_ms": SETTLE_MS}, 3.0)
+        side: Request("capture-stop", {"id": answer.data["id"], "settle_ms": settle_ms(attempt)}, 3.0)
         for side, answer in started.items()
         if answer.data is not None
     }
@@ -84,6 +85,11 @@ def watch_attempt(planned: Planned) -> Watched:
         sights=sights,
         control_arrived=bool(arrived and arrived.get("frames")) if control and not attempt.answered else None,
     )
+
+
+def settle_ms(attempt: Attempt) -> int:
+    """How long what follows a handshake has to come to the last place: on a long way, as long as its answer took."""
+    return SETTLE_MS + min((attempt.rtt_us or 0) // 1000, _MOST_RTT_MS)
 
 
 def watch_point(way: Way, party: Party, place: Place) -> dict[str, Any]:

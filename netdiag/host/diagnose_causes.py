@@ -28,7 +28,14 @@ from netdiag.path.filtered import later_filtered_cause
 from netdiag.path.ingress import SANDBOX
 from netdiag.path.isolation import joined_instead
 from netdiag.path.listening import listener_cause, listeners
-from netdiag.path.questions import Question, into_the_host, questions, refusal_questions, standing
+from netdiag.path.questions import (
+    Question,
+    encrypted_questions,
+    into_the_host,
+    questions,
+    refusal_questions,
+    standing,
+)
 from netdiag.path.user import user_founds
 from netdiag.path.verdict import (
     Attempt,
@@ -70,6 +77,8 @@ class Reasons:
             said = of_silence(way, survey_silence(self._planned), own=own_addresses(self._planned))
             return [alone_found(way, sights, loss_text(loss), said, self._unseen())]
         asked, ahead, unblamed = questions(way, loss, sights), standing(way, loss, sights), ""
+        if any(network is not None and network.encrypted for network in self._networks.values()):
+            ahead = (*ahead, *encrypted_questions(way, loss))
         if self._half:
             # Nobody makes the attempt again, so that no answer can be waited for.
             asked = tuple(msgspec.structs.replace(each, made_up=True) for each in asked)

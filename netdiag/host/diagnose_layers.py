@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -12,7 +13,7 @@ from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_parties import Planned, netns_of
 from netdiag.model.facts import HOST
 from netdiag.model.found import Found
-from netdiag.model.path import Direction, PathKind, Side, Way
+from netdiag.model.path import Direction, End, PathKind, Side, Way
 from netdiag.model.wire import Request
 from netdiag.path.between import astray_found, between_founds
 from netdiag.path.layers import Row, is_cut, mtu_of, open_ports, port_found, sizes_asked, sizes_found
@@ -99,19 +100,21 @@ def with_port(way: Way, port: int) -> Way:
 
 
 def end_sizes(planned: Planned) -> Swept:
-    """Echoes of growing size with DF set, from either end; None for one that cannot call the other."""
+    """Echoes of growing size with DF set, from either end at once; None for one that cannot call the other."""
     way = planned.way
-    largest: list[Sequence[Row] | None] = []
-    for side, end, other in ((Side.SOURCE, way.source, way.target), (Side.DESTINATION, way.destination, "")):
-        party = planned.parties.get(side)
-        # A container's address is translated behind its host: nobody can call it there.
-        target = other or (way.source.address if way.kind is not PathKind.ROUTED else "")
-        if not target or party is None:
-            largest.append(None)
-            continue
-        sizes = sizes_asked(party.facts, end)
-        netns = netns_of(party.facts, end.namespace)
-        params = {"address": target, "sizes": sizes, "attempts": 2, **({"netns": netns} if netns else {})}
-        (answer,) = party.carrier.ask([Request("echo-sizes", params, _SIZES_S)])
-        largest.append(answer.data["sizes"] if answer.data is not None else None)
-    return largest[0], largest[1]
+    ends = ((Side.SOURCE, way.source, way.target), (Side.DESTINATION, way.destination, ""))
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(ends)) as pool:
+        there, back = pool.map(lambda row: _sweep(planned, *row), ends)
+    return there, back
+
+
+def _sweep(planned: Planned, side: Side, end: End, called: str) -> Sequence[Row] | None:
+    party, way = planned.parties.get(side), planned.way
+    # A container's address is translated behind its host: nobody can call it there.
+    target = called or (way.source.address if way.kind is not PathKind.ROUTED else "")
+    if not target or party is None:
+        return None
+    netns = netns_of(party.facts, end.namespace)
+    params = {"address": target, "sizes": sizes_asked(party.facts, end), "attempts": 2}
+    (answer,) = party.carrier.ask([Request("echo-sizes", {**params, **({"netns": netns} if netns else {})}, _SIZES_S)])
+    return answer.data["sizes"] if answer.data is not None else None

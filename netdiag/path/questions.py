@@ -63,6 +63,24 @@ def _as_half(question: Question, loss: Loss, sights: Sequence[Sight]) -> Questio
     return msgspec.structs.replace(question, half=True) if half else question
 
 
+def encrypted_questions(way: Way, loss: Loss) -> tuple[Question, ...]:
+    """The filters that protocol 50 (ESP) meets where it arrives, for a loss between the VXLAN devices of an encrypted network.
+
+    There the packets cannot be looked into, so that none is seen to come so far.
+    """
+    stages = {place.stage for place in (loss.last, loss.next) if place is not None}
+    if not (Stage.NIC in stages and stages <= {Stage.TUNNEL, Stage.NIC}):
+        return ()
+    found = []
+    for sender, receiver in ((Side.SOURCE, Side.DESTINATION), (Side.DESTINATION, Side.SOURCE)):
+        source, target = _tunnel_ends(way, sender)
+        wanted = Wanted(
+            path=TracePath.IN, source=source, destination=target, in_device=way.nic(receiver), protocol="esp"
+        )
+        found.append(Question(side=receiver, wanted=wanted, about=f"protocol 50 in from {source}"))
+    return tuple(found)
+
+
 def _as_later(question: Question) -> Question:
     wanted = msgspec.structs.replace(question.wanted, later=True, tcp_flags="", out_device="", length=None)
     if question.answer:

@@ -261,6 +261,11 @@ def test_an_encrypted_network(cluster):
     named = [(*said(cause), cause["object"]["feature"] in lacking) for cause in report["causes"]]
     if lacking & {"esp4", "gcm"}:
         assert named == [("overlay.encryption", host, "proven", True) for host in ("manager", "worker1")]
+    fault = cluster.break_("drop", host="worker1", proto="esp")
+    stopped = diagnose(cluster, "sender", "worker1/receiver:80", code=1)["causes"]
+    assert said(stopped[-1]) == ("firewall.rule", "worker1", "proven")
+    assert "protocol 50 in from 10.71.0.1" in stopped[-1]["explanation"]
+    cluster.heal(fault)
     # A network that is not encrypted needs none of it.
     assert diagnose(cluster, *OVERLAY, code=0)["causes"] == []
 

@@ -5,9 +5,11 @@ import pytest
 from netdiag.model.facts import Feature, FeatureState, Kernel, Section
 from netdiag.model.path import Direction, Loss
 from netdiag.model.report import Confidence
+from netdiag.model.trace import TracePath
 from netdiag.path.encryption import Side, association_causes, concerns, missing_parts, read_associations
+from netdiag.path.questions import encrypted_questions
 from tests.unit.path.facts_of import FAR, NEAR, facts, host
-from tests.unit.path.test_kernel_drops import PLACES
+from tests.unit.path.test_kernel_drops import PLACES, WAY
 
 STATES = """src 192.0.2.1 dst 192.0.2.2
 \tproto esp spi 0x{spi:08x}({spi}) reqid 13681891(0x00d0c4e3) mode transport
@@ -143,3 +145,15 @@ def test_a_part_that_is_there_or_can_be_loaded_or_is_not_known(esp4):
 def test_where_encryption_can_be_the_reason(last, following, concerned):
     loss = Loss(direction=Direction.THERE, last=PLACES.get(last), next=PLACES.get(following))
     assert concerns(loss) is concerned
+
+
+@pytest.mark.parametrize(
+    ("last", "following", "asked"),
+    [("near tunnel", "near nic", 2), ("near nic", "far nic", 2), ("far tunnel", "end", 0)],
+)
+def test_the_filters_that_protocol_50_meets(last, following, asked):
+    """Where the VXLAN devices are left or come to, both hosts are asked about what arrives for them."""
+    loss = Loss(direction=Direction.THERE, last=PLACES[last], next=PLACES[following])
+    found = encrypted_questions(WAY, loss)
+    assert len(found) == asked
+    assert {(each.wanted.protocol, each.wanted.path) for each in found} <= {("esp", TracePath.IN)}
