@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from netdiag.firewall.listing import read_listing
 from netdiag.firewall.netfilter.addresses import show_address
 from netdiag.firewall.netfilter.evaluate import Step
 from netdiag.firewall.netfilter.ipset_text import read_sets
 from netdiag.firewall.netfilter.iptables import family_of, read_iptables
+from netdiag.firewall.netfilter.nft.model import NftRule, NftTable, of_family
+from netdiag.firewall.netfilter.nft.reading import read_nft
 from netdiag.firewall.netfilter.packet import asked_of
 from netdiag.firewall.netfilter.rules import HOOKS, TableSet, Verdict
 from netdiag.firewall.netfilter.sets import IpSet
@@ -38,12 +41,14 @@ class RuleSets(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that was read: the tables of every variant and family, sets, and what stands beside them.
 
     Attributes:
+        native: nft's own tables; None where nothing told of them.
         sets: None where no text told of any.
         foreign: By family and hook, what may drop a packet there and is not modelled.
         problems: Lines that were not understood, each with its number and whose text it is.
     """
 
     tables: tuple[TableSet, ...] = ()
+    native: tuple[NftTable, ...] | None = None
     sets: dict[str, IpSet] | None = None
     foreign: dict[tuple[int, str], str] = msgspec.field(default_factory=dict)
     problems: tuple[str, ...] = ()
@@ -52,11 +57,14 @@ class RuleSets(msgspec.Struct, frozen=True, kw_only=True):
 def merged(several: Sequence[RuleSets]) -> RuleSets:
     """What several files hold together."""
     sets = [each.sets for each in several if each.sets is not None]
+    tables = tuple(tables for each in several for tables in each.tables)
+    native = [each.native for each in several if each.native is not None]
     return RuleSets(
-        tables=tuple(tables for each in several for tables in each.tables),
+        tables=tables,
+        native=_not_written(tables, [table for listed in native for table in listed]) if native else None,
         sets={name: found for each in sets for name, found in each.items()} if sets else None,
         foreign={place: reason for each in several for place, reason in each.foreign.items()}
-        if not any(each.tables for each in several)
+        if not any(each.tables or each.native is not None for each in several)
         else {},
         problems=tuple(problem for each in several for problem in each.problems),
     )
@@ -83,8 +91,15 @@ def read_rule_sets(rule_sets: Iterable[RuleSet], hidden: str = "") -> RuleSets:
             sets, bad = read_sets(rules.text)
             problems += [f"ipset, {problem.said()}" for problem in bad]
     written = [(nft_family(each.family), name) for each in tables for name in each.tables]
+    native: tuple[NftTable, ...] | None = None
     for rules in rule_sets:
-        if rules.backend is Backend.NFT_NATIVE:
+        if rules.backend is Backend.NFT_NATIVE and rules.json:
+            found = read_nft(rules.json, read_listing(rules.text))
+            native = _not_written(tables, found.tables)
+            problems += [f"nft, {problem}" for problem in found.problems]
+            if not found.tables and found.problems:
+                foreign |= {(family, hook): found.problems[0] for family in (4, 6) for hook in HOOKS}
+        elif rules.backend is Backend.NFT_NATIVE:
             for table in native_tables(rules.text, written):
                 families = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6)}.get(table.family, ())
                 for hook in table.hooks:
@@ -96,11 +111,31 @@ def read_rule_sets(rule_sets: Iterable[RuleSet], hidden: str = "") -> RuleSets:
                         foreign[family, str(place)] = reason
     if hidden:
         foreign |= {(family, hook): f"not all rules could be read: {hidden}" for family in (4, 6) for hook in HOOKS}
-    return RuleSets(tables=tuple(tables), sets=sets, foreign=foreign, problems=tuple(problems))
+    return RuleSets(tables=tuple(tables), native=native, sets=sets, foreign=foreign, problems=tuple(problems))
+
+
+def _not_written(tables: Iterable[TableSet], native: Iterable[NftTable]) -> tuple[NftTable, ...]:
+    """nft's own tables without those that iptables-nft wrote: of these its save is the truth."""
+    written = {
+        (nft_family(each.family), name)
+        for each in tables
+        if each.backend == Backend.IPTABLES_NFT.value
+        for name in each.tables
+    }
+    return tuple(table for table in native if (table.family, table.name) not in written)
 
 
 def read_rule_file(text: str) -> RuleSets:
-    """A saved file: ``iptables-save`` or ``ip6tables-save``, ``ipset save`` or ``list``, or several behind each other."""
+    """A saved file: ``iptables-save`` or ``ip6tables-save``, ``ipset save`` or ``list``, or several behind each other.
+
+    Or one of ``nft -j list ruleset``.
+    """
+    if text.lstrip()[:1] == "{":
+        found = read_nft(text)
+        unread = found.problems[0] if found.problems and not found.tables else ""
+        foreign = {(family, hook): unread for family in (4, 6) for hook in HOOKS} if unread else {}
+        native = None if unread else found.tables
+        return RuleSets(native=native, foreign=foreign, problems=found.problems)
     saves, sets = _parts(text)
     tables: list[TableSet] = []
     problems: list[str] = []
@@ -174,7 +209,7 @@ class Explainer:
     def explain(self, packet: PacketLine) -> Explanation:
         """What becomes of a packet. Raises ValueError for a packet that does not go together."""
         asked = asked_of(packet)
-        if self._rule_sets.tables and all(each.family != asked.skb.family for each in self._rule_sets.tables):
+        if self._rule_sets.native is None and self._rule_sets.tables and all(each.family != asked.skb.family for each in self._rule_sets.tables):
             reason = f"these rules are not for IPv{asked.skb.family}"
             return _unknown(reason)
         return self._told(self.traversal(asked.skb.family, packet.bucket).outcomes(asked), asked)
@@ -185,8 +220,9 @@ class Explainer:
         if found is None:
             host = msgspec.structs.replace(self._host, bucket=bucket)
             tables = [each for each in self._rule_sets.tables if each.family == family]
+            native = of_family(self._rule_sets.native or (), family)
             foreign = {hook: reason for (of, hook), reason in self._rule_sets.foreign.items() if of == family}
-            found = self._by[family, bucket] = Traversal(tables, host, foreign)
+            found = self._by[family, bucket] = Traversal(tables, host, foreign, native)
         return found
 
     def _told(self, outcomes: Sequence[Passed], asked: Asked) -> Explanation:
@@ -240,10 +276,11 @@ class Explainer:
 
     def _rule(self, step: Step, asked: Asked) -> FirewallRule:
         backend = Backend(step.backend)
-        family = nft_family(asked.skb.family)
+        native = backend is Backend.NFT_NATIVE
+        family = step.family or nft_family(asked.skb.family)
         if step.rule is None:
-            policy = step.verdict.upper()
-            text = f":{step.chain} {policy}"
+            policy = step.verdict if native else step.verdict.upper()
+            text = f"policy {policy}" if native else f":{step.chain} {policy}"
             return FirewallRule(
                 backend=backend, family=family, table=step.table, chain=step.chain, text=text, policy=policy
             )
@@ -253,8 +290,9 @@ class Explainer:
             table=step.table,
             chain=step.chain,
             number=step.rule.number,
+            handle=step.rule.handle if isinstance(step.rule, NftRule) else None,
             text=step.rule.text,
-            owner=owner_of(step.chain, step.rule.text),
+            owner=owner_of(step.chain, step.rule.text, step.table if native else ""),
         )
 
 
@@ -275,8 +313,8 @@ def _key(step: Step | None) -> object:
     if step is None:
         return None
     if step.rule is None:
-        return "policy", step.backend, step.table, step.chain
-    return step.backend, step.table, step.chain, step.rule.number
+        return "policy", step.backend, step.family, step.table, step.chain
+    return step.backend, step.family, step.table, step.chain, step.rule.number
 
 
 def _unknown(reason: str) -> Explanation:

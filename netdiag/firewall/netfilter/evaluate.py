@@ -6,6 +6,7 @@ A rule of which it cannot be told whether it matches opens two ways; ways that l
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -24,6 +25,9 @@ from netdiag.firewall.netfilter.rules import (
 )
 from netdiag.firewall.netfilter.skb import Host, Skb, Truth, Unknown
 
+if TYPE_CHECKING:
+    from netdiag.firewall.netfilter.nft.model import NftRule
+
 _MOST_STEPS = 250_000
 _DEEPEST = 100
 
@@ -35,9 +39,11 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     table: str
     chain: str
     verdict: str
-    rule: Rule | None = None
+    rule: Rule | NftRule | None = None
     """None for a policy."""
     backend: str = ""
+    family: str = ""
+    """Of a table of nft's own; else that of the packet."""
 
 
 class Doubt(msgspec.Struct, frozen=True, gc=False):
@@ -72,11 +78,16 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a way ends in a table: the verdict and the rule or policy that gave it."""
+    """Where a way ends in a table: the verdict and the rule or policy that gave it.
+
+    Attributes:
+        bound: Whether its flow has its addresses now, so that no other table of NAT is asked at this hook.
+    """
 
     verdict: Verdict
     step: Step
     way: Way
+    bound: bool = False
 
 
 _replace = msgspec.structs.replace
@@ -241,7 +252,7 @@ class _Call:
             if source_side
             else target.translate(met.skb, self._walk.host)
         )
-        ends.append(End(verdict=Verdict.ACCEPT, step=step, way=_replace(met, skb=skb)))
+        ends.append(End(verdict=Verdict.ACCEPT, step=step, way=_replace(met, skb=skb), bound=True))
         return missed
 
     def _jump(
