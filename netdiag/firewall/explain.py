@@ -115,7 +115,7 @@ def read_rule_sets(rule_sets: Iterable[RuleSet], hidden: str = "") -> RuleSets:
 
 
 def _not_written(tables: Iterable[TableSet], native: Iterable[NftTable]) -> tuple[NftTable, ...]:
-    """nft's own tables without those that iptables-nft wrote: of these its save is the truth."""
+    """The tables of nft's own without those that iptables-nft wrote: of these its save is the truth."""
     written = {
         (nft_family(each.family), name)
         for each in tables
@@ -131,11 +131,7 @@ def read_rule_file(text: str) -> RuleSets:
     Or one of ``nft -j list ruleset``.
     """
     if text.lstrip()[:1] == "{":
-        found = read_nft(text)
-        unread = found.problems[0] if found.problems and not found.tables else ""
-        foreign = {(family, hook): unread for family in (4, 6) for hook in HOOKS} if unread else {}
-        native = None if unread else found.tables
-        return RuleSets(native=native, foreign=foreign, problems=found.problems)
+        return _of_json(text)
     saves, sets = _parts(text)
     tables: list[TableSet] = []
     problems: list[str] = []
@@ -156,6 +152,13 @@ def read_rule_file(text: str) -> RuleSets:
         {} if tables else {(family, hook): "the text holds no table of rules" for family in (4, 6) for hook in HOOKS}
     )
     return RuleSets(tables=tuple(tables), sets=found, foreign=foreign, problems=tuple(problems))
+
+
+def _of_json(text: str) -> RuleSets:
+    read = read_nft(text)
+    unread = read.problems[0] if read.problems and not read.tables else ""
+    foreign = {(family, hook): unread for family in (4, 6) for hook in HOOKS} if unread else {}
+    return RuleSets(native=None if unread else read.tables, foreign=foreign, problems=read.problems)
 
 
 def _parts(text: str) -> tuple[list[tuple[int, str]], str]:
@@ -209,7 +212,11 @@ class Explainer:
     def explain(self, packet: PacketLine) -> Explanation:
         """What becomes of a packet. Raises ValueError for a packet that does not go together."""
         asked = asked_of(packet)
-        if self._rule_sets.native is None and self._rule_sets.tables and all(each.family != asked.skb.family for each in self._rule_sets.tables):
+        if (
+            self._rule_sets.native is None
+            and self._rule_sets.tables
+            and all(each.family != asked.skb.family for each in self._rule_sets.tables)
+        ):
             reason = f"these rules are not for IPv{asked.skb.family}"
             return _unknown(reason)
         return self._told(self.traversal(asked.skb.family, packet.bucket).outcomes(asked), asked)

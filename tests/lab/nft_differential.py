@@ -12,7 +12,6 @@ import random
 import re
 import sys
 import time
-from collections import Counter
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -42,7 +41,9 @@ def listing():
         if kind == "rule":
             for each in inner["expr"]:
                 if isinstance(each, dict) and isinstance(each.get("counter"), dict):
-                    counts[inner["family"], inner["table"], inner["chain"], inner["handle"]] = each["counter"]["packets"]
+                    counts[inner["family"], inner["table"], inner["chain"], inner["handle"]] = each["counter"][
+                        "packets"
+                    ]
     return json.dumps({"nftables": rows}), counts
 
 
@@ -60,7 +61,7 @@ class Differ(kernel.Differ):
             said = run("nft", "-f", "-", text=text)
             if not said.returncode:
                 return True
-            found = {int(number) for number in re.findall(r"^/dev/stdin:(\d+):", said.stderr, re.M)}
+            found = {int(number) for number in re.findall(r"^/dev/stdin:(\d+):", said.stderr, re.MULTILINE)}
             rows = text.split("\n")
             bad = {number for number in found if number <= len(rows) and rows[number - 1].startswith("add rule")}
             if not bad:
@@ -104,7 +105,9 @@ class Differ(kernel.Differ):
             iptables = set()
             if self.beside:
                 beside_after, _ = kernel.counters(self.tool, self.family)
-                iptables = {place for place, rule in beside_after.items() if rule.packets != beside_before[place].packets}
+                iptables = {
+                    place for place, rule in beside_after.items() if rule.packets != beside_before[place].packets
+                }
                 beside_before = beside_after
             self.judge_native(explainer, packet, met, iptables, after, rules, text + (saved if self.beside else ""))
             rules, before = now, after
@@ -127,7 +130,11 @@ class Differ(kernel.Differ):
                     mine.add(place)
             else:
                 others.add((rule.table, rule.chain, rule.number))
-        theirs = {place for place in met if (nft_family(self.family), place[1]) == place[:2] and not re.fullmatch(r"t\d", place[1])}
+        theirs = {
+            place
+            for place in met
+            if (nft_family(self.family), place[1]) == place[:2] and not re.fullmatch(r"t\d", place[1])
+        }
         met = met - theirs
         whole = len(outcomes) == 1 and outcomes[0].way.skb.destination == asked.skb.destination
         unknown = found.verdict.value == "unknown"

@@ -30,6 +30,7 @@ from netdiag.firewall.netfilter.nft.values import (
 )
 from netdiag.firewall.netfilter.rules import Decide, Jump, Return, Verdict
 
+_Object = Mapping[str, Any]
 _OPERATORS = ("&", "|", "^", "<<", ">>")
 _DOUBTFUL = {
     "limit": "whether the rate of its element in the set is used up is not known",
@@ -53,7 +54,7 @@ class Names:
         return found.data
 
 
-def only(value: Any) -> tuple[str, Any]:
+def only(value: object) -> tuple[str, Any]:
     """The one name and value of an object. Raises NotModelled."""
     if not isinstance(value, dict) or len(value) != 1:
         raise NotModelled(f"{expression_text(value)[:60]} is not understood")
@@ -61,7 +62,7 @@ def only(value: Any) -> tuple[str, Any]:
     return str(name), inner
 
 
-def text_of(value: Any, key: str) -> str:
+def text_of(value: object, key: str) -> str:
     """A text of an object. Raises NotModelled where it has none."""
     found = value.get(key) if isinstance(value, dict) else None
     if not isinstance(found, str):
@@ -69,7 +70,7 @@ def text_of(value: Any, key: str) -> str:
     return found
 
 
-def number_of(value: Any, key: str, default: int | None = None) -> int:
+def number_of(value: object, key: str, default: int | None = None) -> int:
     """A number of an object. Raises NotModelled."""
     found = value.get(key, default) if isinstance(value, dict) else None
     if not isinstance(found, int):
@@ -77,20 +78,20 @@ def number_of(value: Any, key: str, default: int | None = None) -> int:
     return int(found)
 
 
-def flags_of(value: Any) -> tuple[str, ...]:
+def flags_of(value: object) -> tuple[str, ...]:
     """Flags, which are a text where there is only one."""
     found = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     return tuple(each for each in found if isinstance(each, str))
 
 
-def read_key(value: Any, names: Names, family: str) -> tuple[Expression, ...]:
+def read_key(value: object, names: Names, family: str) -> tuple[Expression, ...]:
     """What is looked up, one expression a dimension. Raises NotModelled."""
     if isinstance(value, dict) and "concat" in value and isinstance(value["concat"], list):
         return tuple(read_expression(each, names, family) for each in value["concat"])
     return (read_expression(value, names, family),)
 
 
-def read_expression(value: Any, names: Names, family: str, kind: Type | None = None) -> Expression:
+def read_expression(value: object, names: Names, family: str, kind: Type | None = None) -> Expression:
     """One expression; ``kind`` is the type of a constant. Raises NotModelled."""
     if not isinstance(value, dict):
         if kind is None:
@@ -103,7 +104,7 @@ def read_expression(value: Any, names: Names, family: str, kind: Type | None = N
         return _map(value, inner, names, family)
     read = _READERS.get(name)
     if read is not None:
-        return read(inner, family)
+        return read(inner if isinstance(inner, dict) else {}, family)
     if name in _HIDDEN:
         text = expression_text(value)
         return NotKnown(text, TYPES["integer"], f"what {text} says is not known")
@@ -114,7 +115,7 @@ def read_expression(value: Any, names: Names, family: str, kind: Type | None = N
     raise NotModelled(f"{expression_text(value)[:60]} is not understood")
 
 
-def _binary(operator: str, inner: Any, names: Names, family: str, kind: Type | None) -> Expression:
+def _binary(operator: str, inner: object, names: Names, family: str, kind: Type | None) -> Expression:
     if not isinstance(inner, list) or len(inner) < 2:
         raise NotModelled(f"the operands of {operator} are not understood")
     try:
@@ -132,8 +133,10 @@ def _binary(operator: str, inner: Any, names: Names, family: str, kind: Type | N
     return found
 
 
-def _map(value: Any, inner: Any, names: Names, family: str) -> Expression:
-    key = read_key(inner.get("key") if isinstance(inner, dict) else None, names, family)
+def _map(value: object, inner: object, names: Names, family: str) -> Expression:
+    if not isinstance(inner, dict):
+        raise NotModelled("a map is not understood")
+    key = read_key(inner.get("key"), names, family)
     data = inner.get("data")
     text = expression_text(value)
     if isinstance(data, str) and data.startswith("@"):
@@ -143,7 +146,7 @@ def _map(value: Any, inner: Any, names: Names, family: str) -> Expression:
     raise NotModelled(f"{text[:60]} is not understood")
 
 
-def read_map(value: Any, names: Names, family: str, data_types: tuple[Type, ...]) -> Expression:
+def read_map(value: object, names: Names, family: str, data_types: tuple[Type, ...]) -> Expression:
     """A value that is an expression, or a map whose values are of some types. Raises NotModelled."""
     if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("map"), dict):
         inner = value["map"]
@@ -156,35 +159,33 @@ def read_map(value: Any, names: Names, family: str, data_types: tuple[Type, ...]
     return read_expression(value, names, family, data_types[0])
 
 
-def _payload(inner: Any, family: str) -> Expression:  # noqa: ARG001
-    if isinstance(inner, dict) and "base" in inner:
+def _payload(inner: _Object, family: str) -> Expression:  # noqa: ARG001
+    if "base" in inner:
         return raw_payload(text_of(inner, "base"), number_of(inner, "offset"), number_of(inner, "len"))
     return payload(text_of(inner, "protocol"), text_of(inner, "field"))
 
 
-def _meta(inner: Any, family: str) -> Expression:  # noqa: ARG001
+def _meta(inner: _Object, family: str) -> Expression:  # noqa: ARG001
     return kernel.meta(text_of(inner, "key"))
 
 
-def _ct(inner: Any, family: str) -> Expression:
-    direction = inner.get("dir", "") if isinstance(inner, dict) else ""
-    own = inner.get("family", family) if isinstance(inner, dict) else family
-    return kernel.ct(text_of(inner, "key"), str(direction), str(own))
+def _ct(inner: _Object, family: str) -> Expression:
+    return kernel.ct(text_of(inner, "key"), str(inner.get("dir", "")), str(inner.get("family", family)))
 
 
-def _fib(inner: Any, family: str) -> Expression:  # noqa: ARG001
+def _fib(inner: _Object, family: str) -> Expression:  # noqa: ARG001
     return kernel.fib(text_of(inner, "result"), flags_of(inner.get("flags")))
 
 
-def _numgen(inner: Any, family: str) -> Expression:  # noqa: ARG001
+def _numgen(inner: _Object, family: str) -> Expression:  # noqa: ARG001
     return kernel.numgen(number_of(inner, "mod"), number_of(inner, "offset", 0))
 
 
-def _tcp_option(inner: Any, family: str) -> Expression:  # noqa: ARG001
-    return kernel.tcp_option(text_of(inner, "name") if isinstance(inner, dict) and "name" in inner else "")
+def _tcp_option(inner: _Object, family: str) -> Expression:  # noqa: ARG001
+    return kernel.tcp_option(text_of(inner, "name") if "name" in inner else "")
 
 
-def _extension_header(inner: Any, family: str) -> Expression:  # noqa: ARG001
+def _extension_header(inner: _Object, family: str) -> Expression:  # noqa: ARG001
     """The packets of the model have none: whether there is one is answered, and its fields are not there."""
     name = text_of(inner, "name")
     if "field" in inner:
@@ -197,7 +198,7 @@ def _extension_header(inner: Any, family: str) -> Expression:  # noqa: ARG001
     )
 
 
-_READERS: Mapping[str, Callable[[Any, str], Expression]] = {
+_READERS: Mapping[str, Callable[[_Object, str], Expression]] = {
     "payload": _payload,
     "meta": _meta,
     "ct": _ct,
@@ -206,10 +207,22 @@ _READERS: Mapping[str, Callable[[Any, str], Expression]] = {
     "tcp option": _tcp_option,
     "exthdr": _extension_header,
 }
-_HIDDEN = ("rt", "socket", "osf", "jhash", "symhash", "ipsec", "ip option", "sctp chunk", "dccp option", "tunnel", "xfrm")
+_HIDDEN = (
+    "rt",
+    "socket",
+    "osf",
+    "jhash",
+    "symhash",
+    "ipsec",
+    "ip option",
+    "sctp chunk",
+    "dccp option",
+    "tunnel",
+    "xfrm",
+)
 
 
-def read_elements(found: Any, keys: Sequence[Type], data: Sequence[Type] = ()) -> Elements:
+def read_elements(found: object, keys: Sequence[Type], data: Sequence[Type] = ()) -> Elements:
     """The elements of a set or map; those that are not understood make of what is not found something unknown.
 
     Args:
@@ -241,7 +254,7 @@ def read_elements(found: Any, keys: Sequence[Type], data: Sequence[Type] = ()) -
     return Elements(elements, catch_all, reason)
 
 
-def _unwrapped(key: Any) -> tuple[Any, str]:
+def _unwrapped(key: object) -> tuple[object, str]:
     """An element's key, and why it may not count where it is met."""
     if not isinstance(key, dict) or not isinstance(key.get("elem"), dict):
         return key, ""
@@ -252,14 +265,14 @@ def _unwrapped(key: Any) -> tuple[Any, str]:
     return inner["val"], next((reason for name, reason in _DOUBTFUL.items() if name in words), "")
 
 
-def _ranges(key: Any, keys: Sequence[Type]) -> list[tuple[int, int]]:
+def _ranges(key: object, keys: Sequence[Type]) -> list[tuple[int, int]]:
     parts = key["concat"] if isinstance(key, dict) and isinstance(key.get("concat"), list) else [key]
     if len(parts) != len(keys):
         raise NotModelled(f"{expression_text(key)[:60]} has another number of parts than its set")
     return [read_interval(part, kind) for part, kind in zip(parts, keys, strict=True)]
 
 
-def _data(value: Any, data: Sequence[Type]) -> Any:
+def _data(value: object, data: Sequence[Type]) -> int | tuple[int, ...] | Decide | Jump | Return | None:
     if data[0].name == "verdict":
         return read_verdict(value)
     if isinstance(value, dict) and isinstance(value.get("concat"), list):
@@ -272,7 +285,7 @@ def _data(value: Any, data: Sequence[Type]) -> Any:
     return low
 
 
-def read_verdict(value: Any) -> Decide | Jump | Return | None:
+def read_verdict(value: object) -> Decide | Jump | Return | None:
     """A verdict; None is to go on. Raises NotModelled."""
     name, inner = only(value)
     if name in ("accept", "drop"):
@@ -288,7 +301,7 @@ def read_verdict(value: Any) -> Decide | Jump | Return | None:
     raise NotModelled(f"the verdict {name[:40]} is not understood")
 
 
-def types_of(value: Any, names: Names, family: str) -> tuple[Type, ...]:
+def types_of(value: object, names: Names, family: str) -> tuple[Type, ...]:
     """The types of a named set's dimensions, or of a map's values. Raises NotModelled."""
     if isinstance(value, str):
         return tuple(type_named(each.strip()) for each in value.split("."))
@@ -297,5 +310,3 @@ def types_of(value: Any, names: Names, family: str) -> tuple[Type, ...]:
     if isinstance(value, dict) and "typeof" in value:
         return tuple(each.type for each in read_key(value["typeof"], names, family))
     raise NotModelled("its type is not understood")
-
-

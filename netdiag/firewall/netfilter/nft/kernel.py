@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+import msgspec
+
 from netdiag.firewall.netfilter.header import PacketType
 from netdiag.firewall.netfilter.kernel import kind_of
 from netdiag.firewall.netfilter.nft.types import ADDRESS_TYPES, CT_STATES, CT_STATUS, TYPES, Type, encode_name
@@ -46,9 +48,12 @@ def _device_type(side: Literal["in", "out"]) -> _Load:
 
 
 def _packet_type(skb: Skb, scene: Scene) -> Values:
+    """As its frame was addressed, whatever a rule made of its destination since."""
+    if skb.original is not None and not skb.from_here:
+        skb = msgspec.structs.replace(skb, destination=skb.original.destination)
     found: list[Atom] = []
-    for kind, number in (("unicast", 0), ("broadcast", 1), ("multicast", 2)):
-        truth = PacketType(kind).holds(skb, scene.host)  # type: ignore[arg-type] - one of the three
+    for number, asked in enumerate((PacketType("unicast"), PacketType("broadcast"), PacketType("multicast"))):
+        truth = asked.holds(skb, scene.host)
         if truth is True:
             # What comes back through lo is of a type of its own, which nft tells otherwise.
             return (number,) if skb.in_device != "lo" else (Unknown("how a packet of lo is addressed is not modelled"),)
@@ -162,6 +167,14 @@ _FLOW_FIELDS = {
 }
 
 
+_CT: Mapping[str, tuple[str, _Load]] = {
+    "state": ("ct_state", _state),
+    "status": ("ct_status", _with_flow(_status)),
+    "mark": ("mark", _with_flow(_connmark)),
+    "direction": ("ct_dir", _with_flow(lambda skb: (0,) if skb.state == "NEW" else (_NO_FLOW,))),
+}
+
+
 def ct(key: str, direction: str, family: str) -> Expression:
     """``ct KEY`` or ``ct original KEY``.
 
@@ -171,15 +184,8 @@ def ct(key: str, direction: str, family: str) -> Expression:
         family: ip or ip6 where an older nft names it beside the key; else the table's.
     """
     text = " ".join(("ct", *([direction] if direction else []), key))
-    if key == "state":
-        return Loaded(text, TYPES["ct_state"], _state)
-    if key == "status":
-        return Loaded(text, TYPES["ct_status"], _with_flow(_status))
-    if key == "mark":
-        return Loaded(text, TYPES["mark"], _with_flow(_connmark))
-    if key == "direction":
-        new = _with_flow(lambda skb: (0,) if skb.state == "NEW" else (_NO_FLOW,))
-        return Loaded(text, TYPES["ct_dir"], new)
+    if key in _CT:
+        return Loaded(text, TYPES[_CT[key][0]], _CT[key][1])
     prefix, _, name = key.rpartition(" ")
     family = prefix or family
     if name in ("saddr", "daddr"):
@@ -224,7 +230,11 @@ def _address_type(side: Literal["source", "destination"], *, bound: bool) -> _Lo
         if bound:
             # Only the routes of one device are asked: an address of another device is no local one there.
             numbers |= {unicast} if local in numbers else set()
-            return tuple(sorted(numbers)) if skb.family == 4 else (Unknown("what the routes of its device say is not known"),)
+            return (
+                tuple(sorted(numbers))
+                if skb.family == 4
+                else (Unknown("what the routes of its device say is not known"),)
+            )
         if skb.family == 4:
             return tuple(sorted(numbers))
         # Of IPv6 the routes are asked, and an address that is none of this host's may be anything else.

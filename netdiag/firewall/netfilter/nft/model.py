@@ -40,6 +40,10 @@ class Statement(Protocol):
         """Whether a rule with it makes the kernel track connections (nf_ct_netns_get)."""
         ...
 
+    def tracking(self) -> Statement:
+        """The same, with that."""
+        ...
+
 
 class NftRule(msgspec.Struct, frozen=True, kw_only=True):
     """One rule: its text as nft prints it without counters, its number in the chain from 1, its handle and counter."""
@@ -89,10 +93,7 @@ class NftTable(msgspec.Struct, frozen=True, kw_only=True):
     def tracks(self) -> bool:
         """Whether one of its rules makes the kernel track connections."""
         return bool(self.missing) or any(
-            statement.tracks
-            for chain in self.chains.values()
-            for rule in chain.rules
-            for statement in rule.statements
+            statement.tracks for chain in self.chains.values() for rule in chain.rules for statement in rule.statements
         )
 
 
@@ -103,4 +104,3 @@ FAMILIES = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6), "bridge":
 def of_family(tables: Iterable[NftTable], family: int) -> list[NftTable]:
     """The tables that see packets of one family."""
     return [table for table in tables if family in FAMILIES.get(table.family, ())]
-

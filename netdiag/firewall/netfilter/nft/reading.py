@@ -192,9 +192,9 @@ class _Reading:
         return listed.devices if listed is not None else None
 
     def _table(self, draft: _Draft) -> NftTable:
-        for chain in draft.rules:
-            if chain not in draft.chains and not draft.missing:
-                draft.missing = f"it has rules in a chain {chain[:60]}, which is not listed"
+        for called in draft.rules:
+            if called not in draft.chains and not draft.missing:
+                draft.missing = f"it has rules in a chain {called[:60]}, which is not listed"
                 self._problem(f"{draft.family} {draft.name}: {draft.missing}")
         sets: dict[str, NamedSet] = {}
         # A set's type may be that of an expression, which may ask a map.
@@ -239,8 +239,12 @@ class _Reading:
             self._problem(f"rule {number} of {draft.family} {draft.name} {chain} is not understood")
             return NftRule(text=text, number=number, statements=(Opaque(reason="it is not understood", tracks=True),))
         statements = tuple(read_statement(each, names, draft.family, draft.limits) for each in expressions)
-        counter = next(
-            (each["counter"] for each in expressions if isinstance(each, dict) and isinstance(each.get("counter"), dict)),
+        counter: dict[str, Any] = next(
+            (
+                each["counter"]
+                for each in expressions
+                if isinstance(each, dict) and isinstance(each.get("counter"), dict)
+            ),
             {},
         )
         packets, octets = counter.get("packets"), counter.get("bytes")

@@ -10,13 +10,12 @@ from typing import Any
 
 import msgspec
 
-_NAMED_WITHOUT_META = frozenset({"iif", "oif", "iifname", "oifname", "skuid", "skgid"})
 _QUOTED_KEYS = frozenset({"iif", "oif", "iifname", "oifname"})
 _OPERATORS = ("&", "|", "^", "<<", ">>")
 _DEEPEST = 40
 
 
-def rule_text(statements: Any, comment: str = "") -> str:
+def rule_text(statements: object, comment: str = "") -> str:
     """The rule in a line, without its counters' numbers."""
     rows = statements if isinstance(statements, list) else []
     words = [_statement(each) for each in rows]
@@ -25,47 +24,53 @@ def rule_text(statements: Any, comment: str = "") -> str:
     return " ".join(word for word in words if word)
 
 
-def expression_text(value: Any, *, quoted: bool = False, depth: int = 0) -> str:
+def expression_text(value: object, *, quoted: bool = False, depth: int = 0) -> str:
     """An expression or a constant."""
     if depth > _DEEPEST:
         return "…"
+    if isinstance(value, list):
+        return ",".join(expression_text(each, quoted=quoted, depth=depth + 1) for each in value)
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, inner),) = value.items()
+        return _object(str(name), inner, quoted=quoted, depth=depth)
     if isinstance(value, bool):
         return "exists" if value else "missing"
     if isinstance(value, str):
         return f'"{value}"' if quoted and not value.startswith("@") else value
-    if isinstance(value, list):
-        return ",".join(expression_text(each, quoted=quoted, depth=depth + 1) for each in value)
-    if not isinstance(value, dict) or len(value) != 1:
-        return _as_json(value)
-    ((name, inner),) = value.items()
-    write = _EXPRESSIONS.get(name)
-    if name in _OPERATORS and isinstance(inner, list):
+    return _as_json(value)
+
+
+def _object(name: str, inner: object, *, quoted: bool, depth: int) -> str:
+    if isinstance(inner, list) and name in _OPERATORS:
         return f" {name} ".join(_operand(each, name, depth) for each in inner)
-    if name in ("set", "concat", "range") and isinstance(inner, list):
-        rows = [expression_text(each, quoted=quoted, depth=depth + 1) if not _is_pair(each, name) else _pair(each, quoted, depth) for each in inner]
+    if isinstance(inner, list) and name in ("set", "concat", "range"):
+        rows = [_pair(each, quoted=quoted, depth=depth) for each in inner]
         return {"set": f"{{ {', '.join(rows)} }}", "concat": " . ".join(rows), "range": "-".join(rows)}[name]
-    if name == "elem" and isinstance(inner, dict):
-        return expression_text(inner.get("val"), quoted=quoted, depth=depth + 1)
-    return write(inner, depth) if write is not None and isinstance(inner, dict) else _as_json(value)
+    if isinstance(inner, dict):
+        if name == "elem":
+            return expression_text(inner.get("val"), quoted=quoted, depth=depth + 1)
+        write = _EXPRESSIONS.get(name)
+        if write is not None:
+            return write(inner, depth)
+    return _as_json({name: inner})
 
 
-def _as_json(value: Any) -> str:
+def _as_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _operand(value: Any, operator: str, depth: int) -> str:
+def _operand(value: object, operator: str, depth: int) -> str:
     text = expression_text(value, depth=depth + 1)
     if isinstance(value, list):
         return f"({text.replace(',', ' | ')})"
-    nested = isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _OPERATORS
-    return f"({text})" if nested and next(iter(value)) != operator else text
+    own = next(iter(value)) if isinstance(value, dict) and len(value) == 1 else ""
+    return f"({text})" if own in _OPERATORS and own != operator else text
 
 
-def _is_pair(value: Any, name: str) -> bool:
-    return name == "set" and isinstance(value, list) and len(value) == 2
-
-
-def _pair(value: list[Any], quoted: bool, depth: int) -> str:  # noqa: FBT001
+def _pair(value: object, *, quoted: bool, depth: int) -> str:
+    """A member; of a map with what it has for it."""
+    if not isinstance(value, list) or len(value) != 2:
+        return expression_text(value, quoted=quoted, depth=depth + 1)
     said = value[1]
     verdict = isinstance(said, dict) and len(said) == 1 and next(iter(said)) in _VERDICTS
     right = _statement(said) if verdict else expression_text(said, depth=depth + 1)
@@ -131,7 +136,7 @@ _EXPRESSIONS: Mapping[str, Callable[[Mapping[str, Any], int], str]] = {
 _VERDICTS = ("accept", "drop", "continue", "return", "jump", "goto", "queue")
 
 
-def _statement(value: Any) -> str:
+def _statement(value: object) -> str:
     if isinstance(value, str):
         return " ".join(value.split())
     if not isinstance(value, dict) or len(value) != 1:
@@ -145,7 +150,7 @@ def _statement(value: Any) -> str:
     return write(inner) if write is not None and isinstance(inner, dict) else _plain(name, inner)
 
 
-def _plain(name: str, inner: Any) -> str:
+def _plain(name: str, inner: object) -> str:
     if isinstance(inner, str) and name in ("counter", "limit", "quota", "ct helper", "ct timeout"):
         return f'{name} {"set" if name.startswith("ct") else "name"} "{inner}"'
     return _as_json({name: inner})
@@ -218,8 +223,13 @@ def _mangle(inner: Mapping[str, Any]) -> str:
 def _dynamic(inner: Mapping[str, Any]) -> str:
     element = inner.get("elem")
     statements = inner.get("stmt") or []
-    words = [expression_text(element), *(_statement(each) for each in (statements if isinstance(statements, list) else []))]
-    timeout = element["elem"].get("timeout") if isinstance(element, dict) and isinstance(element.get("elem"), dict) else None
+    words = [
+        expression_text(element),
+        *(_statement(each) for each in (statements if isinstance(statements, list) else [])),
+    ]
+    timeout = (
+        element["elem"].get("timeout") if isinstance(element, dict) and isinstance(element.get("elem"), dict) else None
+    )
     if timeout is not None:
         words.insert(1, f"timeout {timeout}s")
     return f"{inner.get('op')} {inner.get('set') or inner.get('map')} {{ {' '.join(words)} }}"
@@ -251,6 +261,6 @@ _STATEMENTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "map": _dynamic,
     "ct count": _count,
     "quota": _quota,
-    "xt": lambda inner: f"xt {inner.get('type', '')} \"{inner.get('name', '')}\"",
+    "xt": lambda inner: f'xt {inner.get("type", "")} "{inner.get("name", "")}"',
     "flow": lambda inner: f"flow {inner.get('op', 'add')} {inner.get('flowtable', '')}",
 }

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from netdiag.firewall.netfilter.nft.expression_reading import (
     Names,
     only,
@@ -44,6 +42,7 @@ from netdiag.firewall.netfilter.nft.types import TYPES, VERDICT, NotModelled, Ty
 from netdiag.firewall.netfilter.nft.values import Element, Elements, Expression, NotKnown
 from netdiag.firewall.netfilter.targets import Template, ToSource, Untrack
 
+_Object = Mapping[str, Any]
 _TRACKS = frozenset(
     {
         "ct",
@@ -72,7 +71,7 @@ _CHECKED = ("checksum", "csum", "id", "flowlabel")
 _DEEPEST = 60
 
 
-def read_statement(raw: Any, names: Names, family: str, limits: Mapping[str, bool]) -> Statement:
+def read_statement(raw: object, names: Names, family: str, limits: Mapping[str, bool]) -> Statement:
     """One statement; never raises.
 
     Args:
@@ -81,26 +80,29 @@ def read_statement(raw: Any, names: Names, family: str, limits: Mapping[str, boo
         family: The table's.
         limits: The table's named limits, and whether each matches beyond its rate.
     """
-    name = ""
+    if isinstance(raw, str):
+        return Opaque(reason="nft's JSON does not tell what a chain inside of a rule holds", tracks=True)
     try:
-        if isinstance(raw, str):
-            raise NotModelled("nft's JSON does not tell what a chain inside of a rule holds")
-        name, inner = only(raw)
-        if name == "limit" and isinstance(inner, str):
-            found: Statement = Rate(over=limits[inner]) if inner in limits else Perhaps(reason=f"the limit {inner} is not listed")
-        elif name in _ELSEWHERE:
-            found = Opaque(reason=_ELSEWHERE[name])
-        elif name in _READERS:
-            found = _READERS[name](inner, names, family)
-        else:
-            raise NotModelled(f"the statement {name[:40]} is not understood")
-        return msgspec.structs.replace(found, tracks=True) if tracks(raw) else found  # type: ignore[type-var] - each is a struct
+        found = _read(raw, names, family, limits)
     except NotModelled as error:
-        text = str(error)
-        return Perhaps(reason=text, tracks=True) if name == "match" else Opaque(reason=text, tracks=True)
+        is_match = isinstance(raw, dict) and "match" in raw
+        return (Perhaps if is_match else Opaque)(reason=str(error), tracks=True)
+    return found.tracking() if tracks(raw) else found
 
 
-def tracks(raw: Any, depth: int = 0) -> bool:
+def _read(raw: object, names: Names, family: str, limits: Mapping[str, bool]) -> Statement:
+    name, inner = only(raw)
+    if name == "limit" and isinstance(inner, str):
+        known = inner in limits
+        return Rate(over=limits[inner]) if known else Perhaps(reason=f"the limit {inner[:40]} is not listed")
+    if name in _ELSEWHERE:
+        return Opaque(reason=_ELSEWHERE[name])
+    if name not in _READERS:
+        raise NotModelled(f"the statement {name[:40]} is not understood")
+    return _READERS[name](inner if isinstance(inner, dict) else {}, names, family)
+
+
+def tracks(raw: object, depth: int = 0) -> bool:
     """Whether something in it makes the kernel track connections."""
     if depth > _DEEPEST:
         return True
@@ -109,7 +111,7 @@ def tracks(raw: Any, depth: int = 0) -> bool:
     return isinstance(raw, list) and any(tracks(value, depth + 1) for value in raw)
 
 
-def _match(inner: Any, names: Names, family: str) -> Statement:
+def _match(inner: _Object, names: Names, family: str) -> Statement:
     operator = text_of(inner, "op")
     if "left" not in inner or "right" not in inner:
         raise NotModelled("a match lacks a side")
@@ -141,7 +143,7 @@ def _match(inner: Any, names: Names, family: str) -> Statement:
     return Between(left=left, low=low, high=high, negated=negated)
 
 
-def _order(operator: str, key: Sequence[Expression], right: Any) -> Statement:
+def _order(operator: str, key: Sequence[Expression], right: object) -> Statement:
     if len(key) != 1 or key[0].type.name in ("ifname", "iface_index"):
         raise NotModelled(f"the comparison {operator} is not understood here")
     (left,) = key
@@ -151,7 +153,7 @@ def _order(operator: str, key: Sequence[Expression], right: Any) -> Statement:
     return Between(left=left, low=low, high=high)
 
 
-def _constant(right: Any, types: Sequence[Type]) -> Elements:
+def _constant(right: object, types: Sequence[Type]) -> Elements:
     parts = right.get("concat") if isinstance(right, dict) else None
     if not isinstance(parts, list) or len(parts) != len(types):
         raise NotModelled(f"{expression_text(right)[:60]} is not understood")
@@ -159,8 +161,8 @@ def _constant(right: Any, types: Sequence[Type]) -> Elements:
     return Elements([Element(lows=tuple(low for low, _ in ranges), highs=tuple(high for _, high in ranges))])
 
 
-def _vmap(inner: Any, names: Names, family: str) -> Statement:
-    key = read_key(inner.get("key") if isinstance(inner, dict) else None, names, family)
+def _vmap(inner: _Object, names: Names, family: str) -> Statement:
+    key = read_key(inner.get("key"), names, family)
     data = inner.get("data")
     if isinstance(data, str) and data.startswith("@"):
         return VerdictMap(key=key, elements=data[1:])
@@ -170,33 +172,33 @@ def _vmap(inner: Any, names: Names, family: str) -> Statement:
     return VerdictMap(key=key, elements=read_elements(data.get("set"), types, (VERDICT,)))
 
 
-def _verdict(name: str) -> Callable[[Any, Names, str], Statement]:
-    def read(inner: Any, names: Names, family: str) -> Statement:  # noqa: ARG001
+def _verdict(name: str) -> Callable[[_Object, Names, str], Statement]:
+    def read(inner: _Object, names: Names, family: str) -> Statement:  # noqa: ARG001
         return Says(said=read_verdict({name: inner}))
 
     return read
 
 
-def _nothing(name: str) -> Callable[[Any, Names, str], Statement]:
-    def read(inner: Any, names: Names, family: str) -> Statement:  # noqa: ARG001
+def _nothing(name: str) -> Callable[[_Object, Names, str], Statement]:
+    def read(inner: _Object, names: Names, family: str) -> Statement:  # noqa: ARG001
         return Nothing(name=name)
 
     return read
 
 
-def _perhaps(reason: str) -> Callable[[Any, Names, str], Statement]:
-    def read(inner: Any, names: Names, family: str) -> Statement:  # noqa: ARG001
+def _perhaps(reason: str) -> Callable[[_Object, Names, str], Statement]:
+    def read(inner: _Object, names: Names, family: str) -> Statement:  # noqa: ARG001
         return Perhaps(reason=reason)
 
     return read
 
 
-def _limit(inner: Any, names: Names, family: str) -> Statement:  # noqa: ARG001
-    return Rate(over=isinstance(inner, dict) and inner.get("inv") is True)
+def _limit(inner: _Object, names: Names, family: str) -> Statement:  # noqa: ARG001
+    return Rate(over=inner.get("inv") is True)
 
 
-def _reject(inner: Any, names: Names, family: str) -> Statement:  # noqa: ARG001
-    kind = inner.get("type") if isinstance(inner, dict) else None
+def _reject(inner: _Object, names: Names, family: str) -> Statement:  # noqa: ARG001
+    kind = inner.get("type")
     if kind == "tcp reset":
         return Says(said=REJECT, only=is_tcp)
     if kind in ("icmp", "icmpv6"):
@@ -204,12 +206,12 @@ def _reject(inner: Any, names: Names, family: str) -> Statement:  # noqa: ARG001
     return Says(said=REJECT)
 
 
-def _notrack(inner: Any, names: Names, family: str) -> Statement:  # noqa: ARG001
+def _notrack(inner: _Object, names: Names, family: str) -> Statement:  # noqa: ARG001
     return Change(target=Untrack())
 
 
-def _mangle(inner: Any, names: Names, family: str) -> Statement:
-    if not isinstance(inner, dict) or "value" not in inner:
+def _mangle(inner: _Object, names: Names, family: str) -> Statement:
+    if "value" not in inner:
         raise NotModelled("what is set is not understood")
     name, key = only(inner.get("key"))
     value = inner["value"]
@@ -237,8 +239,8 @@ def _mangle(inner: Any, names: Names, family: str) -> Statement:
     raise NotModelled(f"{expression_text(inner.get('key'))[:60]} is set: what becomes of the packet is not modelled")
 
 
-def _address(inner: Any, names: Names, family: str, *, source: bool) -> Statement:
-    found = inner if isinstance(inner, dict) else {}
+def _address(inner: _Object, names: Names, family: str, *, source: bool) -> Statement:
+    found = inner
     said = found.get("family", family)
     number = {"ip": 4, "ip6": 6}.get(str(said))
     if "addr" in found and number is None:
@@ -250,7 +252,7 @@ def _address(inner: Any, names: Names, family: str, *, source: bool) -> Statemen
     return ToAddress(source=source, family=own, address=address, port=port, keeps_port="port" not in found)
 
 
-def _chosen(value: Any, names: Names, family: str, kind: Type) -> Expression:
+def _chosen(value: object, names: Names, family: str, kind: Type) -> Expression:
     """An address or port; one of a range or a network is the kernel's choice."""
     if isinstance(value, dict) and ("range" in value or "prefix" in value):
         return NotKnown(expression_text(value), kind, "which of several the kernel chooses is not known")
@@ -261,28 +263,25 @@ def _chosen(value: Any, names: Names, family: str, kind: Type) -> Expression:
     return read_map(value, names, family, (kind, TYPES["inet_service"]) if ported else (kind,))
 
 
-def _dnat(inner: Any, names: Names, family: str) -> Statement:
+def _dnat(inner: _Object, names: Names, family: str) -> Statement:
     return _address(inner, names, family, source=False)
 
 
-def _snat(inner: Any, names: Names, family: str) -> Statement:
+def _snat(inner: _Object, names: Names, family: str) -> Statement:
     return _address(inner, names, family, source=True)
 
 
-def _masquerade(inner: Any, names: Names, family: str) -> Statement:  # noqa: ARG001
+def _masquerade(inner: _Object, names: Names, family: str) -> Statement:  # noqa: ARG001
     return Says(said=ToSource())
 
 
-def _redirect(inner: Any, names: Names, family: str) -> Statement:
-    found = inner if isinstance(inner, dict) else {}
-    if "port" not in found:
+def _redirect(inner: _Object, names: Names, family: str) -> Statement:
+    if "port" not in inner:
         return ToHere()
-    return ToHere(port=_chosen(found["port"], names, family, TYPES["inet_service"]), keeps_port=False)
+    return ToHere(port=_chosen(inner["port"], names, family, TYPES["inet_service"]), keeps_port=False)
 
 
-def _dynamic(inner: Any, names: Names, family: str) -> Statement:
-    if not isinstance(inner, dict):
-        raise NotModelled("what is added to a set is not understood")
+def _dynamic(inner: _Object, names: Names, family: str) -> Statement:
     name = inner.get("set") or inner.get("map") or inner.get("name")
     if not isinstance(name, str):
         raise NotModelled("to which set it is added is not understood")
@@ -292,12 +291,10 @@ def _dynamic(inner: Any, names: Names, family: str) -> Statement:
     statements = inner.get("stmt") or []
     conditions = tuple(_condition(each) for each in (statements if isinstance(statements, list) else [statements]))
     key = read_key(element, names, family)
-    return AddElement(
-        name=name.removeprefix("@"), key=key, conditions=conditions, deletes=inner.get("op") == "delete"
-    )
+    return AddElement(name=name.removeprefix("@"), key=key, conditions=conditions, deletes=inner.get("op") == "delete")
 
 
-def _condition(raw: Any) -> Rate | Perhaps | Nothing:
+def _condition(raw: object) -> Rate | Perhaps | Nothing:
     name, inner = only(raw)
     if name == "limit" and isinstance(inner, dict):
         return Rate(over=inner.get("inv") is True)
@@ -306,19 +303,19 @@ def _condition(raw: Any) -> Rate | Perhaps | Nothing:
     return Perhaps(reason=f"what {name} of its element in the set says is not known")
 
 
-def _flow(inner: Any, names: Names, family: str) -> Statement:  # noqa: ARG001
+def _flow(inner: _Object, names: Names, family: str) -> Statement:  # noqa: ARG001
     return Offload()
 
 
-def _xt(inner: Any, names: Names, family: str) -> Statement:  # noqa: ARG001
-    kind = inner.get("type") if isinstance(inner, dict) else None
-    what = f"what iptables' {inner.get('name', '')} says is not told by nft" if isinstance(inner, dict) else "xt"
+def _xt(inner: _Object, names: Names, family: str) -> Statement:  # noqa: ARG001
+    kind = inner.get("type")
+    what = f"what iptables' {inner.get('name', '')} says is not told by nft"
     if kind == "match":
         return Perhaps(reason=what)
     raise NotModelled(what if kind else "nft does not tell what iptables' own matches and targets say")
 
 
-_READERS: Mapping[str, Callable[[Any, Names, str], Statement]] = {
+_READERS: Mapping[str, Callable[[_Object, Names, str], Statement]] = {
     "match": _match,
     "vmap": _vmap,
     **{name: _verdict(name) for name in ("accept", "drop", "jump", "goto", "return", "continue")},

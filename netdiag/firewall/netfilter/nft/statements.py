@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
 
@@ -52,6 +52,10 @@ class _Statement(msgspec.Struct, frozen=True, kw_only=True):
     """A statement; ``tracks`` where it makes the kernel track connections."""
 
     tracks: bool = False
+
+    def tracking(self) -> Self:
+        """The same, one that does."""
+        return _replace(self, tracks=True)
 
 
 class Between(_Statement, frozen=True, kw_only=True):
@@ -273,7 +277,9 @@ class AddElement(_Statement, frozen=True, kw_only=True):
         known = scene.sets.get(self.name)
         added = _replace(skb, changed_sets=skb.changed_sets | {self.name}) if self.name else skb
         outcomes: list[Outcome] = []
-        if self.deletes or any(isinstance(value, Break | Unknown) for key in keys_of(self.key, skb, scene) for value in key):
+        if self.deletes or any(
+            isinstance(value, Break | Unknown) for key in keys_of(self.key, skb, scene) for value in key
+        ):
             return _either(added, Unknown(f"whether the set {self.name} has room for it is not known"))
         if known is not None and len(known.elements) * 2 >= (known.size or _SETS_MOST):
             outcomes.append(Outcome(skb, BREAK))
@@ -324,7 +330,8 @@ class ToAddress(_Statement, frozen=True, kw_only=True):
             return Outcome(skb, BREAK, doubt)
         keeps_port = self.keeps_port
         if isinstance(address, tuple):
-            address, port, keeps_port = address[0], address[1] if len(address) == 2 else None, False
+            both, keeps_port = address, False
+            address, port = both[0], both[1] if len(both) > 1 else None
         target = ToDestination(
             address=address if isinstance(address, int) else None,
             keeps_address=self.address is None,

@@ -6,7 +6,6 @@ Sources: nftables src/datatype.c, src/ct.c, src/meta.c, src/fib.c, src/proto.c; 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -134,7 +133,7 @@ def encode_name(name: str) -> int:
     return int.from_bytes(data.ljust(16, b"\0"), "big")
 
 
-def read_literal(value: Any, kind: Type) -> int:
+def read_literal(value: object, kind: Type) -> int:
     """The number of a constant. Raises NotModelled for one that is not understood."""
     if isinstance(value, bool):
         return int(value)
@@ -156,28 +155,23 @@ def read_literal(value: Any, kind: Type) -> int:
 
 
 def _named(text: str, kind: Type) -> int:
+    if kind.name in ("ifname", "iface_index"):
+        return encode_name(text.replace("\\*", "*"))
     try:
         if kind.name in ("ipv4_addr", "ipv6_addr"):
             return read_address(text, 4 if kind.name == "ipv4_addr" else 6)
-        if kind.name == "ether_addr":
-            digits = text.split(":")
-            if len(digits) != 6:
-                raise ValueError
-            return int("".join(f"{int(each, 16):02x}" for each in digits), 16)
-        if kind.name in ("ifname", "iface_index"):
-            return encode_name(text.replace("\\*", "*"))
+        if kind.name == "ether_addr" and text.count(":") == 5:
+            return int("".join(f"{int(each, 16):02x}" for each in text.split(":")), 16)
         if kind.name == "inet_proto":
             number = 58 if text in ("icmpv6", "ipv6-icmp") else number_of(text)
-            if number is None or number > 255:
-                raise ValueError
-            return number
-        named = _NAMES.get(kind.name, {}).get(text)
-        return named if named is not None else read_literal(int(text, 0), kind)
+        else:
+            number = _NAMES.get(kind.name, {}).get(text)
+        return number if number is not None else read_literal(int(text, 0), kind)
     except ValueError:
         raise NotModelled(f"{text[:60]!r} is no {kind.name} that is understood") from None
 
 
-def read_interval(value: Any, kind: Type) -> tuple[int, int]:
+def read_interval(value: object, kind: Type) -> tuple[int, int]:
     """The first and the last number of a constant, a range, a prefix or a name with a wildcard. Raises NotModelled."""
     if isinstance(value, dict) and len(value) == 1:
         if "range" in value:
@@ -198,7 +192,7 @@ def read_interval(value: Any, kind: Type) -> tuple[int, int]:
     return number, number
 
 
-def _prefix(value: Any, kind: Type) -> tuple[int, int]:
+def _prefix(value: object, kind: Type) -> tuple[int, int]:
     if not isinstance(value, dict):
         raise NotModelled("a prefix is not understood")
     length = value.get("len")

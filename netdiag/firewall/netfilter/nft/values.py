@@ -108,7 +108,7 @@ class Elements:
                 some.append(self._catch_all)
             reason, unseen = self.reason or unknown.reason, bool(self.reason)
             return Found(tuple(some), may_miss=self._catch_all is None, reason=reason, unseen=unseen)
-        element = self._exact.get(key) or self._in_range(key)  # type: ignore[arg-type] - all of it are numbers
+        element = self._exact.get(key) or self._in_range(key)  # type: ignore[arg-type]  # all of it are numbers
         if element is None and self.reason:
             may = () if self._catch_all is None else (self._catch_all,)
             return Found(may, may_miss=self._catch_all is None, reason=self.reason, unseen=True)
@@ -117,7 +117,7 @@ class Elements:
 
     def _in_range(self, key: Sequence[Atom]) -> Element | None:
         if self._apart and self._ranged and len(key) == 1:
-            at = bisect.bisect_right(self._firsts, key[0]) - 1  # type: ignore[type-var] - a number
+            at = bisect.bisect_right(self._firsts, key[0]) - 1  # type: ignore[type-var]  # a number
             return self._ranged[at] if at >= 0 and self._ranged[at].may_hold(key) is True else None
         return next((element for element in self._ranged if element.may_hold(key) is True), None)
 
@@ -251,9 +251,7 @@ class Lookup(Expression, frozen=True):
         return tuple(found)
 
 
-def lookups(
-    key: Sequence[Expression], elements: Elements | str, skb: Skb, scene: Scene
-) -> list[Found | Break]:
+def lookups(key: Sequence[Expression], elements: Elements | str, skb: Skb, scene: Scene) -> list[Found | Break]:
     """What each of the keys that a packet may have meets in a set or map."""
     if isinstance(elements, str):
         named = scene.sets.get(elements)

@@ -147,9 +147,7 @@ class BaseChain:
         return back
 
     def _step(self, chain: NftChain, rule: NftRule | None, verdict: str) -> Step:
-        return Step(
-            self._scene.hook, self.table.name, chain.name, verdict, rule, _BACKEND, family=self.table.family
-        )
+        return Step(self._scene.hook, self.table.name, chain.name, verdict, rule, _BACKEND, family=self.table.family)
 
     def _met(self, chain: NftChain, rule: NftRule, way: Way, verdict: str) -> Way:
         return _replace(way, trail=(self._step(chain, rule, verdict), way.trail))
