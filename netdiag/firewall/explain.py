@@ -283,14 +283,16 @@ class Explainer:
 
     def _rule(self, step: Step, asked: Asked) -> FirewallRule:
         backend = Backend(step.backend)
-        native = backend is Backend.NFT_NATIVE
+        native, replace = backend is Backend.NFT_NATIVE, msgspec.structs.replace
         family = step.family or nft_family(asked.skb.family)
         if step.rule is None:
             policy = step.verdict if native else step.verdict.upper()
             text = f"policy {policy}" if native else f":{step.chain} {policy}"
-            return FirewallRule(
+            found = FirewallRule(
                 backend=backend, family=family, table=step.table, chain=step.chain, text=text, policy=policy
             )
+            # A program that writes nft has a table of its own, with its policies.
+            return replace(found, owner=owner_of(step.chain, "", step.table)) if native else found
         return FirewallRule(
             backend=backend,
             family=family,
