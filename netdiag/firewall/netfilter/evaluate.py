@@ -98,9 +98,39 @@ def unique(ways: Iterable[Way]) -> list[Way]:
     found: dict[Skb, Way] = {}
     for way in ways:
         known = found.get(way.skb)
-        if known is None or len(way.doubts) < len(known.doubts):
-            found[way.skb] = way
+        found[way.skb] = way if known is None else one_of(known, way)
     return list(found.values())
+
+
+def one_of(one: Way, other: Way) -> Way:
+    """Two ways that leave the packet alike as one: the surer, with what it met on both."""
+    if len(other.doubts) < len(one.doubts):
+        one, other = other, one
+    return one if one.trail is other.trail else _replace(one, trail=_met_on_both(one.trail, other.trail))
+
+
+def _met_on_both(one: Trail | None, other: Trail | None) -> Trail | None:
+    """The steps of one trail that are in another as well; their common beginning is shared."""
+    behind: dict[int, Step] = {}
+    while other is not None:
+        behind[id(other)] = other[0]
+        other = other[1]
+    apart: list[Step] = []
+    while one is not None and id(one) not in behind:
+        apart.append(one[0])
+        one = one[1]
+    if not apart:
+        return one
+    there = {_place(step) for step in behind.values()}
+    for step in reversed(apart):
+        if _place(step) in there:
+            one = (step, one)
+    return one
+
+
+def _place(step: Step) -> object:
+    """What makes a step another; a rule is one object."""
+    return step.hook, step.backend, step.family, step.table, step.chain, step.verdict, id(step.rule)
 
 
 class Walk:

@@ -14,7 +14,7 @@ from functools import partial
 import msgspec
 
 from netdiag.firewall.netfilter.addresses import show_address
-from netdiag.firewall.netfilter.evaluate import Doubt, End, Step, Walk, Way
+from netdiag.firewall.netfilter.evaluate import Doubt, End, Step, Walk, Way, one_of
 from netdiag.firewall.netfilter.header import PacketType
 from netdiag.firewall.netfilter.kernel import ConnMark, FlowEnd, Helper, OriginalDirection, State, StateFirst
 from netdiag.firewall.netfilter.nft.model import NftTable
@@ -466,6 +466,10 @@ def _unique(walking: list[_Walking]) -> list[_Walking]:
         step = each.accepted
         key = each.way.skb, id(step.rule) if step else 0, step.backend if step else "", each.bound
         known = found.get(key)
-        if known is None or len(each.way.doubts) < len(known.way.doubts):
-            found[key] = each
+        found[key] = each if known is None else _one_of(known, each)
     return list(found.values())
+
+
+def _one_of(one: _Walking, other: _Walking) -> _Walking:
+    surer = other if len(other.way.doubts) < len(one.way.doubts) else one
+    return _replace(surer, way=one_of(one.way, other.way))

@@ -199,5 +199,8 @@ def _prefix(value: object, kind: Type) -> tuple[int, int]:
     if not isinstance(length, int) or isinstance(length, bool) or not 0 <= length <= kind.bits:
         raise NotModelled(f"a prefix of the length {str(length)[:20]} is not understood")
     rest = (1 << (kind.bits - length)) - 1
-    first = read_literal(value.get("addr"), kind) & ~rest
+    first = read_literal(value.get("addr"), kind)
+    if first & rest:
+        # nft lists "mark & 0x80000000 == 0x1", which nothing meets, as such a prefix.
+        raise NotModelled(f"the prefix {value.get('addr')}/{length} has bits behind its length")
     return first, first | rest
