@@ -87,6 +87,8 @@ def flags_of(value: object) -> tuple[str, ...]:
 def read_key(value: object, names: Names, family: str) -> tuple[Expression, ...]:
     """What is looked up, one expression a dimension. Raises NotModelled."""
     if isinstance(value, dict) and "concat" in value and isinstance(value["concat"], list):
+        if not value["concat"]:
+            raise NotModelled("nothing is looked up")
         return tuple(read_expression(each, names, family) for each in value["concat"])
     return (read_expression(value, names, family),)
 

@@ -253,15 +253,20 @@ class Lookup(Expression, frozen=True):
 
 def lookups(key: Sequence[Expression], elements: Elements | str, skb: Skb, scene: Scene) -> list[Found | Break]:
     """What each of the keys that a packet may have meets in a set or map."""
+    hidden = ""
     if isinstance(elements, str):
         named = scene.sets.get(elements)
         if named is None or len(named.keys) != len(key):
-            return [Found((), may_miss=True, reason=f"what the set {elements} holds is not known", unseen=True)]
-        if elements in skb.changed_sets:
-            reason = f"a rule before may have changed the set {elements} for it"
-            return [Found((), may_miss=True, reason=reason, unseen=True)]
-        elements = named.elements
-    return [
-        BREAK if any(isinstance(value, Break) for value in values) else elements.find(values)
-        for values in keys_of(key, skb, scene)
-    ]
+            hidden = f"what the set {elements} holds is not known"
+        elif elements in skb.changed_sets:
+            hidden = f"a rule before may have changed the set {elements} for it"
+        elements = named.elements if named is not None else Elements(())
+    found: list[Found | Break] = []
+    for values in keys_of(key, skb, scene):
+        if any(isinstance(value, Break) for value in values):
+            found.append(BREAK)
+        elif hidden:
+            found.append(Found((), may_miss=True, reason=hidden, unseen=True))
+        else:
+            found.append(elements.find(values))
+    return found
