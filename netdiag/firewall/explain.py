@@ -12,13 +12,13 @@ from netdiag.firewall.netfilter.evaluate import Step
 from netdiag.firewall.netfilter.ipset_text import read_sets
 from netdiag.firewall.netfilter.iptables import family_of, read_iptables
 from netdiag.firewall.netfilter.nft.model import NftRule, NftTable, of_family
-from netdiag.firewall.netfilter.nft.reading import read_nft
+from netdiag.firewall.netfilter.nft.reading import NftRead, read_nft, read_nft_text
+from netdiag.firewall.netfilter.nft.text_reading import BEGINS
 from netdiag.firewall.netfilter.packet import asked_of
 from netdiag.firewall.netfilter.rules import HOOKS, TableSet, Verdict
 from netdiag.firewall.netfilter.sets import IpSet
 from netdiag.firewall.netfilter.skb import Host, Skb
 from netdiag.firewall.netfilter.traverse import Asked, Passed, Traversal
-from netdiag.firewall.nft_text import native_tables
 from netdiag.firewall.owner import owner_of
 from netdiag.firewall.save_text import nft_family
 from netdiag.model.explain import Dependence, Explanation, PacketLine
@@ -27,14 +27,6 @@ from netdiag.model.firewall import FirewallRule
 from netdiag.model.trace import Endpoints, TraceStep, TraceVerdict
 
 _MOST_REASONS = 12
-_HOOKS = {
-    "prerouting": "PREROUTING",
-    "input": "INPUT",
-    "forward": "FORWARD",
-    "output": "OUTPUT",
-    "postrouting": "POSTROUTING",
-}
-_BEFORE = {"ingress": "PREROUTING", "egress": "POSTROUTING"}
 
 
 class RuleSets(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,25 +82,15 @@ def read_rule_sets(rule_sets: Iterable[RuleSet], hidden: str = "") -> RuleSets:
         elif rules.backend is Backend.IPSET:
             sets, bad = read_sets(rules.text)
             problems += [f"ipset, {problem.said()}" for problem in bad]
-    written = [(nft_family(each.family), name) for each in tables for name in each.tables]
     native: tuple[NftTable, ...] | None = None
     for rules in rule_sets:
-        if rules.backend is Backend.NFT_NATIVE and rules.json:
-            found = read_nft(rules.json, read_listing(rules.text))
+        if rules.backend is Backend.NFT_NATIVE:
+            # Where JSON does not tell (an nft without it, a script's bundle) the text does.
+            found = read_nft(rules.json, read_listing(rules.text)) if rules.json else read_nft_text(rules.text)
             native = _not_written(tables, found.tables)
             problems += [f"nft, {problem}" for problem in found.problems]
             if not found.tables and found.problems:
                 foreign |= {(family, hook): found.problems[0] for family in (4, 6) for hook in HOOKS}
-        elif rules.backend is Backend.NFT_NATIVE:
-            for table in native_tables(rules.text, written):
-                families = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6)}.get(table.family, ())
-                for hook in table.hooks:
-                    place = _HOOKS.get(hook) or _BEFORE.get(hook)
-                    # Behind POSTROUTING no rule sees what became of the packet.
-                    matters = table.stops() or (table.alters() and place != "POSTROUTING")
-                    for family in families if place is not None and matters else ():
-                        reason = f"nft's own table {table.family} {table.name} stands at {hook} and is not modelled"
-                        foreign[family, str(place)] = reason
     if hidden:
         foreign |= {(family, hook): f"not all rules could be read: {hidden}" for family in (4, 6) for hook in HOOKS}
     return RuleSets(tables=tuple(tables), native=native, sets=sets, foreign=foreign, problems=tuple(problems))
@@ -128,10 +110,12 @@ def _not_written(tables: Iterable[TableSet], native: Iterable[NftTable]) -> tupl
 def read_rule_file(text: str) -> RuleSets:
     """A saved file: ``iptables-save`` or ``ip6tables-save``, ``ipset save`` or ``list``, or several behind each other.
 
-    Or one of ``nft -j list ruleset``.
+    Or one of ``nft list ruleset``, as text or with ``-j``.
     """
     if text.lstrip()[:1] == "{":
-        return _of_json(text)
+        return _native(read_nft(text))
+    if BEGINS.match(text[:4000]):
+        return _native(read_nft_text(text))
     saves, sets = _parts(text)
     tables: list[TableSet] = []
     problems: list[str] = []
@@ -154,8 +138,7 @@ def read_rule_file(text: str) -> RuleSets:
     return RuleSets(tables=tuple(tables), sets=found, foreign=foreign, problems=tuple(problems))
 
 
-def _of_json(text: str) -> RuleSets:
-    read = read_nft(text)
+def _native(read: NftRead) -> RuleSets:
     unread = read.problems[0] if read.problems and not read.tables else ""
     foreign = {(family, hook): unread for family in (4, 6) for hook in HOOKS} if unread else {}
     return RuleSets(native=None if unread else read.tables, foreign=foreign, problems=read.problems)

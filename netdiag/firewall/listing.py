@@ -101,7 +101,7 @@ def read_listing(text: str) -> Listing:
                 (head, rules), outside = outside, None
                 whole = f"{head} {'; '.join(rule.text for rule in inner.rules)} }}{closing[1]}"
                 outer = _rule(head, int(closing[2]), len(rules) + 1)
-                rules.append(msgspec.structs.replace(outer, text=_text(whole), block=block))
+                rules.append(msgspec.structs.replace(outer, text=without_counts(whole), block=block))
             elif rule := _RULE.match(body):
                 rules.append(_rule(rule[1], int(rule[2]), len(rules) + 1))
             elif outside is not None and body:
@@ -119,10 +119,11 @@ def _devices(body: str) -> frozenset[str] | None:
 def _rule(text: str, handle: int, number: int) -> ListedRule:
     counter = _COUNTER.search(text)
     packets = int(counter[1]) if counter else None
-    return ListedRule(number=number, handle=handle, text=_text(text), packets=packets)
+    return ListedRule(number=number, handle=handle, text=without_counts(text), packets=packets)
 
 
-def _text(body: str) -> str:
+def without_counts(body: str) -> str:
+    """A rule's text without the numbers of its counters."""
     return _USED.sub(r"\1", _COUNTER.sub("counter ", body)).strip()
 
 

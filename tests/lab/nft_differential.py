@@ -90,6 +90,7 @@ class Differ(kernel.Differ):
         if not loaded:
             return
         self.counts["rule sets"] += 1
+        self.texts_agree(packets)
         rules, before = listing()
         beside_before, saved = kernel.counters(self.tool, self.family) if self.beside else ({}, "")
         for packet in packets:
@@ -113,6 +114,33 @@ class Differ(kernel.Differ):
             rules, before = now, after
         for fd in self.fds:
             kernel.drain(fd)
+
+    def texts_agree(self, packets):
+        """What is read of nft's text is what is read of its JSON."""
+        rows = json.loads(listing()[0])["nftables"]
+        mine = [
+            row
+            for row in rows
+            for inner in row.values()
+            if re.fullmatch(r"t\d", inner.get("table", inner.get("name", "")))
+        ]
+        said = json.dumps({"nftables": mine})
+        listed = kernel.run("nft", "-a", "list", "ruleset").stdout
+        begins = re.split(r"(?m)^(?=table )", listed)
+        listed = "".join(part for part in begins if re.match(r"table \S+ t\d ", part))
+        of_json, of_text = (Explainer(read_rule_file(each), self.host) for each in (said, listed))
+        for packet in packets:
+            one, other = of_json.explain(packet), of_text.explain(packet)
+            seen = [
+                (
+                    found.verdict,
+                    found.possible,
+                    [(step.verdict, step.rule.place(), step.rule.handle) for step in found.path],
+                )
+                for found in (one, other)
+            ]
+            if seen[0] != seen[1]:
+                self.fail(f"{listed}\n{packet}\nof JSON: {seen[0]}\nof text: {seen[1]}")
 
     def judge_native(self, explainer, packet, met, iptables, counting, rules, text):
         self.counts["packets"] += 1

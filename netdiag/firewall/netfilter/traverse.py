@@ -124,6 +124,10 @@ class Traversal:
         """
         self._host = host
         self._foreign = dict(foreign or {})
+        for own in native:
+            if own.missing and not own.dormant and own.family != "bridge":
+                reason = f"table {own.family} {own.name}: {own.missing}"
+                self._foreign = {**dict.fromkeys(HOOKS, reason), **self._foreign}
         self._deciding: set[str] = set()
         self._walks = [(tables, Walk(host, tables.backend)) for tables in sets]
         for tables, walk in self._walks:

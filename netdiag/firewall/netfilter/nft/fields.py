@@ -106,6 +106,25 @@ _OPAQUE: Mapping[tuple[str, str], str] = {
 }
 
 
+_PLACES: Mapping[str, tuple[int, int]] = {
+    "ip length": (2, 2), "ip id": (4, 2), "ip frag-off": (6, 2), "ip ttl": (8, 1), "ip protocol": (9, 1),
+    "ip checksum": (10, 2), "ip saddr": (12, 4), "ip daddr": (16, 4),
+    "ip6 length": (4, 2), "ip6 nexthdr": (6, 1), "ip6 hoplimit": (7, 1), "ip6 saddr": (8, 16), "ip6 daddr": (24, 16),
+    **{f"{name} {side}": place for name in ("tcp", "udp", "udplite", "sctp", "dccp", "th")
+       for side, place in (("sport", (0, 2)), ("dport", (2, 2)))},
+    "tcp flags": (13, 1), "tcp window": (14, 2), "icmp type": (0, 1), "icmp code": (1, 1),
+    "icmpv6 type": (0, 1), "icmpv6 code": (1, 1), "ether daddr": (0, 6), "ether saddr": (6, 6), "ether type": (12, 2),
+}  # fmt: skip
+"""Where a field begins in its header, and how many bytes it has."""
+
+
+def adjoin(one: str, other: str) -> bool:
+    """Whether of two fields the other begins where the one ends."""
+    first, second = _PLACES.get(one), _PLACES.get(other)
+    same = one.partition(" ")[0] == other.partition(" ")[0]
+    return same and first is not None and second is not None and first[0] + first[1] == second[0]
+
+
 def has_header(protocol: str, skb: Skb) -> Truth:
     """Whether the packet has such a header."""
     if protocol in ("ip", "ip6"):

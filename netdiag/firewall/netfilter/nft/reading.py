@@ -14,8 +14,9 @@ from netdiag.firewall.listing import Listing, priority_number
 from netdiag.firewall.netfilter.nft.expression_reading import Names, flags_of, read_elements, types_of
 from netdiag.firewall.netfilter.nft.model import NftChain, NftRule, NftTable
 from netdiag.firewall.netfilter.nft.rendering import rule_text
-from netdiag.firewall.netfilter.nft.statement_reading import read_statement, tracks
+from netdiag.firewall.netfilter.nft.statement_reading import read_statements, tracks
 from netdiag.firewall.netfilter.nft.statements import Nothing, Opaque
+from netdiag.firewall.netfilter.nft.text_reading import read_text
 from netdiag.firewall.netfilter.nft.types import VERDICT, NotModelled
 from netdiag.firewall.netfilter.nft.values import Elements, NamedSet
 
@@ -43,6 +44,7 @@ _OBJECTS = frozenset(
     }
 )
 """What stands in a table beside chains, rules, sets and limits, and decides about nothing by itself."""
+_LOST = "something in its listing is not understood"
 _MOST_PROBLEMS = 50
 
 
@@ -71,6 +73,14 @@ def read_nft(text: str, listing: Listing | None = None) -> NftRead:
     return _Reading(listing or {}).read(rows)
 
 
+def read_nft_text(text: str) -> NftRead:
+    """Read ``nft list ruleset``, with handles or without, or a file of that form that nft reads; never raises."""
+    found = read_text(text)
+    read = _Reading({}).read(found.rows)
+    # What is not understood of the text says more than what is missing for it.
+    return NftRead(tables=read.tables, problems=tuple(found.problems) or read.problems)
+
+
 class _Draft:
     """A table while it is read."""
 
@@ -93,12 +103,14 @@ class _Reading:
         self._listing = listing
         self._drafts: dict[tuple[str, str], _Draft] = {}
         self._problems: list[str] = []
+        self._lost = ""
+        """Why any table may hold more: an entry of which nothing tells which table it changes."""
 
     def read(self, rows: Sequence[Any]) -> NftRead:
         for row in rows:
             if not isinstance(row, dict) or len(row) != 1:
                 self._problem(f"an entry is not understood: {str(row)[:80]}")
-                self._everything_missing()
+                self._lost = _LOST
                 continue
             ((kind, inner),) = row.items()
             if kind in ("add", "create", "insert") and isinstance(inner, dict) and len(inner) == 1:
@@ -109,18 +121,13 @@ class _Reading:
                 self._entry(kind, inner)
             elif kind != "metainfo":
                 self._problem(f"an entry is not understood: {str(kind)[:60]}")
-                self._everything_missing()
+                self._lost = _LOST
         tables = tuple(self._table(draft) for draft in self._drafts.values())
         return NftRead(tables=tables, problems=tuple(self._problems))
 
     def _problem(self, text: str) -> None:
         if len(self._problems) < _MOST_PROBLEMS:
             self._problems.append(text)
-
-    def _everything_missing(self) -> None:
-        """Of an entry of which not even the kind is known nothing tells which table it changes."""
-        for draft in self._drafts.values():
-            draft.missing = draft.missing or "something in its listing is not understood"
 
     def _object(self, kind: str, inner: Mapping[str, Any]) -> None:
         draft = self._drafts.get((str(inner.get("family")), str(inner.get("table"))))
@@ -142,13 +149,13 @@ class _Reading:
             # An entry of a table that is not listed, as in a listing of one chain.
             if not isinstance(family, str) or not isinstance(inner.get("table"), str):
                 self._problem(f"a {kind} names no table")
-                self._everything_missing()
+                self._lost = _LOST
                 return
             draft = self._drafts[family, inner["table"]] = _Draft(family, inner["table"], dormant=False)
         if kind == "rule":
             chain = inner.get("chain")
             if isinstance(chain, str):
-                draft.rules.setdefault(chain, []).append(inner)
+                draft.rules.setdefault(chain, []).append(self._with_blocks(draft, chain, inner))
             else:
                 draft.missing = draft.missing or "a rule names no chain"
                 self._problem(f"a rule of {draft.family} {draft.name} names no chain")
@@ -161,6 +168,30 @@ class _Reading:
             draft.limits[name] = inner.get("inv") is True
         else:
             draft.raw_sets[name] = inner, kind == "map"
+
+    def _with_blocks(self, draft: _Draft, chain: str, raw: dict[str, Any]) -> dict[str, Any]:
+        """A rule whose blocks are chains; nft's JSON has them as text."""
+        expressions = raw.get("expr")
+        if not isinstance(expressions, list) or not any(isinstance(each, str) for each in expressions):
+            return raw
+        whole: list[Any] = []
+        for each in expressions:
+            if not isinstance(each, str):
+                whole.append(each)
+                continue
+            place = f"table {draft.family} {draft.name} {{\nchain {chain} {{\n"
+            read = read_text(f"{place}{each} # handle {raw.get('handle', 0)}\n}}\n}}\n")
+            rows = [inner for row in read.rows for kind, inner in row.items() if kind == "rule"]
+            outer = next((row for row in rows if row.get("chain") == chain), None)
+            if outer is None or read.problems:
+                whole.append({"not understood": "what a chain inside of it holds"})
+                continue
+            whole += outer["expr"]
+            for row in read.rows:
+                ((kind, inner),) = row.items()
+                if kind in ("chain", "rule") and inner is not outer and inner.get("name", "") != chain:
+                    self._entry(kind, inner)
+        return {**raw, "expr": whole, "text": raw.get("text") or rule_text(expressions, str(raw.get("comment") or ""))}
 
     def _chain(self, draft: _Draft, name: str, inner: Mapping[str, Any]) -> None:
         if "hook" not in inner:
@@ -222,7 +253,7 @@ class _Reading:
             name=draft.name,
             chains=chains,
             sets=sets,
-            missing=draft.missing,
+            missing=draft.missing or self._lost,
             dormant=draft.dormant,
         )
 
@@ -234,11 +265,12 @@ class _Reading:
         handle = handle if isinstance(handle, int) else None
         comment = raw.get("comment")
         comment = comment if isinstance(comment, str) else ""
-        text = texts.get(handle or 0) or rule_text(expressions, comment)
+        own = raw.get("text")
+        text = texts.get(handle or 0) or (own if isinstance(own, str) else rule_text(expressions, comment))
         if not isinstance(expressions, list):
             self._problem(f"rule {number} of {draft.family} {draft.name} {chain} is not understood")
             return NftRule(text=text, number=number, statements=(Opaque(reason="it is not understood", tracks=True),))
-        statements = tuple(read_statement(each, names, draft.family, draft.limits) for each in expressions)
+        statements = read_statements(expressions, names, draft.family, draft.limits)
         counter: dict[str, Any] = next(
             (
                 each["counter"]

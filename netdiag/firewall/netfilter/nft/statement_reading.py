@@ -15,12 +15,13 @@ from netdiag.firewall.netfilter.nft.expression_reading import (
     read_verdict,
     text_of,
 )
-from netdiag.firewall.netfilter.nft.fields import has_header
+from netdiag.firewall.netfilter.nft.fields import adjoin, has_header
 from netdiag.firewall.netfilter.nft.model import Statement
 from netdiag.firewall.netfilter.nft.rendering import expression_text
 from netdiag.firewall.netfilter.nft.statements import (
     REJECT,
     AddElement,
+    Apart,
     Between,
     Change,
     Flags,
@@ -80,8 +81,6 @@ def read_statement(raw: object, names: Names, family: str, limits: Mapping[str, 
         family: The table's.
         limits: The table's named limits, and whether each matches beyond its rate.
     """
-    if isinstance(raw, str):
-        return Opaque(reason="nft's JSON does not tell what a chain inside of a rule holds", tracks=True)
     try:
         found = _read(raw, names, family, limits)
     except NotModelled as error:
@@ -100,6 +99,27 @@ def _read(raw: object, names: Names, family: str, limits: Mapping[str, bool]) ->
     if name not in _READERS:
         raise NotModelled(f"the statement {name[:40]} is not understood")
     return _READERS[name](inner if isinstance(inner, dict) else {}, names, family)
+
+
+def read_statements(
+    rows: Sequence[object], names: Names, family: str, limits: Mapping[str, bool]
+) -> tuple[Statement, ...]:
+    """The statements of a rule; never raises."""
+    found: list[Statement] = []
+    for raw in rows:
+        statement = read_statement(raw, names, family, limits)
+        last = found[-1] if found else None
+        if _differs(statement) and isinstance(last, Between | Apart):
+            before = last.parts if isinstance(last, Apart) else (last,) if _differs(last) else ()
+            if before and isinstance(statement, Between) and adjoin(before[-1].left.text, statement.left.text):
+                found[-1] = Apart(parts=(*before, statement), tracks=last.tracks or statement.tracks)
+                continue
+        found.append(statement)
+    return tuple(found)
+
+
+def _differs(statement: Statement) -> bool:
+    return isinstance(statement, Between) and statement.negated and statement.low == statement.high
 
 
 def tracks(raw: object, depth: int = 0) -> bool:

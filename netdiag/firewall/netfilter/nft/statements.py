@@ -77,6 +77,24 @@ class Between(_Statement, frozen=True, kw_only=True):
         return isinstance(value, int) and (self.low <= value <= self.high) != self.negated
 
 
+class Apart(_Statement, frozen=True, kw_only=True):
+    """Several ``!=`` with fields that stand side by side in one header.
+
+    nft asks them as one comparison in some versions (src/rule.c, payload_try_merge; 1.0.6 does), which holds where any
+    field differs, and lists them as those that hold where all do.
+    """
+
+    parts: tuple[Between, ...]
+
+    def apply(self, skb: Skb, scene: Scene) -> Sequence[Outcome]:
+        """Whether it matches both ways."""
+        said = [part.apply(skb, scene) for part in self.parts]
+        going = {each[0].said is None for each in said if len(each) == 1}
+        if len(going) == 1 and all(len(each) == 1 for each in said):
+            return said[0]
+        return _either(skb, Unknown("whether nft asks its != one by one or as one is not told"))
+
+
 class Flags(_Statement, frozen=True, kw_only=True):
     """Whether any of some flags is set, or with ``negated`` none of them."""
 

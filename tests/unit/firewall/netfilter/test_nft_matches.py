@@ -193,6 +193,18 @@ def test_the_type_of_an_address_is_what_the_host_knows():
     assert ask(match({"fib": {"result": "type", "flags": ["daddr", "iif"]}}, "local"), host=HERE) == OPEN
 
 
+def test_fields_side_by_side_that_differ_may_be_asked_as_one():
+    """nft 1.0.6 loads both at once, and compares them as one: what differs in one alone matches."""
+    ports = [match(field("tcp sport"), 40000, "!="), match(field("tcp dport"), 81, "!=")]
+    assert ask(*ports) == OPEN
+    assert ask(*ports, sport=40001) == HIT
+    assert ask(*ports, dport=81) == MISS
+    assert ask(*ports, proto="udp") == MISS
+    # Others it asks one by one.
+    assert ask(match(field("tcp dport"), 81, "!="), match(field("tcp sport"), 40000, "!=")) == MISS
+    assert ask(match(field("ip ttl"), 64, "!="), match(field("tcp dport"), 81, "!=")) == MISS
+
+
 def test_what_a_host_sends_has_no_device_it_came_by():
     out = {"path": TracePath.OUT, "in_device": None, "out_device": "eth0"}
     assert ask(match(meta("iifname"), "eth0", "!="), hook="output", **out) == HIT
@@ -280,7 +292,10 @@ STATEMENTS = [
     ([{"dup": {"addr": "192.0.2.9"}}], {}, HIT),
     ([{"xt": {"type": "match", "name": "string"}}], {}, OPEN),
     ([{"xt": None}], {}, OPEN),
-    (["jump {\n ip saddr 192.0.2.21 accept\n}"], {}, OPEN),
+    (["jump {\n ip saddr 192.0.2.21 drop\n}"], {}, HIT),
+    (["jump {\n ip saddr 192.0.2.22 drop\n}"], {}, MISS),
+    (["jump {\n ip saddr is odd\n}"], {}, OPEN),
+    (["odd"], {}, OPEN),
     ([{"new": {}}], {}, OPEN),
     ([match(field("tcp dport"), 81), {"new": {}}], {}, MISS),
     ([{"mangle": {"key": meta("mark"), "value": 5}}, match(meta("mark"), 5)], {}, HIT),
