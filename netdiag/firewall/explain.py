@@ -129,7 +129,7 @@ def read_rule_file(text: str) -> RuleSets:
     problems += [problem.said() for problem in bad]
     if not tables and found is None:
         problems.append(
-            "line 1: no table begins (*filter …) and no set: this is not what iptables-save or ipset prints"
+            "line 1: no table begins (*filter …, table …) and no set: not what iptables-save, nft or ipset prints"
         )
     # Of a host whose rules were not given nothing is known; one that has none is another matter.
     foreign = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from netdiag.firewall.netfilter.nft.lexing import Cursor, Strange
 from netdiag.firewall.netfilter.nft.text_expressions import (
