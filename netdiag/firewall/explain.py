@@ -19,7 +19,7 @@ from netdiag.firewall.netfilter.rules import HOOKS, TableSet, Verdict
 from netdiag.firewall.netfilter.sets import IpSet
 from netdiag.firewall.netfilter.skb import Host, Skb
 from netdiag.firewall.netfilter.traverse import Asked, Passed, Traversal
-from netdiag.firewall.owner import owner_of
+from netdiag.firewall.owner import attribute, owner_of
 from netdiag.firewall.save_text import nft_family
 from netdiag.model.explain import Dependence, Explanation, PacketLine
 from netdiag.model.facts import Backend, RuleSet
@@ -266,26 +266,39 @@ class Explainer:
 
     def _rule(self, step: Step, asked: Asked) -> FirewallRule:
         backend = Backend(step.backend)
-        native, replace = backend is Backend.NFT_NATIVE, msgspec.structs.replace
-        family = step.family or nft_family(asked.skb.family)
+        if backend is Backend.NFT_NATIVE:
+            return attribute(_native_rule(step))
+        family = nft_family(asked.skb.family)
         if step.rule is None:
-            policy = step.verdict if native else step.verdict.upper()
-            text = f"policy {policy}" if native else f":{step.chain} {policy}"
-            found = FirewallRule(
+            policy = step.verdict.upper()
+            text = f":{step.chain} {policy}"
+            return FirewallRule(
                 backend=backend, family=family, table=step.table, chain=step.chain, text=text, policy=policy
             )
-            # A program that writes nft has a table of its own, with its policies.
-            return replace(found, owner=owner_of(step.chain, "", step.table)) if native else found
         return FirewallRule(
             backend=backend,
             family=family,
             table=step.table,
             chain=step.chain,
             number=step.rule.number,
-            handle=step.rule.handle if isinstance(step.rule, NftRule) else None,
             text=step.rule.text,
-            owner=owner_of(step.chain, step.rule.text, step.table if native else ""),
+            owner=owner_of(step.chain, step.rule.text),
         )
+
+
+def _native_rule(step: Step) -> FirewallRule:
+    """A rule or policy of nft's own, as a trace names it."""
+    rule = step.rule
+    place = FirewallRule(
+        backend=Backend.NFT_NATIVE,
+        family=step.family,
+        table=step.table,
+        chain=step.chain,
+        text=f"policy {step.verdict}",
+    )
+    if not isinstance(rule, NftRule):
+        return msgspec.structs.replace(place, policy=step.verdict)
+    return msgspec.structs.replace(place, text=rule.text, number=rule.number, handle=rule.handle)
 
 
 def _common(outcomes: Sequence[Passed]) -> list[Step]:

@@ -68,6 +68,8 @@ _ELSEWHERE = {
     "synproxy": "synproxy answers for the server",
     "fwd": "fwd gives it to another device",
 }
+_PLAIN = frozenset({"val", "timeout", "expires", "comment"})
+"""What of an element asks nothing."""
 _CHECKED = ("checksum", "csum", "id", "flowlabel")
 _DEEPEST = 60
 
@@ -306,12 +308,16 @@ def _dynamic(inner: _Object, names: Names, family: str) -> Statement:
     if not isinstance(name, str):
         raise NotModelled("to which set it is added is not understood")
     element = inner.get("elem", inner.get("key"))
-    if isinstance(element, dict) and isinstance(element.get("elem"), dict):
-        element = element["elem"].get("val")
     statements = inner.get("stmt") or []
-    conditions = tuple(_condition(each) for each in (statements if isinstance(statements, list) else [statements]))
+    conditions = [_condition(each) for each in (statements if isinstance(statements, list) else [statements])]
+    if isinstance(element, dict) and isinstance(element.get("elem"), dict):
+        own = element["elem"]
+        element = own.get("val")
+        conditions += [_condition({name: own[name]}) for name in own if name not in _PLAIN]
     key = read_key(element, names, family)
-    return AddElement(name=name.removeprefix("@"), key=key, conditions=conditions, deletes=inner.get("op") == "delete")
+    return AddElement(
+        name=name.removeprefix("@"), key=key, conditions=tuple(conditions), deletes=inner.get("op") == "delete"
+    )
 
 
 def _condition(raw: object) -> Rate | Perhaps | Nothing:
