@@ -45,7 +45,8 @@ _MOST_BYTES = 256 << 20
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path, allow_dash=True),
-    help="Saved rules instead of this host's: iptables-save, ip6tables-save, ipset save; - is standard input.",
+    help="Saved rules instead of this host's: iptables-save, ip6tables-save, nft list ruleset (-j or not), ipset save; "
+    "- is standard input.",
 )
 @click.option("--bundle", type=click.Path(path_type=Path), metavar="FILE", help="The rules of a bundle's host.")
 @click.option(
@@ -77,6 +78,7 @@ def explain(
     Examples:
       netdiag firewall explain --src 192.0.2.21 --dport 2377
       netdiag firewall explain --rules iptables.save --hook INPUT --dport 22
+      netdiag firewall explain --rules ruleset.json --in eth0 --dport 22
       netdiag firewall explain --rules iptables.save --packets packets.jsonl
     """
     from netdiag.report.explain_lines import lines, problem_lines

@@ -6,17 +6,20 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from netdiag.firewall.listing import read_listing
 from netdiag.firewall.netfilter.addresses import show_address
 from netdiag.firewall.netfilter.evaluate import Step
 from netdiag.firewall.netfilter.ipset_text import read_sets
 from netdiag.firewall.netfilter.iptables import family_of, read_iptables
+from netdiag.firewall.netfilter.nft.model import NftRule, NftTable, of_family
+from netdiag.firewall.netfilter.nft.reading import NftRead, read_nft, read_nft_text
+from netdiag.firewall.netfilter.nft.text_reading import BEGINS
 from netdiag.firewall.netfilter.packet import asked_of
 from netdiag.firewall.netfilter.rules import HOOKS, TableSet, Verdict
 from netdiag.firewall.netfilter.sets import IpSet
 from netdiag.firewall.netfilter.skb import Host, Skb
 from netdiag.firewall.netfilter.traverse import Asked, Passed, Traversal
-from netdiag.firewall.nft_text import native_tables
-from netdiag.firewall.owner import owner_of
+from netdiag.firewall.owner import attribute, owner_of
 from netdiag.firewall.save_text import nft_family
 from netdiag.model.explain import Dependence, Explanation, PacketLine
 from netdiag.model.facts import Backend, RuleSet
@@ -24,26 +27,20 @@ from netdiag.model.firewall import FirewallRule
 from netdiag.model.trace import Endpoints, TraceStep, TraceVerdict
 
 _MOST_REASONS = 12
-_HOOKS = {
-    "prerouting": "PREROUTING",
-    "input": "INPUT",
-    "forward": "FORWARD",
-    "output": "OUTPUT",
-    "postrouting": "POSTROUTING",
-}
-_BEFORE = {"ingress": "PREROUTING", "egress": "POSTROUTING"}
 
 
 class RuleSets(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that was read: the tables of every variant and family, sets, and what stands beside them.
 
     Attributes:
+        native: nft's own tables; None where nothing told of them.
         sets: None where no text told of any.
         foreign: By family and hook, what may drop a packet there and is not modelled.
         problems: Lines that were not understood, each with its number and whose text it is.
     """
 
     tables: tuple[TableSet, ...] = ()
+    native: tuple[NftTable, ...] | None = None
     sets: dict[str, IpSet] | None = None
     foreign: dict[tuple[int, str], str] = msgspec.field(default_factory=dict)
     problems: tuple[str, ...] = ()
@@ -52,11 +49,14 @@ class RuleSets(msgspec.Struct, frozen=True, kw_only=True):
 def merged(several: Sequence[RuleSets]) -> RuleSets:
     """What several files hold together."""
     sets = [each.sets for each in several if each.sets is not None]
+    tables = tuple(tables for each in several for tables in each.tables)
+    native = [each.native for each in several if each.native is not None]
     return RuleSets(
-        tables=tuple(tables for each in several for tables in each.tables),
+        tables=tables,
+        native=_not_written(tables, [table for listed in native for table in listed]) if native else None,
         sets={name: found for each in sets for name, found in each.items()} if sets else None,
         foreign={place: reason for each in several for place, reason in each.foreign.items()}
-        if not any(each.tables for each in several)
+        if not any(each.tables or each.native is not None for each in several)
         else {},
         problems=tuple(problem for each in several for problem in each.problems),
     )
@@ -82,25 +82,40 @@ def read_rule_sets(rule_sets: Iterable[RuleSet], hidden: str = "") -> RuleSets:
         elif rules.backend is Backend.IPSET:
             sets, bad = read_sets(rules.text)
             problems += [f"ipset, {problem.said()}" for problem in bad]
-    written = [(nft_family(each.family), name) for each in tables for name in each.tables]
+    native: tuple[NftTable, ...] | None = None
     for rules in rule_sets:
         if rules.backend is Backend.NFT_NATIVE:
-            for table in native_tables(rules.text, written):
-                families = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6)}.get(table.family, ())
-                for hook in table.hooks:
-                    place = _HOOKS.get(hook) or _BEFORE.get(hook)
-                    # Behind POSTROUTING no rule sees what became of the packet.
-                    matters = table.stops() or (table.alters() and place != "POSTROUTING")
-                    for family in families if place is not None and matters else ():
-                        reason = f"nft's own table {table.family} {table.name} stands at {hook} and is not modelled"
-                        foreign[family, str(place)] = reason
+            # Where JSON does not tell (an nft without it, a script's bundle) the text does.
+            found = read_nft(rules.json, read_listing(rules.text)) if rules.json else read_nft_text(rules.text)
+            native = _not_written(tables, found.tables)
+            problems += [f"nft, {problem}" for problem in found.problems]
+            if not found.tables and found.problems:
+                foreign |= {(family, hook): found.problems[0] for family in (4, 6) for hook in HOOKS}
     if hidden:
         foreign |= {(family, hook): f"not all rules could be read: {hidden}" for family in (4, 6) for hook in HOOKS}
-    return RuleSets(tables=tuple(tables), sets=sets, foreign=foreign, problems=tuple(problems))
+    return RuleSets(tables=tuple(tables), native=native, sets=sets, foreign=foreign, problems=tuple(problems))
+
+
+def _not_written(tables: Iterable[TableSet], native: Iterable[NftTable]) -> tuple[NftTable, ...]:
+    """The tables of nft's own without those that iptables-nft wrote: of these its save is the truth."""
+    written = {
+        (nft_family(each.family), name)
+        for each in tables
+        if each.backend == Backend.IPTABLES_NFT.value
+        for name in each.tables
+    }
+    return tuple(table for table in native if (table.family, table.name) not in written)
 
 
 def read_rule_file(text: str) -> RuleSets:
-    """A saved file: ``iptables-save`` or ``ip6tables-save``, ``ipset save`` or ``list``, or several behind each other."""
+    """A saved file: ``iptables-save`` or ``ip6tables-save``, ``ipset save`` or ``list``, or several behind each other.
+
+    Or one of ``nft list ruleset``, as text or with ``-j``.
+    """
+    if text.lstrip()[:1] == "{":
+        return _native(read_nft(text))
+    if BEGINS.match(text[:4000]):
+        return _native(read_nft_text(text))
     saves, sets = _parts(text)
     tables: list[TableSet] = []
     problems: list[str] = []
@@ -114,13 +129,19 @@ def read_rule_file(text: str) -> RuleSets:
     problems += [problem.said() for problem in bad]
     if not tables and found is None:
         problems.append(
-            "line 1: no table begins (*filter …) and no set: this is not what iptables-save or ipset prints"
+            "line 1: no table begins (*filter …, table …) and no set: not what iptables-save, nft or ipset prints"
         )
     # Of a host whose rules were not given nothing is known; one that has none is another matter.
     foreign = (
         {} if tables else {(family, hook): "the text holds no table of rules" for family in (4, 6) for hook in HOOKS}
     )
     return RuleSets(tables=tuple(tables), sets=found, foreign=foreign, problems=tuple(problems))
+
+
+def _native(read: NftRead) -> RuleSets:
+    unread = read.problems[0] if read.problems and not read.tables else ""
+    foreign = {(family, hook): unread for family in (4, 6) for hook in HOOKS} if unread else {}
+    return RuleSets(native=None if unread else read.tables, foreign=foreign, problems=read.problems)
 
 
 def _parts(text: str) -> tuple[list[tuple[int, str]], str]:
@@ -174,7 +195,11 @@ class Explainer:
     def explain(self, packet: PacketLine) -> Explanation:
         """What becomes of a packet. Raises ValueError for a packet that does not go together."""
         asked = asked_of(packet)
-        if self._rule_sets.tables and all(each.family != asked.skb.family for each in self._rule_sets.tables):
+        if (
+            self._rule_sets.native is None
+            and self._rule_sets.tables
+            and all(each.family != asked.skb.family for each in self._rule_sets.tables)
+        ):
             reason = f"these rules are not for IPv{asked.skb.family}"
             return _unknown(reason)
         return self._told(self.traversal(asked.skb.family, packet.bucket).outcomes(asked), asked)
@@ -185,8 +210,9 @@ class Explainer:
         if found is None:
             host = msgspec.structs.replace(self._host, bucket=bucket)
             tables = [each for each in self._rule_sets.tables if each.family == family]
+            native = of_family(self._rule_sets.native or (), family)
             foreign = {hook: reason for (of, hook), reason in self._rule_sets.foreign.items() if of == family}
-            found = self._by[family, bucket] = Traversal(tables, host, foreign)
+            found = self._by[family, bucket] = Traversal(tables, host, foreign, native)
         return found
 
     def _told(self, outcomes: Sequence[Passed], asked: Asked) -> Explanation:
@@ -240,6 +266,8 @@ class Explainer:
 
     def _rule(self, step: Step, asked: Asked) -> FirewallRule:
         backend = Backend(step.backend)
+        if backend is Backend.NFT_NATIVE:
+            return attribute(_native_rule(step))
         family = nft_family(asked.skb.family)
         if step.rule is None:
             policy = step.verdict.upper()
@@ -256,6 +284,21 @@ class Explainer:
             text=step.rule.text,
             owner=owner_of(step.chain, step.rule.text),
         )
+
+
+def _native_rule(step: Step) -> FirewallRule:
+    """A rule or policy of nft's own, as a trace names it."""
+    rule = step.rule
+    place = FirewallRule(
+        backend=Backend.NFT_NATIVE,
+        family=step.family,
+        table=step.table,
+        chain=step.chain,
+        text=f"policy {step.verdict}",
+    )
+    if not isinstance(rule, NftRule):
+        return msgspec.structs.replace(place, policy=step.verdict)
+    return msgspec.structs.replace(place, text=rule.text, number=rule.number, handle=rule.handle)
 
 
 def _common(outcomes: Sequence[Passed]) -> list[Step]:
@@ -275,8 +318,8 @@ def _key(step: Step | None) -> object:
     if step is None:
         return None
     if step.rule is None:
-        return "policy", step.backend, step.table, step.chain
-    return step.backend, step.table, step.chain, step.rule.number
+        return "policy", step.backend, step.family, step.table, step.chain
+    return step.backend, step.family, step.table, step.chain, step.rule.number
 
 
 def _unknown(reason: str) -> Explanation:

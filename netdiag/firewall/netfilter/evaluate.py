@@ -6,6 +6,7 @@ A rule of which it cannot be told whether it matches opens two ways; ways that l
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -24,6 +25,9 @@ from netdiag.firewall.netfilter.rules import (
 )
 from netdiag.firewall.netfilter.skb import Host, Skb, Truth, Unknown
 
+if TYPE_CHECKING:
+    from netdiag.firewall.netfilter.nft.model import NftRule
+
 _MOST_STEPS = 250_000
 _DEEPEST = 100
 
@@ -35,9 +39,11 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     table: str
     chain: str
     verdict: str
-    rule: Rule | None = None
+    rule: Rule | NftRule | None = None
     """None for a policy."""
     backend: str = ""
+    family: str = ""
+    """Of a table of nft's own; else that of the packet."""
 
 
 class Doubt(msgspec.Struct, frozen=True, gc=False):
@@ -72,11 +78,16 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a way ends in a table: the verdict and the rule or policy that gave it."""
+    """Where a way ends in a table: the verdict and the rule or policy that gave it.
+
+    Attributes:
+        bound: Whether its flow has its addresses now, so that no other table of NAT is asked at this hook.
+    """
 
     verdict: Verdict
     step: Step
     way: Way
+    bound: bool = False
 
 
 _replace = msgspec.structs.replace
@@ -87,9 +98,39 @@ def unique(ways: Iterable[Way]) -> list[Way]:
     found: dict[Skb, Way] = {}
     for way in ways:
         known = found.get(way.skb)
-        if known is None or len(way.doubts) < len(known.doubts):
-            found[way.skb] = way
+        found[way.skb] = way if known is None else one_of(known, way)
     return list(found.values())
+
+
+def one_of(one: Way, other: Way) -> Way:
+    """Two ways that leave the packet alike as one: the surer, with what it met on both."""
+    if len(other.doubts) < len(one.doubts):
+        one, other = other, one
+    return one if one.trail is other.trail else _replace(one, trail=_met_on_both(one.trail, other.trail))
+
+
+def _met_on_both(one: Trail | None, other: Trail | None) -> Trail | None:
+    """The steps of one trail that are in another as well; their common beginning is shared."""
+    behind: dict[int, Step] = {}
+    while other is not None:
+        behind[id(other)] = other[0]
+        other = other[1]
+    apart: list[Step] = []
+    while one is not None and id(one) not in behind:
+        apart.append(one[0])
+        one = one[1]
+    if not apart:
+        return one
+    there = {_place(step) for step in behind.values()}
+    for step in reversed(apart):
+        if _place(step) in there:
+            one = (step, one)
+    return one
+
+
+def _place(step: Step) -> object:
+    """What makes a step another; a rule is one object."""
+    return step.hook, step.backend, step.family, step.table, step.chain, step.verdict, id(step.rule)
 
 
 class Walk:
@@ -241,7 +282,7 @@ class _Call:
             if source_side
             else target.translate(met.skb, self._walk.host)
         )
-        ends.append(End(verdict=Verdict.ACCEPT, step=step, way=_replace(met, skb=skb)))
+        ends.append(End(verdict=Verdict.ACCEPT, step=step, way=_replace(met, skb=skb), bound=True))
         return missed
 
     def _jump(

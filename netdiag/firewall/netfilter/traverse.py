@@ -7,19 +7,25 @@ net/netfilter/nf_nat_core.c (nf_nat_inet_fn), nf_conntrack_core.c (nf_conntrack_
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
 from netdiag.firewall.netfilter.addresses import show_address
-from netdiag.firewall.netfilter.evaluate import Doubt, End, Step, Walk, Way
+from netdiag.firewall.netfilter.evaluate import Doubt, End, Step, Walk, Way, one_of
 from netdiag.firewall.netfilter.header import PacketType
 from netdiag.firewall.netfilter.kernel import ConnMark, FlowEnd, Helper, OriginalDirection, State, StateFirst
-from netdiag.firewall.netfilter.rules import HOOKS_OF, NotUnderstood, TableSet, Translating, Verdict
+from netdiag.firewall.netfilter.nft.model import NftTable
+from netdiag.firewall.netfilter.nft.walk import BaseChain
+from netdiag.firewall.netfilter.rules import HOOKS, HOOKS_OF, NotUnderstood, TableSet, Translating, Verdict
 from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, Host, Skb
 from netdiag.firewall.netfilter.targets import ConnMarkTarget, Template
+from netdiag.firewall.tables import priority_of
 
-_ORDER = ("raw", "conntrack", "mangle", "destination nat", "filter", "security", "source nat")
+_CONNTRACK = -200
+_MOST_ORDERS = 6
 _DESTINATION_NAT = frozenset({"PREROUTING", "OUTPUT"})
 _MOST_WAYS = 64
 _TRACKING = (State, StateFirst, FlowEnd, OriginalDirection, ConnMark, Helper, NotUnderstood)
@@ -77,27 +83,67 @@ class _Walking(msgspec.Struct, frozen=True, kw_only=True):
     way: Way
     accepted: Step | None = None
     policy: Step | None = None
+    bound: bool = False
+    """Whether a table of NAT gave its flow its addresses at this hook."""
+
+
+class _Asking(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked at a hook: a table, a chain, conntrack, or everything that translates addresses.
+
+    Attributes:
+        source: Whose it is; of one source the order of two of the same priority is known.
+        order: That order.
+        translating: Whether it is one of those that translate addresses, which decide about nothing else.
+    """
+
+    priority: int
+    source: str
+    order: int = 0
+    ask: Callable[[Way], list[End]] | None = None
+    chain: BaseChain | None = None
+    translating: bool = False
 
 
 class Traversal:
     """The rule sets of one host and family, ready for packet after packet."""
 
-    def __init__(self, sets: Sequence[TableSet], host: Host, foreign: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        sets: Sequence[TableSet],
+        host: Host,
+        foreign: Mapping[str, str] | None = None,
+        native: Sequence[NftTable] = (),
+    ) -> None:
         """Index them.
 
         Args:
             sets: The tables of each variant that runs.
             host: What is known of it.
             foreign: By hook, why something that is not modelled may drop a packet there.
+            native: nft's own tables that see packets of this family.
         """
         self._host = host
         self._foreign = dict(foreign or {})
+        for own in native:
+            if own.missing and not own.dormant and own.family != "bridge":
+                reason = f"table {own.family} {own.name}: {own.missing}"
+                self._foreign = {**dict.fromkeys(HOOKS, reason), **self._foreign}
         self._deciding: set[str] = set()
         self._walks = [(tables, Walk(host, tables.backend)) for tables in sets]
         for tables, walk in self._walks:
             for table in tables.tables.values():
                 walk.prepare(table)
-        self._tracks = any(_needs_conntrack(tables) for tables in sets) or bool(self._foreign)
+        self._tracks = (
+            any(_needs_conntrack(tables) for tables in sets)
+            or any(table.tracks() for table in native)
+            or bool(self._foreign)
+        )
+        self._native = [
+            BaseChain(table, chain, host) for table in native if table.family != "bridge" for chain in table.bases()
+        ]
+        self._bridges = [(table, chain) for table in native if table.family == "bridge" for chain in table.bases()]
+        self._groups = {hook: self._grouped(hook, translating=False) for hook in (*HOOKS, "INGRESS", "EGRESS")}
+        self._translating = {hook: self._grouped(hook, translating=True) for hook in HOOKS}
 
     def outcomes(self, asked: Asked) -> list[Passed]:
         """Every outcome that remains possible."""
@@ -130,46 +176,148 @@ class Traversal:
                     return [*done, Passed(verdict=Verdict.UNKNOWN, step=None, way=way)]
         return done
 
+    def _grouped(self, hook: str, *, translating: bool) -> list[list[_Asking]]:
+        """What is asked at a hook, in groups of one priority each, in their order.
+
+        Tables of NAT stand in a list of their own, which the kernel asks at one place (nf_nat_core.c, nf_nat_inet_fn).
+        """
+        found = [
+            _Asking(
+                priority=base.chain.priority,
+                source=f"{base.table.family} {base.table.name}",
+                # The later is asked first of two of one priority (net/netfilter/core.c, nf_hook_entries_grow).
+                order=-at,
+                ask=base.through,
+                chain=base,
+                translating=translating,
+            )
+            for at, base in enumerate(self._native)
+            if base.chain.hook == hook and (base.chain.kind == "nat") == translating
+        ]
+        for tables, walk in self._walks:
+            for name, table in tables.tables.items():
+                if hook in HOOKS_OF.get(name, ()) and (name == "nat") == translating:
+                    through = partial(walk.through, table, hook)
+                    priority = priority_of(name, hook.lower())
+                    found.append(
+                        _Asking(priority=priority, source=tables.backend, ask=through, translating=translating)
+                    )
+        if not translating and hook in _DESTINATION_NAT:
+            found.append(_Asking(priority=_CONNTRACK, source="conntrack"))
+        if not translating and hook in HOOKS_OF["nat"]:
+            found.append(_Asking(priority=priority_of("nat", hook.lower()), source="nat"))
+        found.sort(key=lambda asking: (asking.priority, asking.order))
+        return [list(group) for _, group in itertools.groupby(found, key=lambda asking: asking.priority)]
+
     def _at_hook(self, hook: str, walking: list[_Walking], asked: Asked, done: list[Passed]) -> list[_Walking]:
         """Those that pass all tables of a hook; what is lost there is added to ``done``."""
-        for place in _ORDER:
-            if place == "conntrack":
-                if hook in _DESTINATION_NAT:
-                    walking = [_with(each, _tracked(each.way.skb, asked.state)) for each in walking]
-                continue
-            table = place if "nat" not in place else "nat"
-            if place.endswith("nat") and (hook in _DESTINATION_NAT) != (place == "destination nat"):
-                continue
-            if hook in HOOKS_OF[table]:
-                walking = self._through(table, hook, walking, done)
-        if hook in self._foreign:
+        if hook == "PREROUTING" and not asked.hook:
+            walking = self._of_devices("INGRESS", walking, asked, done)
+        walking = self._through(self._groups[hook], hook, walking, asked, done)
+        if hook == "POSTROUTING" and not asked.hook:
+            walking = self._of_devices("EGRESS", walking, asked, done)
+        reasons = [self._foreign[hook]] if hook in self._foreign else []
+        reasons += [] if asked.hook else [self._bridged_away(hook, each.way.skb) for each in walking[:1]]
+        for reason in filter(None, reasons):
             for each in walking:
-                doubt = Doubt(self._foreign[hook])
-                way = _replace(each.way, doubts=(*each.way.doubts, doubt))
+                way = _replace(each.way, doubts=(*each.way.doubts, Doubt(reason)))
                 done.append(Passed(verdict=Verdict.UNKNOWN, step=None, way=way))
         return walking
 
-    def _through(self, table: str, hook: str, walking: list[_Walking], done: list[Passed]) -> list[_Walking]:
-        """Through one table of every variant; which of two variants comes first is not known, so both orders are gone."""
-        having = [(tables, walk) for tables, walk in self._walks if table in tables.tables]
-        orders = [having, having[::-1]] if len(having) > 1 else [having]
-        passed: list[_Walking] = []
-        for order in orders:
-            now = walking
-            for tables, walk in order:
+    def _through(
+        self, groups: Sequence[list[_Asking]], hook: str, walking: list[_Walking], asked: Asked, done: list[Passed]
+    ) -> list[_Walking]:
+        """Through everything that is asked at a hook; where it is not known which comes first, every order is gone."""
+        for group in groups:
+            orders = _orders(group)
+            if orders is None:
+                names = ", ".join(dict.fromkeys(asking.source for asking in group))
+                way = walking[0].way if walking else None
+                if way is not None:
+                    reason = f"in which order {names} are asked at {hook} is not known"
+                    way = _replace(way, doubts=(*way.doubts, Doubt(reason)))
+                    done.append(Passed(verdict=Verdict.UNKNOWN, step=None, way=way))
+                orders = [group]
+            passed: list[_Walking] = []
+            for number, order in enumerate(orders):
+                now = walking
+                if number:
+                    names = " or ".join(dict.fromkeys(asking.source for asking in group))
+                    doubt = Doubt(f"which of {names} is asked first at {hook} is not known")
+                    now = [_doubting(each, doubt) for each in walking]
+                for asking in order:
+                    now = self._one(asking, hook, now, asked, done)
+                passed += now
+            walking = _unique(passed)
+        return walking
+
+    def _one(
+        self, asking: _Asking, hook: str, walking: list[_Walking], asked: Asked, done: list[Passed]
+    ) -> list[_Walking]:
+        """Through one table or chain, conntrack, or everything that translates addresses."""
+        if asking.source == "conntrack":
+            return [_with(each, _tracked(each.way.skb, asked.state)) for each in walking]
+        if asking.source == "nat":
+            if not self._translating[hook]:
+                return walking
+            to_ask = [each for each in walking if self._tracks and _translates(each.way.skb)]
+            others = [each for each in walking if not (self._tracks and _translates(each.way.skb))]
+            through = self._through(self._translating[hook], hook, to_ask, asked, done) if to_ask else []
+            return [*others, *(_replace(each, bound=False) for each in through)]
+        if asking.ask is None:
+            return walking
+        on: list[_Walking] = []
+        for each in walking:
+            if each.bound:
+                on.append(each)
+                continue
+            for end in asking.ask(each.way):
+                if end.verdict is Verdict.ACCEPT:
+                    decides = not asking.translating and hook in self._deciding
+                    on.append(_accepted(each, end, decides=decides))
+                else:
+                    done.append(Passed(verdict=end.verdict, step=end.step, way=end.way))
+        return _unique(on)
+
+    def _of_devices(self, hook: str, walking: list[_Walking], asked: Asked, done: list[Passed]) -> list[_Walking]:
+        """Through the chains of the device that a packet comes by, or leaves by."""
+        for group in self._groups[hook]:
+            for asking in group:
+                devices = asking.chain.chain.devices if asking.chain is not None else None
                 on: list[_Walking] = []
-                for each in now:
-                    if table == "nat" and not (self._tracks and _translates(each.way.skb)):
+                for each in walking:
+                    skb = each.way.skb
+                    device = skb.in_device if hook == "INGRESS" else skb.out_device
+                    if hook == "EGRESS" and skb.from_here is False and not device:
+                        device = asked.out_device
+                    if devices is not None and device is not None and device not in devices:
                         on.append(each)
                         continue
-                    for end in walk.through(tables.tables[table], hook, each.way):
-                        if end.verdict is Verdict.ACCEPT:
-                            on.append(_accepted(each, end, decides=table != "nat" and hook in self._deciding))
-                        else:
-                            done.append(Passed(verdict=end.verdict, step=end.step, way=end.way))
-                now = _unique(on)
-            passed += now
-        return _unique(passed)
+                    if devices is None or device is None:
+                        on.append(each)
+                        names = asking.source
+                        doubt = Doubt(f"whether the chain of {names} at {hook.lower()} is its device's is not known")
+                        on += self._one(asking, hook, [_doubting(each, doubt)], asked, done)
+                    else:
+                        on += self._one(asking, hook, [each], asked, done)
+                walking = _unique(on)
+        return walking
+
+    def _bridged_away(self, hook: str, skb: Skb) -> str:
+        """Why a bridge's own chains may lose the packet; empty where none does."""
+        inward = hook == "PREROUTING"
+        if not self._bridges or hook not in ("PREROUTING", "POSTROUTING"):
+            return ""
+        if inward and skb.bridged is False:
+            return ""
+        known = self._host.bridges is not None and skb.out_device
+        if not inward and (skb.out_device == "lo" or (known and skb.out_device not in (self._host.bridges or ()))):
+            return ""
+        sides = ("PREROUTING", "INPUT", "FORWARD") if inward else ("OUTPUT", "POSTROUTING", "FORWARD")
+        for table, chain in self._bridges:
+            if chain.hook in sides and (chain.rules or chain.policy == "DROP" or table.missing):
+                return f"the table bridge {table.name} may stand on its way and is not modelled"
+        return ""
 
     def _after(self, hook: str, walking: _Walking, asked: Asked) -> list[tuple[str, _Walking]]:
         """The hooks that a packet comes to behind one, each with the packet as it comes there."""
@@ -247,6 +395,28 @@ class Traversal:
         return loopback or known
 
 
+def _orders(group: list[_Asking]) -> list[list[_Asking]] | None:
+    """Every order in which a group may be asked, those of one source in theirs; None where these are too many."""
+    if len({asking.source for asking in group}) < 2:
+        return [group]
+    if len(group) > 4:
+        return None
+    found = [
+        list(order)
+        for order in itertools.permutations(group)
+        if all(
+            order.index(one) < order.index(other)
+            for one, other in itertools.combinations(group, 2)
+            if one.source == other.source
+        )
+    ]
+    return found if len(found) <= _MOST_ORDERS else None
+
+
+def _doubting(walking: _Walking, doubt: Doubt) -> _Walking:
+    return _replace(walking, way=_replace(walking.way, doubts=(*walking.way.doubts, doubt)))
+
+
 def _tracked(skb: Skb, state: str) -> Skb:
     """The packet behind conntrack, which passes what a rule told it to, and knows what comes back through lo."""
     if skb.state == "UNTRACKED":
@@ -286,19 +456,24 @@ def _with(walking: _Walking, skb: Skb) -> _Walking:
 
 def _accepted(before: _Walking, end: End, *, decides: bool) -> _Walking:
     """As `netdiag.firewall.trace` names it: the last rule that accepted at a hook, else the last policy."""
+    bound = before.bound or end.bound
     if not decides:
-        return _replace(before, way=end.way)
+        return _replace(before, way=end.way, bound=bound)
     if end.step.rule is not None:
-        return _replace(before, way=end.way, accepted=end.step)
-    return _replace(before, way=end.way, policy=end.step)
+        return _replace(before, way=end.way, bound=bound, accepted=end.step)
+    return _replace(before, way=end.way, bound=bound, policy=end.step)
 
 
 def _unique(walking: list[_Walking]) -> list[_Walking]:
-    found: dict[tuple[Skb, int, str], _Walking] = {}
+    found: dict[tuple[Skb, int, str, bool], _Walking] = {}
     for each in walking:
         step = each.accepted
-        key = each.way.skb, id(step.rule) if step else 0, step.backend if step else ""
+        key = each.way.skb, id(step.rule) if step else 0, step.backend if step else "", each.bound
         known = found.get(key)
-        if known is None or len(each.way.doubts) < len(known.way.doubts):
-            found[key] = each
+        found[key] = each if known is None else _one_of(known, each)
     return list(found.values())
+
+
+def _one_of(one: _Walking, other: _Walking) -> _Walking:
+    surer = other if len(other.way.doubts) < len(one.way.doubts) else one
+    return _replace(surer, way=one_of(one.way, other.way))
