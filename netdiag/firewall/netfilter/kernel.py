@@ -11,9 +11,9 @@ from typing import Literal
 import msgspec
 
 from netdiag.firewall.netfilter.rules import NotUnderstood
-from netdiag.firewall.netfilter.skb import Host, Skb, Truth, Unknown
+from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, Host, Skb, Truth, Unknown
 
-_TYPES = frozenset(
+TYPES = frozenset(
     "UNSPEC UNICAST LOCAL BROADCAST ANYCAST MULTICAST BLACKHOLE UNREACHABLE PROHIBIT THROW NAT XRESOLVE".split()  # noqa: SIM905 - one name a word
 )
 _SIX_TYPES = frozenset({"LOCAL", "UNICAST", "MULTICAST"})
@@ -80,10 +80,28 @@ class OriginalDirection(msgspec.Struct, frozen=True, gc=False):
         return self.original != self.negated
 
 
+class FlowProtocol(msgspec.Struct, frozen=True, gc=False):
+    """``--ctproto``."""
+
+    number: int
+    negated: bool = False
+
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
+        """Whether its flow is of this protocol; an error of ICMP's belongs to a flow of another."""
+        if skb.state in ("INVALID", "UNTRACKED"):
+            return False
+        if skb.state is None or (skb.state == "RELATED" and skb.protocol in (ICMP, ICMPV6)):
+            return _NO_FLOW
+        return (self.number == skb.protocol) != self.negated
+
+
+OfFlow = State | FlowEnd | OriginalDirection | FlowProtocol | NotUnderstood
+
+
 class StateFirst(msgspec.Struct, frozen=True, gc=False):
     """The options of one conntrack match of which one is the state: of a packet without a flow only that is asked."""
 
-    options: tuple[State | FlowEnd | OriginalDirection | NotUnderstood, ...]
+    options: tuple[OfFlow, ...]
 
     def holds(self, skb: Skb, host: Host) -> Truth:
         """Whether all of them hold."""
@@ -237,6 +255,18 @@ class Ipsec(msgspec.Struct, frozen=True, gc=False):
         return Unknown("whether a policy of IPsec holds for it is not known")
 
 
+class ReversePath(msgspec.Struct, frozen=True, gc=False):
+    """``-m rpfilter``: whether an answer would go back the way that the packet came."""
+
+    inverted: bool
+
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
+        """It does through lo; else routes decide, which are not known here (ipt_rpfilter.c, rpfilter_mt)."""
+        if skb.in_device == "lo":
+            return not self.inverted
+        return Unknown("whether an answer goes back by the device that it arrives on is not known")
+
+
 class Owner(msgspec.Struct, frozen=True, gc=False):
     """``-m owner``: whose socket sent it."""
 
@@ -260,8 +290,3 @@ class Helper(msgspec.Struct, frozen=True, gc=False):
         if skb.state in ("RELATED", "ESTABLISHED", None):
             return _NO_FLOW
         return self.negated
-
-
-def known_types(names: frozenset[str]) -> bool:
-    """Whether all of them are types of an address."""
-    return names <= _TYPES

@@ -63,6 +63,8 @@ class SetMatch(msgspec.Struct, frozen=True, gc=False):
 
 
 def _contains(name: str, flags: tuple[str, ...], skb: Skb, host: Host, depth: int) -> Truth:
+    if name in skb.changed_sets:
+        return Unknown(f"a rule may have put it into the set {name}, or taken it from there")
     if host.sets is None or name not in host.sets or depth > _MAX_NESTED:
         return Unknown(f"what the set {name} holds is not known")
     found = host.sets[name]

@@ -70,6 +70,7 @@ class Skb(msgspec.Struct, frozen=True, kw_only=True):
         from_here: Whether this host sends it.
         bridged: Whether a bridge's port took it in, so that bridge-nf may tell which; None is "not known".
         original: The flow as conntrack knows it, before any rewriting.
+        changed_sets: Sets that a rule may have put it into, or taken it from.
     """
 
     family: int
@@ -96,6 +97,7 @@ class Skb(msgspec.Struct, frozen=True, kw_only=True):
     from_here: bool = False
     bridged: bool | None = None
     original: Tuple | None = None
+    changed_sets: frozenset[str] = frozenset()
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,6 +58,32 @@ class ConnMarkTarget(Changing, frozen=True):
         return _replace(skb, mark=restored)
 
 
+class ForgetMark(Changing, frozen=True):
+    """A target that gives the packet or its connection a mark which is not computed here: HMARK, shifted marks, SET."""
+
+    def change(self, skb: Skb) -> Skb:
+        """The packet whose marks are not known."""
+        return _replace(skb, mark=None, connmark=None)
+
+
+class ChangeSets(Changing, frozen=True):
+    """``-j SET``: whether the packet is in these sets is not known behind it."""
+
+    names: frozenset[str]
+
+    def change(self, skb: Skb) -> Skb:
+        """The packet that may be in them now, or not any more."""
+        return _replace(skb, changed_sets=skb.changed_sets | self.names)
+
+
+class ForgetEcn(Changing, frozen=True):
+    """``-j ECN``, which clears or sets bits of congestion notification (ipt_ECN.c)."""
+
+    def change(self, skb: Skb) -> Skb:
+        """The packet whose flags and type of service are not known."""
+        return _replace(skb, tos=None, tcp_flags=None)
+
+
 class Untrack(Changing, frozen=True):
     """``-j NOTRACK`` and ``-j CT --notrack``: conntrack leaves it alone, if it has not seen it yet."""
 

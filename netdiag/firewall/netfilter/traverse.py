@@ -14,7 +14,15 @@ import msgspec
 from netdiag.firewall.netfilter.addresses import show_address
 from netdiag.firewall.netfilter.evaluate import Doubt, End, Step, Walk, Way
 from netdiag.firewall.netfilter.header import PacketType
-from netdiag.firewall.netfilter.kernel import ConnMark, FlowEnd, Helper, OriginalDirection, State, StateFirst
+from netdiag.firewall.netfilter.kernel import (
+    ConnMark,
+    FlowEnd,
+    FlowProtocol,
+    Helper,
+    OriginalDirection,
+    State,
+    StateFirst,
+)
 from netdiag.firewall.netfilter.rules import HOOKS_OF, NotUnderstood, TableSet, Translating, Verdict
 from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, Host, Skb
 from netdiag.firewall.netfilter.targets import ConnMarkTarget, Template
@@ -22,7 +30,7 @@ from netdiag.firewall.netfilter.targets import ConnMarkTarget, Template
 _ORDER = ("raw", "conntrack", "mangle", "destination nat", "filter", "security", "source nat")
 _DESTINATION_NAT = frozenset({"PREROUTING", "OUTPUT"})
 _MOST_WAYS = 64
-_TRACKING = (State, StateFirst, FlowEnd, OriginalDirection, ConnMark, Helper, NotUnderstood)
+_TRACKING = (State, StateFirst, FlowEnd, FlowProtocol, OriginalDirection, ConnMark, Helper, NotUnderstood)
 _TRACKING_TARGETS = (Translating, ConnMarkTarget, Template)
 _replace = msgspec.structs.replace
 
