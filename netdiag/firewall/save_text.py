@@ -334,7 +334,10 @@ class _Reading:
         if command == "R" and not named:
             raise ValueError("-R without a number")
         made = self._made(words[1], words[3:] if named else words[2:], 0, line_number, body)
-        kept[at : at + (command == "R")] = made
+        if command == "R" and len(made) > 1:
+            raise ValueError("a rule is replaced by one")
+        # Of several addresses each is put before the one that was inserted just now.
+        kept[at : at + (command == "R")] = made[::-1]
 
     def _problem(self, line_number: int, line: str, table: str, reason: str = "not understood") -> None:
         self._problems.append(Problem(line_number, line[:200], table, reason))

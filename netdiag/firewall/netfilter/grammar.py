@@ -226,7 +226,13 @@ def build_connmark(options: Sequence[Option], family: int) -> list[Match]:  # no
 
 def build_length(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
     """``-m length``."""
-    return [header.Between("length", *read_ports(values[0]), negated) for _, values, negated in options]
+    found: list[Match] = []
+    for _, values, negated in options:
+        low, colon, high = values[0].partition(":")
+        first = read_number(low, 65535) if low or not colon else 0
+        last = first if not colon else read_number(high, 65535) if high else 65535
+        found.append(header.Between("length", first, last, negated))
+    return found
 
 
 def build_ttl(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001

@@ -104,6 +104,11 @@ class Device(msgspec.Struct, frozen=True, gc=False):
         return alike != self.negated
 
 
+def may_be_broadcast(address: int, family: int) -> bool:
+    """Whether it ends as the broadcast address of a network of 24 or 25 bits does; of smaller ones hosts have such too."""
+    return family == 4 and address & 0x7F == 0x7F
+
+
 def port_of(skb: Skb, side: Side) -> int | None:
     """Its port at this side."""
     return skb.source_port if side == "source" else skb.destination_port
@@ -257,6 +262,6 @@ class PacketType(msgspec.Struct, frozen=True, gc=False):
             return (self.kind == "multicast") != self.negated
         if skb.family == 4 and (skb.destination in host.broadcasts or skb.destination == 0xFFFFFFFF):
             return (self.kind == "broadcast") != self.negated
-        if skb.family == 4 and host.addresses is None and skb.destination & 0xFF == 0xFF:
+        if host.addresses is None and may_be_broadcast(skb.destination, skb.family):
             return Unknown("whether its destination is a network's broadcast address is not known")
         return (self.kind == "unicast") != self.negated

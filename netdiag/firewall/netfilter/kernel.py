@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from netdiag.firewall.netfilter.header import may_be_broadcast
 from netdiag.firewall.netfilter.rules import NotUnderstood
 from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, Host, Skb, Truth, Unknown
 
@@ -190,16 +191,22 @@ def kind_of(skb: Skb, host: Host, side: Literal["source", "destination"]) -> fro
     if fixed is not None:
         return fixed if isinstance(fixed, Unknown) else frozenset({fixed})
     if host.addresses is not None:
-        if (address, skb.family) in host.addresses:
-            return frozenset({"LOCAL"})
-        if skb.family == 4 and address in host.networks:
-            return Unknown("what the first address of a network is differs between kernels")
-        return frozenset({"BROADCAST" if skb.family == 4 and address in host.broadcasts else "UNICAST"})
+        return _kind_there(address, skb.family, host)
     if local is not None:
-        return frozenset({"LOCAL" if local else "UNICAST"})
+        kinds = {"LOCAL", "BROADCAST"} if local and may_be_broadcast(address, skb.family) else {"LOCAL"}
+        return frozenset(kinds if local else {"UNICAST"})
     if side == "source" and skb.in_device not in (None, "lo"):
         return frozenset({"UNICAST"})  # of its own address the kernel takes none in (ip_route_input_slow)
     return frozenset({"LOCAL", "UNICAST", "BROADCAST"} if skb.family == 4 else {"LOCAL", "UNICAST"})
+
+
+def _kind_there(address: int, family: int, host: Host) -> frozenset[str] | Unknown:
+    """What an address is on a host of which all are known."""
+    if host.addresses is not None and (address, family) in host.addresses:
+        return frozenset({"LOCAL"})
+    if family == 4 and address in host.networks:
+        return Unknown("what the first address of a network is differs between kernels")
+    return frozenset({"BROADCAST" if family == 4 and address in host.broadcasts else "UNICAST"})
 
 
 def _fixed_kind(address: int, family: int) -> str | Unknown | None:

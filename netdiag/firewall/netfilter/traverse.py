@@ -13,7 +13,7 @@ import msgspec
 
 from netdiag.firewall.netfilter.addresses import show_address
 from netdiag.firewall.netfilter.evaluate import Doubt, End, Step, Walk, Way
-from netdiag.firewall.netfilter.header import PacketType
+from netdiag.firewall.netfilter.header import PacketType, Protocol
 from netdiag.firewall.netfilter.kernel import (
     ConnMark,
     FlowEnd,
@@ -23,9 +23,9 @@ from netdiag.firewall.netfilter.kernel import (
     State,
     StateFirst,
 )
-from netdiag.firewall.netfilter.rules import HOOKS_OF, NotUnderstood, TableSet, Translating, Verdict
+from netdiag.firewall.netfilter.rules import HOOKS_OF, NotUnderstood, Rule, TableSet, Translating, Verdict
 from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, Host, Skb
-from netdiag.firewall.netfilter.targets import ConnMarkTarget, Template
+from netdiag.firewall.netfilter.targets import ConnMarkTarget, Template, ToDestination
 
 _ORDER = ("raw", "conntrack", "mangle", "destination nat", "filter", "security", "source nat")
 _DESTINATION_NAT = frozenset({"PREROUTING", "OUTPUT"})
@@ -56,6 +56,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         state: What conntrack calls it, once it has seen it.
+        is_state_said: Whether it was said, so that no rule of the table raw can make it another.
         hook: The only hook to ask; empty for the whole way.
         out_device: The device that a packet leaves by that goes on to another; None where it is not said.
     """
@@ -63,6 +64,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     skb: Skb
     route: Route
     state: str
+    is_state_said: bool = False
     hook: str = ""
     out_device: str | None = None
 
@@ -105,6 +107,7 @@ class Traversal:
         for tables, walk in self._walks:
             for table in tables.tables.values():
                 walk.prepare(table)
+        self._leading = _leading(sets)
         self._tracks = any(_needs_conntrack(tables) for tables in sets) or bool(self._foreign)
 
     def outcomes(self, asked: Asked) -> list[Passed]:
@@ -114,7 +117,7 @@ class Traversal:
         self._deciding = {asked.hook} if asked.hook else {"PREROUTING", "INPUT", "FORWARD", "OUTPUT"}
         skb = _replace(asked.skb, bridged=self._bridged(asked.skb))
         if asked.hook and asked.hook not in ("PREROUTING", "OUTPUT"):
-            skb = _tracked(skb, asked.state)  # raw stands at no other hook
+            skb = self._met_before(skb, asked)
         walking = [_Walking(way=Way(skb=skb))]
         done: list[Passed] = []
         todo = [(first, walking)]
@@ -138,6 +141,36 @@ class Traversal:
                     return [*done, Passed(verdict=Verdict.UNKNOWN, step=None, way=way)]
         return done
 
+    def _met_before(self, skb: Skb, asked: Asked) -> Skb:
+        """The packet at a later hook that is asked alone: what rules of earlier ones may have made of it is not known."""
+        hook = "OUTPUT" if skb.from_here else "PREROUTING"
+        there = _replace(skb, in_device=None if hook == "PREROUTING" and not skb.in_device else skb.in_device)
+        state: str | None = asked.state
+        for tables, walk in self._walks:
+            raw = tables.tables.get("raw")
+            if raw is None or asked.is_state_said:
+                continue
+            told = {end.way.skb.state for end in walk.through(raw, hook, Way(skb=there))}
+            if "UNTRACKED" in told:
+                state = "UNTRACKED" if len(told) == 1 else None
+        found = _replace(skb, state=None) if state is None else _tracked(skb, state)
+        if found.dnat is False and self._may_be_translated(found, hook):
+            return _replace(found, dnat=None, original=None)
+        return found
+
+    def _may_be_translated(self, skb: Skb, hook: str) -> bool:
+        """Whether a rule of the table nat may have given the packet the destination that it has."""
+        if skb.state is not None and skb.state != "NEW":
+            return False
+        places = self._leading if skb.destination is None else (skb.destination, None)
+        return any(
+            (chain == hook or chain not in HOOKS_OF["nat"])
+            and target.may_lead_to(skb)
+            and not any(isinstance(each, Protocol) and each.holds(skb, self._host) is False for each in rule.matches)
+            for address in places
+            for chain, rule, target in self._leading.get(address, ())
+        )
+
     def _at_hook(self, hook: str, walking: list[_Walking], asked: Asked, done: list[Passed]) -> list[_Walking]:
         """Those that pass all tables of a hook; what is lost there is added to ``done``."""
         for place in _ORDER:
@@ -149,7 +182,7 @@ class Traversal:
             if place.endswith("nat") and (hook in _DESTINATION_NAT) != (place == "destination nat"):
                 continue
             if hook in HOOKS_OF[table]:
-                walking = self._through(table, hook, walking, done)
+                walking = self._through(table, hook, walking, done, asked)
         if hook in self._foreign:
             for each in walking:
                 doubt = Doubt(self._foreign[hook])
@@ -157,7 +190,13 @@ class Traversal:
                 done.append(Passed(verdict=Verdict.UNKNOWN, step=None, way=way))
         return walking
 
-    def _through(self, table: str, hook: str, walking: list[_Walking], done: list[Passed]) -> list[_Walking]:
+    def _decides(self, table: str, hook: str, asked: Asked) -> bool:
+        """Whether an accept of this table counts: of nat only where it is asked for alone, and nothing else decides."""
+        return hook in self._deciding and (table != "nat" or asked.hook in ("PREROUTING", "POSTROUTING"))
+
+    def _through(
+        self, table: str, hook: str, walking: list[_Walking], done: list[Passed], asked: Asked
+    ) -> list[_Walking]:
         """Through one table of every variant; which of two variants comes first is not known, so both orders are gone."""
         having = [(tables, walk) for tables, walk in self._walks if table in tables.tables]
         orders = [having, having[::-1]] if len(having) > 1 else [having]
@@ -172,7 +211,7 @@ class Traversal:
                         continue
                     for end in walk.through(tables.tables[table], hook, each.way):
                         if end.verdict is Verdict.ACCEPT:
-                            on.append(_accepted(each, end, decides=table != "nat" and hook in self._deciding))
+                            on.append(_accepted(each, end, decides=self._decides(table, hook, asked)))
                         else:
                             done.append(Passed(verdict=end.verdict, step=end.step, way=end.way))
                 now = _unique(on)
@@ -286,6 +325,19 @@ def _translates(skb: Skb) -> bool:
     if skb.from_here and skb.in_device == "lo":
         return False
     return skb.state is None or skb.state == "NEW" or (skb.state == "RELATED" and skb.protocol not in (ICMP, ICMPV6))
+
+
+def _leading(sets: Sequence[TableSet]) -> dict[int | None, list[tuple[str, Rule, Translating]]]:
+    """Rules that give a packet another destination, by the address, None for those of several or any; with the chain."""
+    found: dict[int | None, list[tuple[str, Rule, Translating]]] = {}
+    for tables in sets:
+        nat = tables.tables.get("nat")
+        for chain in nat.chains.values() if nat is not None else ():
+            for rule in chain.rules:
+                if isinstance(rule.target, Translating):
+                    address = rule.target.address if isinstance(rule.target, ToDestination) else None
+                    found.setdefault(address, []).append((chain.name, rule, rule.target))
+    return found
 
 
 def _with(walking: _Walking, skb: Skb) -> _Walking:
