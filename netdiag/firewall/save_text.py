@@ -35,6 +35,7 @@ _COMMANDS = {
     "-P": "P", "--policy": "P", "-Z": "Z", "--zero": "Z", "-C": "C", "--check": "C",
 }  # fmt: skip
 """What a line of iptables-restore may do to its table; -E is not among them."""
+_SEVERAL = re.compile(r"(?:-s|-d|--source|--src|--destination|--dst)\s+[^\s,]+,")
 _COUNTERS = re.compile(r"^\[([0-9]{1,20}):([0-9]{1,20})\]\s*")
 _CHAIN = re.compile(r"^:(\S+)\s+(\S+)(?:\s+\[([0-9]{1,20}):([0-9]{1,20})\])?\s*$")
 
@@ -266,7 +267,7 @@ class _Reading:
     ) -> list[SavedRule]:
         """The rules that a line makes: several where it names several addresses."""
         packets, size = (int(counters[1]), int(counters[2])) if counters else (None, None)
-        several = (words,) if "," not in body else _single_addresses(words)
+        several = _single_addresses(words) if "," in body and _SEVERAL.search(body) else (words,)
         return [
             SavedRule(
                 chain=chain,

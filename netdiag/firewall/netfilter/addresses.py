@@ -16,7 +16,8 @@ def read_address(text: str, family: int) -> int:
     A part with a leading zero is octal, as iptables has it (libxtables/xtables.c, __numeric_to_ipaddr).
     """
     if family == 4 and (found := _DOTTED.fullmatch(text)):
-        one, two, three, four = map(_part, found.groups())
+        parts = found.groups()
+        one, two, three, four = map(int if text[0] != "0" and ".0" not in text else _part, parts)
         if max(one, two, three, four) > 255:
             raise ValueError(f"{text!r} is no IPv4 address")
         return one << 24 | two << 16 | three << 8 | four
@@ -51,7 +52,7 @@ def read_network(text: str, family: int) -> tuple[int, int]:
     if not mask:
         return 0, 0  # of which address does not matter then: iptables takes any/0
     # iptables itself takes 10/8 and 192.168/16 as networks.
-    if family == 4 and address.count(".") < 3 and _SHORT.fullmatch(address):
+    if family == 4 and address.count(".") != 3 and _SHORT.fullmatch(address):
         address += ".0" * (3 - address.count("."))
     return read_address(address, family) & mask, mask
 
@@ -72,6 +73,10 @@ def read_range(text: str, family: int) -> tuple[int, int]:
 
 def read_number(text: str, limit: int) -> int:
     """A number as strtoul reads it: decimal, 0x… or, with a leading zero, octal. Raises ValueError."""
+    if text.isdigit() and text.isascii() and text[0] != "0" and len(text) < 11:
+        number = int(text)
+        if number <= limit:
+            return number
     if len(text) > 20 or not re.fullmatch(r"0[xX][0-9a-fA-F]+|[0-9]+", text):
         raise ValueError(f"{text[:60]!r} is no number")
     if text[:2] in ("0x", "0X"):

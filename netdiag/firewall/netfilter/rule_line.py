@@ -21,7 +21,7 @@ from netdiag.firewall.netfilter.target_options import TARGETS
 from netdiag.firewall.save_text import SavedRule
 from netdiag.model.protocols import number_of
 
-_SHORT = {each: each for each in ("-p", "-s", "-d", "-i", "-o", "-f", "-m", "-j", "-g", "-c", "-4", "-6", "-M")}
+_SHORT = frozenset({"-p", "-s", "-d", "-i", "-o", "-f", "-m", "-j", "-g", "-c", "-4", "-6", "-M"})
 _LONG = {
     "--protocol": "-p",
     "--source": "-s", "--src": "-s",
@@ -34,7 +34,6 @@ _LONG = {
     "--ipv4": "-4", "--ipv6": "-6",
     "--modprobe": "-M",
 }  # fmt: skip
-_BARE_GENERIC = frozenset({"-f", "-4", "-6"})
 _ONCE = frozenset({"-p", "-s", "-d", "-i", "-o", "-f"})
 _BY_PROTOCOL = {6: "tcp", 17: "udp", 136: "udplite", 132: "sctp", 33: "dccp", 1: "icmp", 58: "icmp6", 50: "esp"}
 _NEEDS = {
@@ -98,12 +97,25 @@ class Reader:
 
     def network(self, side: header.Side, text: str, negated: bool) -> Match:
         """A condition on an address. Raises ValueError."""
-        name, _, mask = text.partition("/")
-        if name == "localhost":
-            text = ("127.0.0.1" if self.family == 4 else "::1") + text[len(name) :]
-        elif mask != "0" and "." in name and _HOST.fullmatch(name):
-            return NotUnderstood(f"which address {name} has is not known")
-        return header.Network(side, *read_network(text, self.family), negated)
+        try:
+            return header.Network(side, *read_network(text, self.family), negated)
+        except ValueError:
+            name, slash, mask = text.partition("/")
+            if name == "localhost":
+                return self.network(side, f"{'127.0.0.1' if self.family == 4 else '::1'}{slash}{mask}", negated)
+            if "." in name and _HOST.fullmatch(name):
+                return NotUnderstood(f"which address {name} has is not known")
+            raise
+
+    def device(self, option: str, name: str, negated: bool) -> Match:
+        """A condition on a device. Raises ValueError."""
+        key = (option, name, negated)
+        found = self._known.get(key)
+        if found is None:
+            if not name or len(name) > 15:
+                raise ValueError(f"no name of an interface: {name[:40]!r}")
+            found = self._known[key] = (header.Device("in" if option == "-i" else "out", name, negated),)
+        return found[0]
 
     def protocol(self, text: str, negated: bool) -> tuple[Match, int]:
         """A condition on the protocol, and its number. Raises ValueError."""
@@ -170,9 +182,8 @@ class _Line:
 
     def _take(self, word: str, at: int, negated: bool) -> int:
         """One option with its values; the place behind it."""
-        short = _SHORT.get(word)
-        if short is not None:
-            return self._generic(short, at, negated, None)
+        if word in _SHORT:
+            return self._generic(word, at, negated, None)
         given: str | None = None
         if word.startswith("--") and "=" in word:
             word, _, given = word.partition("=")
@@ -225,20 +236,25 @@ class _Line:
 
     def _generic(self, option: str, at: int, negated: bool, given: str | None) -> int:
         """An option that every rule may have; the place behind it."""
-        if option in _ONCE:
-            if option in self._seen:
-                raise ValueError(f"{option} twice")
-            self._seen.append(option)
-        if option in _BARE_GENERIC:
-            if option == "-f":
-                self._matches.append(header.Always(negated))
-            elif int(option[1]) != self._reader.family:
+        if option == "-m" or option not in _ONCE:
+            return self._module(option, at, negated, given)
+        if option in self._seen:
+            raise ValueError(f"{option} twice")
+        self._seen.append(option)
+        if option == "-f":
+            self._matches.append(header.Always(negated))
+            return at
+        value, at, negated = self._value(option, at, negated, given)
+        self._header(option, value, negated)
+        return at
+
+    def _module(self, option: str, at: int, negated: bool, given: str | None) -> int:
+        """A match, a target, counters, or what says nothing of the packet; the place behind it."""
+        if option in ("-4", "-6"):
+            if int(option[1]) != self._reader.family:
                 raise ValueError(f"a rule for the other family ({option})")
             return at
         value, at, negated = self._value(option, at, negated, given)
-        if option in ("-p", "-s", "-d", "-i", "-o"):
-            self._header(option, value, negated)
-            return at
         if negated:
             raise ValueError(f"! before {option}")
         if option == "-m":
@@ -265,8 +281,7 @@ class _Line:
     def _to(self, name: str, *, goto: bool) -> None:
         if self._target is not None:
             raise ValueError("two targets")
-        takes = {} if goto or name in self._chains else TARGETS.get(name)
-        extension = None if takes is None else Extension(takes, _no_match)
+        extension = _JUMP if goto or name in self._chains else _TARGETS.get(name)
         self._target, self._is_goto = _Loaded(name, extension), goto
         self._loaded.append(self._target)
 
@@ -280,7 +295,7 @@ class _Line:
         elif option in ("-s", "-d"):
             self._matches.append(reader.network("source" if option == "-s" else "destination", value, negated))
         else:
-            self._matches.append(_device(option, value, negated))
+            self._matches.append(reader.device(option, value, negated))
 
     def _option(self, loaded: _Loaded, word: str, at: int, negated: bool, given: str | None) -> int:
         """An option of a match or of the target; the place behind it."""
@@ -301,7 +316,7 @@ class _Line:
             raise ValueError(f"{word} takes no value")
         if word == "--comment":
             self.comment = values[0]
-        if any(word == option.name for option in loaded.given) and word not in _SEVERAL:
+        if loaded.given and word not in _SEVERAL and any(word == option.name for option in loaded.given):
             raise ValueError(f"{word} twice")
         loaded.given.append(Option(word, values, negated))
         return at
@@ -321,7 +336,7 @@ class _Line:
         if self._target is None:
             return _BARE
         name, given = self._target.name, self._target.given
-        if any(option.negated for option in given):
+        if given and any(option.negated for option in given):
             raise ValueError(f"{name} has no negation")
         is_chain = name in self._chains
         return read_target(name, given, self._reader.family, goto=self._is_goto, is_chain=is_chain)
@@ -335,7 +350,5 @@ def _no_match(options: Sequence[Option], family: int) -> Sequence[Match]:  # noq
     return ()
 
 
-def _device(option: str, name: str, negated: bool) -> Match:
-    if not name or len(name) > 15:
-        raise ValueError(f"no name of an interface: {name[:40]!r}")
-    return header.Device("in" if option == "-i" else "out", name, negated)
+_JUMP = Extension({}, _no_match)
+_TARGETS = {name: Extension(takes, _no_match) for name, takes in TARGETS.items()}
