@@ -72,7 +72,7 @@ def checksum(data):
 def built(packet, family):
     """The bytes of an IP packet as it is described."""
     source, destination = (ipaddress.ip_address(each).packed for each in (packet.source, packet.destination))
-    number = PROTOCOLS[packet.proto]
+    number = PROTOCOLS.get(packet.proto) or int(packet.proto)
     size = packet.length - (20 if family == 4 else 40)
     if packet.proto == "tcp":
         names = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"]

@@ -90,23 +90,35 @@ def unavailable(family, tool):
 # --- the comparison --------------------------------------------------------------------------------------------------
 
 
-class Differ:
-    def __init__(self, tool, family, fds):
-        self.tool, self.family, self.fds = tool, family, fds
-        self.counts = Counter()
-        self.reasons = Counter()
-        self.failure, self.failed_s = "", 0.0
-        self.until_s = float("inf")
-        addresses = {(int(ipaddress.ip_address(each)), family) for each in OURS[family]}
+class World:
+    """The namespace as `prepare` makes it: what the model knows of it, and how a packet is sent there."""
+
+    def __init__(self, family, fds):
+        self.fds = fds
+        self._family = family
         broadcasts = frozenset(int(ipaddress.ip_address(each)) for each in BROADCASTS) if family == 4 else frozenset()
         self.host = Host(
-            addresses=frozenset(addresses),
+            addresses=frozenset((int(ipaddress.ip_address(each)), family) for each in OURS[family]),
             broadcasts=broadcasts,
             bridges=frozenset(),
             first_addresses={
                 name: int(ipaddress.ip_address(each)) for name, each in zip(DEVICES, OURS[4], strict=False)
             },
         )
+
+    def send(self, packet):
+        send(packet, self._family, self.fds[0], "02:00:00:00:99:01")
+
+
+class Differ:
+    """One variant and family: rule sets loaded, packets sent, and what the kernel counted beside what the model says."""
+
+    def __init__(self, tool, family, world):
+        self.tool, self.family, self.world = tool, family, world
+        self.counts = Counter()
+        self.reasons = Counter()
+        self.failure, self.failed_s = "", 0.0
+        self.until_s = float("inf")
 
     def load(self, text, lines):
         # A restore leaves tables alone that it does not name.
@@ -142,29 +154,30 @@ class Differ:
             raise KeyboardInterrupt
         loaded = self.load(text, lines)
         self.counts["ms loading"] += round((time.monotonic() - start) * 1000)
-        if not loaded:
-            return
+        if loaded:
+            self.packets(text, lines, packets)
+
+    def packets(self, text, lines, packets):
+        """Send packets past what is loaded. A failure is told with the rules."""
         before, listed = counters(self.tool, self.family)
         sets = run("ipset", "save").stdout if self.family == 4 else ""
         read = read_rule_file(listed + sets)
         if read.problems:
             self.fail(f"{text}\n{read.problems}")
-        explainer = Explainer(read, self.host)
-        self.sent = []
+        explainer = Explainer(read, self.world.host)
         for packet in packets:
             flush_conntrack()
-            send(packet, self.family, self.fds[0], "02:00:00:00:99:01")
+            self.world.send(packet)
             after, _ = counters(self.tool, self.family)
             met = {place: rule for place, rule in after.items() if rule.packets != before[place].packets}
             before = after
-            self.sent.append(packet)
             asked = asked_of(packet)
             found = explainer.explain(packet)
             # Which rules a packet met is known whole where it has one way, and the model knows by which device it goes on.
             outcomes = explainer.traversal(asked.skb.family, packet.bucket).outcomes(asked)
             whole = len(outcomes) == 1 and outcomes[0].way.skb.destination == asked.skb.destination
             self.judge(found, met, whole, packet, listed, lines)
-        for fd in self.fds:
+        for fd in self.world.fds:
             drain(fd)
 
     def fail(self, what):
@@ -215,7 +228,7 @@ def main():
         there = {line.split()[1] for line in run("ipset", "save").stdout.splitlines() if line.startswith("create")}
         for name in set(SETS) - there:
             del SETS[name]
-    differ = Differ(options.tool, family, fds)
+    differ = Differ(options.tool, family, World(family, fds))
     missing = unavailable(family, options.tool)
     begun, number = time.monotonic(), options.seed
     differ.until_s = begun + options.seconds

@@ -192,12 +192,14 @@ def kind_of(skb: Skb, host: Host, side: Literal["source", "destination"]) -> fro
         return fixed if isinstance(fixed, Unknown) else frozenset({fixed})
     if host.addresses is not None:
         return _kind_there(address, skb.family, host)
+    if side == "source" and (local or skb.in_device not in (None, "lo")):
+        # Of its own addresses and of broadcasts the kernel takes none in from elsewhere (ip_route_input_slow).
+        return frozenset({"LOCAL" if local else "UNICAST"})
+    broadcast = {"BROADCAST"} if may_be_broadcast(address, skb.family) else set[str]()
     if local is not None:
-        kinds = {"LOCAL", "BROADCAST"} if local and may_be_broadcast(address, skb.family) else {"LOCAL"}
-        return frozenset(kinds if local else {"UNICAST"})
-    if side == "source" and skb.in_device not in (None, "lo"):
-        return frozenset({"UNICAST"})  # of its own address the kernel takes none in (ip_route_input_slow)
-    return frozenset({"LOCAL", "UNICAST", "BROADCAST"} if skb.family == 4 else {"LOCAL", "UNICAST"})
+        # What is forwarded was for one host; what is sent or taken in may be for all.
+        return frozenset({"LOCAL"} | broadcast if local else {"UNICAST"} | (broadcast if skb.from_here else set()))
+    return frozenset({"LOCAL", "UNICAST"} | broadcast)
 
 
 def _kind_there(address: int, family: int, host: Host) -> frozenset[str] | Unknown:

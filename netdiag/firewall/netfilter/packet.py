@@ -65,7 +65,7 @@ def asked_of(packet: PacketLine) -> Asked:
         in_device=_in_device(packet, hook, route),
         out_device=_out_device(packet, hook, route),
         mac=_mac(packet.mac),
-        local=(None if route is Route.OUT else route is Route.IN) if said else None,
+        local=_is_local(packet, route) if said else None,
         from_here=route is Route.OUT,
         original=ends,
     )
@@ -138,6 +138,12 @@ def _place(packet: PacketLine) -> tuple[Hook | None, Route]:
     if path is not None and path not in _ROUTES_OF[hook]:
         raise ValueError(f"a packet of the path {path.value} does not come to {hook.value}")
     return hook, path or _ROUTES_OF[hook][0]
+
+
+def _is_local(packet: PacketLine, route: Route) -> bool | None:
+    if route is Route.OUT:
+        return False if packet.out_device not in (None, "", "lo") else None
+    return route is Route.IN
 
 
 def _in_device(packet: PacketLine, hook: Hook | None, route: Route) -> str | None:
