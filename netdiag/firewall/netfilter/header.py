@@ -28,6 +28,7 @@ _NO_LENGTH = Unknown("its length is not said")
 _NO_TTL = Unknown("its TTL is not known")
 _NO_TOS = Unknown("its type of service is not known")
 _NO_ICMP = Unknown("its ICMP type is not said")
+_NO_ICMP_CODE = Unknown("the code of its ICMP type is not said")
 _NO_FLAGS = Unknown("its TCP flags are not said")
 _NO_MAC = Unknown("its source MAC address is not said")
 Side = Literal["source", "destination"]
@@ -180,9 +181,13 @@ class Icmp(msgspec.Struct, frozen=True, gc=False):
             return False
         if self.kind == 255 and not self.six:
             return not self.negated
-        if skb.icmp_type is None or skb.icmp_code is None:
+        if skb.icmp_type is None:
             return _NO_ICMP
-        return (skb.icmp_type == self.kind and self.first <= skb.icmp_code <= self.last) != self.negated
+        if skb.icmp_type != self.kind or (self.first, self.last) == (0, 255):
+            return (skb.icmp_type == self.kind) != self.negated
+        if skb.icmp_code is None:
+            return _NO_ICMP_CODE
+        return (self.first <= skb.icmp_code <= self.last) != self.negated
 
 
 class Between(msgspec.Struct, frozen=True, gc=False):
