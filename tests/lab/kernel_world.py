@@ -112,7 +112,7 @@ def send(packet, family, fd, mac):
     to = bytes.fromhex(mac.replace(":", ""))
     if packet.destination == "224.0.0.1":
         to = bytes.fromhex("01005e000001")
-    elif family == 4 and packet.destination.endswith(".255"):
+    elif family == 4 and packet.path is TracePath.IN and packet.destination.endswith(".255"):
         to = b"\xff" * 6
     source = bytes.fromhex((packet.mac or MAC).replace(":", ""))
     os.write(fd, to + source + (b"\x08\x00" if family == 4 else b"\x86\xdd") + data)
