@@ -268,16 +268,17 @@ def main():
     parser.add_argument("--packets", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    failed = {}
+    failed, sent = {}, 0
     for file in options.files:
         try:
             differ = hold(file.read_text(), options.tool, options.packets, options.seed)
             counts, reasons = differ.counts, dict(differ.reasons.most_common(6))
+            sent += counts["packets"]
         except AssertionError as error:
             counts, reasons = {}, {}
             failed[file.name] = str(error)
         say(file.name, json.dumps(counts), json.dumps(reasons, indent=1) if reasons else "")
-    sys.stdout.write(json.dumps(failed, indent=1) + "\n")
+    sys.stdout.write(json.dumps({"failed": failed, "packets": sent}, indent=1) + "\n")
     return 1 if failed else 0
 
 

@@ -5,8 +5,8 @@ Run as root in a namespace of its own; nothing of it outlives the namespace but 
 
 import fcntl
 import ipaddress
+import itertools
 import os
-import random
 import socket
 import struct
 import subprocess
@@ -28,7 +28,7 @@ def run(*argv, text=None):
 
 def restore(tool, family, rules):
     said = run(f"ip{'6' if family == 6 else ''}tables-{tool}-restore", text=rules)
-    return said.stderr if said.returncode else ""
+    return (said.stderr or f"exit code {said.returncode}") if said.returncode else ""
 
 
 def counters(tool, family):
@@ -62,6 +62,9 @@ def guard(devices):
     assert not said.returncode, said.stderr
 
 
+_IDENTIFIERS = itertools.count(1)  # so that no echo request belongs to the flow of another
+
+
 def checksum(data):
     data += b"\0" * (len(data) % 2)
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
@@ -81,7 +84,7 @@ def built(packet, family):
     elif packet.proto == "udp":
         head = struct.pack("!HHHH", packet.sport, packet.dport, size, 0)
     elif packet.proto in ("icmp", "icmpv6"):
-        head = struct.pack("!BBHHH", packet.icmp_type, 0, 0, random.randrange(65536), 1)
+        head = struct.pack("!BBHHH", packet.icmp_type, 0, 0, next(_IDENTIFIERS) % 65536, 1)
     else:
         head = struct.pack("!II", 0x100, 1)
     body = bytearray(head.ljust(size, b"\0"))

@@ -1,6 +1,7 @@
 """Random rule sets loaded into this network namespace, random packets sent, and the kernel's counters against the model.
 
-A program of its own, run as root inside a lab host: ``python -m tests.lab.model_differential --seconds 40``. Every rule
+A program of its own, run as root inside a lab host: ``python -m tests.lab.model_differential --seconds 40``; with
+``--seeds`` always the same is compared. Every rule
 of a save counts, so that one packet's increments are the rules that it met; they must be those of the model's path.
 """
 
@@ -218,7 +219,10 @@ def main():
     parser.add_argument("--tool", choices=["nft", "legacy"], default="nft")
     parser.add_argument("--family", type=int, choices=[4, 6], default=4)
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the first; a seed is always the same rule sets and packets"
+    )
+    parser.add_argument("--seeds", type=int, help="how many, whatever time they take")
     parser.add_argument("--rules", type=int, default=5, help="most rules of a chain")
     parser.add_argument("--sets", type=int, default=6, help="rule sets of a seed")
     parser.add_argument("--packets", type=int, default=60)
@@ -236,8 +240,14 @@ def main():
     differ = Differ(options.tool, family, World(family, fds))
     missing = unavailable(family, options.tool)
     begun, number = time.monotonic(), options.seed
-    differ.until_s = begun + options.seconds
-    while time.monotonic() - begun < options.seconds and not differ.failure:
+    if options.seeds is None:
+        differ.until_s = begun + options.seconds
+
+    def more():
+        done = number - options.seed
+        return done < options.seeds if options.seeds is not None else time.monotonic() < differ.until_s
+
+    while more() and not differ.failure:
 
         @seed(number)
         @settings(
