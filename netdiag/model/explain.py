@@ -29,6 +29,8 @@ class PacketLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Attributes:
         path: None takes it from the hook, else ``in``.
         proto: A name or a number; by default tcp where ports are named, else an echo request.
+        icmp_type: A number or one of iptables' names; by default an echo request.
+        icmp_code: By default 0 for types that have no other code, else not known.
         state: What conntrack calls it; by default what it calls such a packet of which it knows no flow.
         mark: Its mark before the first rule, decimal or 0x…; by default 0.
         bucket: Whether the buckets of limit and hashlimit are full; by default that is not known.
@@ -43,7 +45,8 @@ class PacketLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     proto: str | int | None = None
     sport: int | None = None
     dport: int | None = None
-    icmp_type: int | None = None
+    icmp_type: int | str | None = None
+    icmp_code: int | None = None
     tcp_flags: str | None = None
     mac: str | None = None
     ttl: int | None = None

@@ -50,8 +50,8 @@ def listing():
 class Differ(kernel.Differ):
     """The comparison with nft's own rules, and iptables' beside them."""
 
-    def __init__(self, tool, family, fds):
-        super().__init__(tool or "nft", family, fds)
+    def __init__(self, tool, family, world):
+        super().__init__(tool or "nft", family, world)
         self.beside = tool
 
     def load_native(self, text):
@@ -95,12 +95,12 @@ class Differ(kernel.Differ):
         beside_before, saved = kernel.counters(self.tool, self.family) if self.beside else ({}, "")
         for packet in packets:
             kernel.flush_conntrack()
-            kernel.send(packet, self.family, self.fds)
+            self.world.send(packet)
             parts = [read_rule_file(rules), *([read_rule_file(saved)] if saved else [])]
             read = merged(parts)
             if read.problems:
                 self.fail(f"{text}\n{read.problems}")
-            explainer = Explainer(read, self.host)
+            explainer = Explainer(read, self.world.host)
             now, after = listing()
             met = {place for place, count in after.items() if count != before.get(place)}
             iptables = set()
@@ -112,7 +112,7 @@ class Differ(kernel.Differ):
                 beside_before = beside_after
             self.judge_native(explainer, packet, met, iptables, after, rules, text + (saved if self.beside else ""))
             rules, before = now, after
-        for fd in self.fds:
+        for fd in self.world.fds:
             kernel.drain(fd)
 
     def texts_agree(self, packets):
@@ -128,7 +128,7 @@ class Differ(kernel.Differ):
         listed = kernel.run("nft", "-a", "list", "ruleset").stdout
         begins = re.split(r"(?m)^(?=table )", listed)
         listed = "".join(part for part in begins if re.match(r"table \S+ t\d ", part))
-        of_json, of_text = (Explainer(read_rule_file(each), self.host) for each in (said, listed))
+        of_json, of_text = (Explainer(read_rule_file(each), self.world.host) for each in (said, listed))
         for packet in packets:
             one, other = of_json.explain(packet), of_text.explain(packet)
             seen = [
@@ -187,18 +187,27 @@ def main():
     parser.add_argument("--beside", choices=["nft", "legacy"], default="")
     parser.add_argument("--family", type=int, choices=[4, 6], default=4)
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the first; a seed is always the same rule sets and packets"
+    )
+    parser.add_argument("--seeds", type=int, help="how many, whatever time they take")
     parser.add_argument("--rules", type=int, default=4, help="most rules of a chain")
     parser.add_argument("--sets", type=int, default=6, help="rule sets of a seed")
     parser.add_argument("--packets", type=int, default=25)
     options = parser.parse_args()
     family = options.family
     fds = kernel.prepare()
-    differ = Differ(options.beside, family, fds)
+    differ = Differ(options.beside, family, kernel.World(family, fds))
     missing = kernel.unavailable(family, options.beside) if options.beside else []
     begun, number = time.monotonic(), options.seed
-    differ.until_s = begun + options.seconds
-    while time.monotonic() - begun < options.seconds and not differ.failure:
+    if options.seeds is None:
+        differ.until_s = begun + options.seconds
+
+    def more():
+        done = number - options.seed
+        return done < options.seeds if options.seeds is not None else time.monotonic() < differ.until_s
+
+    while more() and not differ.failure:
 
         @seed(number)
         @settings(

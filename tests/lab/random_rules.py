@@ -309,5 +309,6 @@ def packet(chosen, family):
         said["tcp_flags"] = chosen.choice(["syn", "syn", *FLAGS])
     if proto == icmp:
         said["icmp_type"] = chosen.choice([8, 8, 0, 3, 13, 11] if family == 4 else [128, 128, 129, 1, 2])
+        said["icmp_code"] = 0
     said["length"] = chosen.choice([60, 61, 100] if family == 4 else [80, 81, 100])
     return PacketLine(**said, bucket="full")

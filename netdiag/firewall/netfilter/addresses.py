@@ -6,19 +6,28 @@ import ipaddress
 import re
 
 _BITS = {4: 32, 6: 128}
-_DOTTED = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})")
+_SHORT = re.compile(r"\d{1,3}(\.\d{1,3}){0,2}", re.ASCII)
+_DOTTED = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})", re.ASCII)
 
 
 def read_address(text: str, family: int) -> int:
-    """The number of an address. Raises ValueError for none, or one of the other family."""
+    """The number of an address. Raises ValueError for none, or one of the other family.
+
+    A part with a leading zero is octal, as iptables has it (libxtables/xtables.c, __numeric_to_ipaddr).
+    """
     if family == 4 and (found := _DOTTED.fullmatch(text)):
-        one, two, three, four = map(int, found.groups())
+        parts = found.groups()
+        one, two, three, four = map(int if text[0] != "0" and ".0" not in text else _part, parts)
         if max(one, two, three, four) > 255:
             raise ValueError(f"{text!r} is no IPv4 address")
         return one << 24 | two << 16 | three << 8 | four
     if family == 6 and ":" in text and "%" not in text:
         return int(ipaddress.IPv6Address(text))
     raise ValueError(f"{text[:60]!r} is no IPv{family} address")
+
+
+def _part(text: str) -> int:
+    return int(text, 8) if len(text) > 1 and text[0] == "0" else int(text)
 
 
 def show_address(number: int, family: int) -> str:
@@ -35,16 +44,15 @@ def read_network(text: str, family: int) -> tuple[int, int]:
     address, slash, width = text.partition("/")
     if not slash:
         mask = (1 << bits) - 1
-    elif width.isascii() and width.isdigit():
-        if len(width) > 3 or int(width) > bits:
-            raise ValueError(f"{text[:60]!r} has no such mask")
-        mask = ((1 << int(width)) - 1) << (bits - int(width))
+    elif width[:1].isdigit() and "." not in width and ":" not in width:
+        length = read_number(width, bits)
+        mask = ((1 << length) - 1) << (bits - length)
     else:
         mask = read_address(width, family)
+    if not mask:
+        return 0, 0  # of which address does not matter then: iptables takes any/0
     # iptables itself takes 10/8 and 192.168/16 as networks.
-    if family == 4 and address.count(".") < 3 and re.fullmatch(r"\d{1,3}(\.\d{1,3}){0,2}", address):
-        if not slash:
-            raise ValueError(f"{text!r} is no IPv4 address")
+    if family == 4 and address.count(".") != 3 and _SHORT.fullmatch(address):
         address += ".0" * (3 - address.count("."))
     return read_address(address, family) & mask, mask
 
@@ -57,17 +65,18 @@ def prefix_length(mask: int, family: int) -> int | None:
 
 
 def read_range(text: str, family: int) -> tuple[int, int]:
-    """``10.0.0.1-10.0.0.9``, or one address. Raises ValueError."""
+    """``10.0.0.1-10.0.0.9``, or one address; one that ends before it begins is a range of none. Raises ValueError."""
     low, _, high = text.partition("-")
     first = read_address(low, family)
-    last = read_address(high, family) if high else first
-    if last < first:
-        raise ValueError(f"{text[:60]!r} ends before it begins")
-    return first, last
+    return first, read_address(high, family) if high else first
 
 
 def read_number(text: str, limit: int) -> int:
     """A number as strtoul reads it: decimal, 0x… or, with a leading zero, octal. Raises ValueError."""
+    if text.isdigit() and text.isascii() and text[0] != "0" and len(text) < 11:
+        number = int(text)
+        if number <= limit:
+            return number
     if len(text) > 20 or not re.fullmatch(r"0[xX][0-9a-fA-F]+|[0-9]+", text):
         raise ValueError(f"{text[:60]!r} is no number")
     if text[:2] in ("0x", "0X"):

@@ -5,10 +5,12 @@ Sources: iptables/extensions/lib{xt,ipt,ip6t}_*.c.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from netdiag.firewall.netfilter import grammar
+from netdiag.firewall.netfilter.grammar import Option
+from netdiag.firewall.netfilter.rules import Match, NotUnderstood
 
 
 class Extension(NamedTuple):
@@ -23,6 +25,59 @@ def _each(count: int, names: str) -> dict[str, int]:
     return dict.fromkeys(names.split(), count)
 
 
+def _opaque(name: str, none: str = "", one: str = "") -> Extension:
+    """A match that looks at what is not known of a packet: its options are read over."""
+    reason = NotUnderstood(f"the match {name} is not modelled")
+
+    def build(options: Sequence[Option], family: int) -> Sequence[Match]:  # noqa: ARG001
+        return (reason,)
+
+    return Extension({**_each(0, none), **_each(1, one)}, build)
+
+
+_OPAQUE: Mapping[str, Extension] = {
+    "string": _opaque("string", "--icase", "--from --to --algo --string --hex-string"),
+    "u32": _opaque("u32", one="--u32"),
+    "bpf": _opaque("bpf", one="--bytecode --object-pinned"),
+    "time": _opaque(
+        "time", "--contiguous --kerneltz --utc --localtz", "--datestart --datestop --timestart --timestop --monthdays"
+        " --weekdays --days",
+    ),
+    "connlimit": _opaque("connlimit", "--connlimit-saddr --connlimit-daddr",
+        "--connlimit-upto --connlimit-above --connlimit-mask"),
+    "connbytes": _opaque("connbytes", one="--connbytes --connbytes-dir --connbytes-mode"),
+    "connlabel": _opaque("connlabel", "--set", "--label"),
+    "quota": _opaque("quota", one="--quota"),
+    "quota2": _opaque("quota2", "--grow --no-change --packets", "--quota --name"),
+    "geoip": _opaque("geoip", one="--source-country --src-cc --destination-country --dst-cc"),
+    "socket": _opaque("socket", "--transparent --nowildcard --restore-skmark"),
+    "cgroup": _opaque("cgroup", one="--cgroup --path"),
+    "realm": _opaque("realm", one="--realm"),
+    "cluster": _opaque("cluster", one="--cluster-total-nodes --cluster-local-node --cluster-local-nodemask"
+        " --cluster-hash-seed"),
+    "layer7": _opaque("layer7", one="--l7proto --l7dir --l7pkt"),
+    "ipp2p": _opaque("ipp2p", "--ipp2p --ipp2p-data --edk --edk-data --dc --dc-data --kazaa --kazaa-data --gnu"
+        " --gnu-data --bit --bit-data --apple --soul --winmx --ares --debug"),
+    "devgroup": _opaque("devgroup", one="--src-group --dst-group"),
+    "ipvs": _opaque("ipvs", "--ipvs", "--vproto --vaddr --vport --vdir --vmethod --vportctl"),
+    "osf": _opaque("osf", one="--genre --ttl --log"),
+    "ipv6header": _opaque("ipv6header", "--soft", "--header"),
+    "nfacct": _opaque("nfacct", one="--nfacct-name"),
+    "psd": _opaque("psd", one="--psd-weight-threshold --psd-delay-threshold --psd-lo-ports-weight --psd-hi-ports-weight"),
+    "random": _opaque("random", one="--average"),
+    "nth": _opaque("nth", one="--every --counter --start --packet"),
+    "condition": _opaque("condition", one="--condition"),
+    "account": _opaque("account", "--ashort", "--aaddr --aname"),
+    "iplimit": _opaque("iplimit", one="--iplimit-above --iplimit-mask"),
+    "ipv4options": _opaque("ipv4options", "--any", "--flags"),
+    "tcpmss": _opaque("tcpmss", one="--mss"),
+}  # fmt: skip
+"""Matches whose options are known and which nothing can be said about."""
+BARE = frozenset(
+    {"tcp", "udp", "udplite", "sctp", "dccp", "icmp", "esp", "ah", "limit", "frag", "rt", "hbh", "dst", "rpfilter"}
+    | {"socket", "unclean", "psd", "ipp2p", "time", "eui64"}
+)
+"""Matches that are something without an option."""
 _PORTS = {"--sport": 1, "--source-port": 1, "--dport": 1, "--destination-port": 1}
 _TRANSPORT = Extension(_PORTS, grammar.build_transport)
 EXTENSIONS: Mapping[str, Extension] = {
@@ -112,7 +167,10 @@ EXTENSIONS: Mapping[str, Extension] = {
         grammar.build_recent,
     ),
     "statistic": Extension(_each(1, "--mode --probability --every --packet"), grammar.build_statistic),
-    "nfacct": Extension({"--nfacct-name": 1}, grammar.build_nothing),
+    "rpfilter": Extension(_each(0, "--loose --validmark --accept-local --invert"), grammar.build_rpfilter),
+    "esp": Extension({"--espspi": 1}, grammar.build_spi),
+    "ah": Extension({"--ahspi": 1, "--ahlen": 1, "--ahres": 0}, grammar.build_spi),
+    **_OPAQUE,
     "frag": Extension({"--fragid": 1, **_each(0, "--fragres --fragfirst --fragmore --fraglast"), "--fraglen": 1}, grammar.build_absent),
     "rt": Extension(
         {**_each(1, "--rt-type --rt-segsleft --rt-len --rt-0-addrs"), **_each(0, "--rt-0-res --rt-0-not-strict")},

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from netdiag.firewall.netfilter import header, kernel
@@ -14,8 +15,11 @@ from netdiag.firewall.netfilter.names import DSCP_CLASSES, ICMP_TYPES, ICMPV6_TY
 from netdiag.firewall.netfilter.rules import Match, NotUnderstood
 from netdiag.firewall.netfilter.sets import SetMatch
 from netdiag.firewall.netfilter.skb import ACK, CWR, ECE, FIN, RST, STATES, SYN, TCP_FLAGS
+from netdiag.model.protocols import number_of
 
 _U32 = 0xFFFFFFFF
+_MOST_PORTS = 15  # XT_MULTI_PORTS; a range counts twice
+_SERVICE = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,30}")
 _ALL_FLAGS = 0x3F
 
 
@@ -31,9 +35,18 @@ Build = Callable[[Sequence[Option], int], Sequence[Match]]
 """From the options of one match and the family to its conditions. Raises ValueError for what is not understood."""
 
 
+class NoSuchService(ValueError):
+    """A service that may be in the host's own list (/etc/services), and is not in ours."""
+
+
 def read_port(text: str) -> int:
-    """A port by number or service. Raises ValueError."""
-    return SERVICES[text] if text in SERVICES else read_number(text, 65535)
+    """A port by number or service. Raises ValueError, NoSuchService for a name that is not known."""
+    if text[:1].isdigit():
+        return read_number(text, 65535)
+    found = SERVICES.get(text)
+    if found is None and _SERVICE.fullmatch(text):
+        raise NoSuchService(f"the port of the service {text} is not known")
+    return read_number(text, 65535) if found is None else found
 
 
 def read_ports(text: str) -> tuple[int, int]:
@@ -60,14 +73,27 @@ def _flags(text: str) -> int:
     return found
 
 
+_PORT_OPTIONS: Mapping[str, header.Side] = {
+    "--sport": "source",
+    "--source-port": "source",
+    "--dport": "destination",
+    "--destination-port": "destination",
+}
+
+
+def _ports(side: header.Side, text: str, negated: bool) -> Match:
+    try:
+        return header.Ports(side, *read_ports(text), negated)
+    except NoSuchService as error:
+        return NotUnderstood(str(error))
+
+
 def build_transport(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001 - as every Build
     """``-m tcp``, ``udp``, ``sctp`` and ``dccp``."""
     found: list[Match] = []
     for name, values, negated in options:
-        if name in ("--sport", "--source-port"):
-            found.append(header.Ports("source", *read_ports(values[0]), negated))
-        elif name in ("--dport", "--destination-port"):
-            found.append(header.Ports("destination", *read_ports(values[0]), negated))
+        if name in _PORT_OPTIONS:
+            found.append(_ports(_PORT_OPTIONS[name], values[0], negated))
         elif name == "--tcp-flags":
             found.append(header.Flags(_flags(values[0]), _flags(values[1]), negated))
         elif name == "--syn":
@@ -77,9 +103,18 @@ def build_transport(options: Sequence[Option], family: int) -> list[Match]:  # n
     return found
 
 
+def _one_beginning(text: str, names: Iterable[str], what: str) -> str:
+    """The name that a text is or begins, in either case, as strncasecmp has it. Raises ValueError for none or several."""
+    lower = text.lower()
+    found = [name for name in names if lower and name.lower().startswith(lower)]
+    if len(found) != 1 and lower not in map(str.lower, found):
+        raise ValueError(f"no {what}: {text[:40]!r}")
+    return found[0] if len(found) == 1 else next(name for name in found if name.lower() == lower)
+
+
 def _icmp_type(text: str, names: Mapping[str, tuple[int, int, int]]) -> tuple[int, int, int]:
-    if text in names:
-        return names[text]
+    if text[:1].isalpha():
+        return names[_one_beginning(text, names, "type of ICMP")]
     kind, slash, code = text.partition("/")
     number = read_number(kind, 255)
     return (number, read_number(code, 255), read_number(code, 255)) if slash else (number, 0, 255)
@@ -97,7 +132,13 @@ def build_multiport(options: Sequence[Option], family: int) -> list[Match]:  # n
     found: list[Match] = []
     for name, values, negated in options:
         sides: tuple[header.Side, ...] = ("source",) if name in ("--sports", "--source-ports") else ("destination",)
-        ranges = tuple(read_ports(part) for part in values[0].split(","))
+        try:
+            ranges = tuple(read_ports(part) for part in values[0].split(","))
+        except NoSuchService as error:
+            found.append(NotUnderstood(str(error)))
+            continue
+        if sum(1 + (last > first) for first, last in ranges) > _MOST_PORTS:
+            raise ValueError("more than 15 ports")
         found.append(header.Multiport(("source", "destination") if name == "--ports" else sides, ranges, negated))
     return found
 
@@ -106,11 +147,14 @@ def build_state(options: Sequence[Option], family: int) -> list[Match]:  # noqa:
     """``-m state``."""
     found: list[Match] = []
     for _, values, negated in options:
-        wanted = frozenset(values[0].upper().split(","))
-        if not wanted <= STATES:
-            raise ValueError(f"no state: {values[0][:40]!r}")
-        found.append(kernel.State(wanted, negated))
+        found.append(kernel.State(_states(values[0], STATES), negated))
     return found
+
+
+def _states(text: str, names: frozenset[str]) -> frozenset[str]:
+    """A list of states, each of which may be cut short (libxt_conntrack.c, conntrack_ps_state). Raises ValueError."""
+    parts = text.upper().split(",")
+    return frozenset(part if part in names else _one_beginning(part, names, "state") for part in parts)
 
 
 _FLOW_ADDRESSES: Mapping[str, Literal["source", "destination"]] = {
@@ -123,15 +167,18 @@ _FLOW_PORTS: Mapping[str, Literal["source_port", "destination_port"]] = {
 }
 
 
+def _protocol(text: str) -> int | None:
+    return read_number(text, 255) if text[:1].isdigit() else number_of(text.lower())
+
+
 def build_conntrack(options: Sequence[Option], family: int) -> list[Match]:
     """``-m conntrack``."""
-    found: list[kernel.State | kernel.FlowEnd | kernel.OriginalDirection | NotUnderstood] = []
+    found: list[kernel.OfFlow] = []
     for name, values, negated in options:
         if name == "--ctstate":
-            wanted = frozenset(values[0].upper().split(","))
-            if not wanted <= STATES | {"SNAT", "DNAT"}:
-                raise ValueError(f"no state: {values[0][:40]!r}")
-            found.append(kernel.State(wanted, negated))
+            found.append(kernel.State(_states(values[0], STATES | {"SNAT", "DNAT"}), negated))
+        elif name == "--ctproto" and (number := _protocol(values[0])) is not None:
+            found.append(kernel.FlowProtocol(number, negated))
         elif name in _FLOW_ADDRESSES:
             network, mask = read_network(values[0], family)
             found.append(kernel.FlowEnd(_FLOW_ADDRESSES[name], network, network, mask, negated))
@@ -153,9 +200,7 @@ def build_addrtype(options: Sequence[Option], family: int) -> list[Match]:  # no
     for name, values, negated in options:
         if name.startswith("--limit-iface"):
             return [NotUnderstood(f"{name} is not modelled")]
-        wanted = frozenset(values[0].upper().split(","))
-        if not kernel.known_types(wanted):
-            raise ValueError(f"no type of address: {values[0][:40]!r}")
+        wanted = frozenset(_one_beginning(part, kernel.TYPES, "type of address") for part in values[0].split(","))
         found.append(kernel.AddressType("source" if name == "--src-type" else "destination", wanted, negated))
     return found
 
@@ -163,6 +208,7 @@ def build_addrtype(options: Sequence[Option], family: int) -> list[Match]:  # no
 def build_iprange(options: Sequence[Option], family: int) -> list[Match]:
     """``-m iprange``."""
     return [
+        # iptables warns of a range that ends before it begins, and loads it.
         header.Range("source" if name == "--src-range" else "destination", *read_range(values[0], family), negated)
         for name, values, negated in options
     ]
@@ -180,7 +226,13 @@ def build_connmark(options: Sequence[Option], family: int) -> list[Match]:  # no
 
 def build_length(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
     """``-m length``."""
-    return [header.Between("length", *read_ports(values[0]), negated) for _, values, negated in options]
+    found: list[Match] = []
+    for _, values, negated in options:
+        low, colon, high = values[0].partition(":")
+        first = read_number(low, 65535) if low or not colon else 0
+        last = first if not colon else read_number(high, 65535) if high else 65535
+        found.append(header.Between("length", first, last, negated))
+    return found
 
 
 def build_ttl(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
@@ -188,6 +240,8 @@ def build_ttl(options: Sequence[Option], family: int) -> list[Match]:  # noqa: A
     found: list[Match] = []
     for name, values, negated in options:
         number = read_number(values[0], 255)
+        if negated and name[-2:] in ("lt", "gt"):
+            raise ValueError(f"{name} has no negation")
         low, high = {"lt": (0, number - 1), "gt": (number + 1, 255)}.get(name[-2:], (number, number))
         found.append(header.Between("ttl", low, high, negated))
     return found
@@ -209,7 +263,8 @@ def build_tos(options: Sequence[Option], family: int) -> list[Match]:  # noqa: A
     found: list[Match] = []
     for _, values, negated in options:
         # A name stands for the bits of RFC 1349 alone (libxt_tos.c, tos_mt_parse).
-        value, mask = (TOS_NAMES[values[0]], 0x3F) if values[0] in TOS_NAMES else read_masked(values[0], 255)
+        named = TOS_NAMES.get(values[0].lower())
+        value, mask = (named, 0x3F) if named is not None else read_masked(values[0], 255)
         found.append(header.Tos(value, mask, negated))
     return found
 
@@ -246,6 +301,8 @@ def build_set(options: Sequence[Option], family: int) -> list[Match]:  # noqa: A
     """``-m set``."""
     found: list[Match] = []
     for name, values, negated in options:
+        if name in ("--update-counters", "--update-subcounters"):
+            continue  # counts, and asks nothing
         if name not in ("--match-set", "--set"):
             found.append(NotUnderstood(f"{name} is not modelled"))
             continue
@@ -313,6 +370,18 @@ def build_recent(options: Sequence[Option], family: int) -> list[Match]:  # noqa
         if option.name == "--set":
             return [header.Always(not option.negated)]
     return [NotUnderstood("whether its address was seen recently is not known")]
+
+
+def build_rpfilter(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001
+    """``-m rpfilter``."""
+    return [kernel.ReversePath(any(option.name == "--invert" for option in options))]
+
+
+def build_spi(options: Sequence[Option], family: int) -> list[Match]:
+    """``-m esp`` and ``ah``: of a packet's security parameter index nothing is known."""
+    if family == 6 or options:
+        return [NotUnderstood("the header of IPsec is not modelled")]
+    return []
 
 
 def build_statistic(options: Sequence[Option], family: int) -> list[Match]:  # noqa: ARG001

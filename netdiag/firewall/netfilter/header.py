@@ -28,6 +28,7 @@ _NO_LENGTH = Unknown("its length is not said")
 _NO_TTL = Unknown("its TTL is not known")
 _NO_TOS = Unknown("its type of service is not known")
 _NO_ICMP = Unknown("its ICMP type is not said")
+_NO_ICMP_CODE = Unknown("the code of its ICMP type is not said")
 _NO_FLAGS = Unknown("its TCP flags are not said")
 _NO_MAC = Unknown("its source MAC address is not said")
 Side = Literal["source", "destination"]
@@ -104,6 +105,11 @@ class Device(msgspec.Struct, frozen=True, gc=False):
         return alike != self.negated
 
 
+def may_be_broadcast(address: int, family: int) -> bool:
+    """Whether it ends as the broadcast address of a network of 24 or 25 bits does; of smaller ones hosts have such too."""
+    return family == 4 and address & 0x7F == 0x7F
+
+
 def port_of(skb: Skb, side: Side) -> int | None:
     """Its port at this side."""
     return skb.source_port if side == "source" else skb.destination_port
@@ -175,9 +181,13 @@ class Icmp(msgspec.Struct, frozen=True, gc=False):
             return False
         if self.kind == 255 and not self.six:
             return not self.negated
-        if skb.icmp_type is None or skb.icmp_code is None:
+        if skb.icmp_type is None:
             return _NO_ICMP
-        return (skb.icmp_type == self.kind and self.first <= skb.icmp_code <= self.last) != self.negated
+        if skb.icmp_type != self.kind or (self.first, self.last) == (0, 255):
+            return (skb.icmp_type == self.kind) != self.negated
+        if skb.icmp_code is None:
+            return _NO_ICMP_CODE
+        return (self.first <= skb.icmp_code <= self.last) != self.negated
 
 
 class Between(msgspec.Struct, frozen=True, gc=False):
@@ -257,6 +267,6 @@ class PacketType(msgspec.Struct, frozen=True, gc=False):
             return (self.kind == "multicast") != self.negated
         if skb.family == 4 and (skb.destination in host.broadcasts or skb.destination == 0xFFFFFFFF):
             return (self.kind == "broadcast") != self.negated
-        if skb.family == 4 and host.addresses is None and skb.destination & 0xFF == 0xFF:
+        if host.addresses is None and may_be_broadcast(skb.destination, skb.family):
             return Unknown("whether its destination is a network's broadcast address is not known")
         return (self.kind == "unicast") != self.negated

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 
 from netdiag.firewall.netfilter.addresses import read_address, read_network, read_number
 from netdiag.firewall.netfilter.names import ICMP_TYPES, ICMPV6_TYPES
 from netdiag.firewall.netfilter.rules import Problem
-from netdiag.firewall.netfilter.sets import DIMENSIONS, IpSet
+from netdiag.firewall.netfilter.sets import DIMENSIONS, IpSet, device_number
 from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, TCP
 from netdiag.model.protocols import number_of
 
@@ -19,6 +20,14 @@ _OLD = {
     "portmap": "bitmap:port",
     "setlist": "list:set",
 }
+_COMMANDS = {
+    "create": "create", "-N": "create", "add": "add", "-A": "add", "del": "del", "-D": "del", "flush": "flush",
+    "-F": "flush", "destroy": "destroy", "-X": "destroy", "swap": "swap", "-W": "swap", "rename": "rename",
+    "-E": "rename",
+}  # fmt: skip
+_QUOTED = re.compile(r'"[^"]*"?|[^\s"]+')
+_LONGEST = 1 << 16
+"""Characters of a line that is looked into."""
 
 
 class _Building:
@@ -34,9 +43,10 @@ class _Building:
         self.nested: list[str] = []
         self.members: dict[tuple[int, ...], dict[tuple[int, ...], bool]] = {}
         for option, value in itertools.pairwise(words):
-            if option == "netmask" and value.isdigit():
+            if option == "netmask":
                 bits = 128 if self.family == 6 else 32
-                self.netmask = ((1 << int(value)) - 1) << max(0, bits - int(value))
+                width = read_number(value, bits)
+                self.netmask = ((1 << width) - 1) << (bits - width)
             elif option == "markmask":
                 self.markmask = read_number(value, 0xFFFFFFFF)
             elif option == "bitmask":
@@ -47,19 +57,33 @@ class _Building:
         if self.reason:
             return
         if self.kind == "list:set":
-            if any(option in ("before", "after") for option in options):
-                raise ValueError("its place in the list")
-            self.nested.append(written)
+            self.nested.append(written)  # which comes first does not matter: none of them holds exceptions of another
             return
+        if "wildcard" in options or "physdev:" in written:
+            raise ValueError("a port of a bridge, or devices that begin so")
+        for key in self._keys(written):
+            masks = tuple(mask for _, mask in key)
+            values = tuple(value for value, _ in key)
+            self.members.setdefault(masks, {})[values] = "nomatch" in options
+
+    def remove(self, written: str) -> None:
+        """Take a member away. Raises ValueError for one that is not understood, or not there as it is written."""
+        if self.reason:
+            return
+        if self.kind == "list:set":
+            self.nested.remove(written)
+            return
+        for key in self._keys(written):
+            masks = tuple(mask for _, mask in key)
+            if self.members.get(masks, {}).pop(tuple(value for value, _ in key), None) is None:
+                raise ValueError("it is in no member, or in a larger one")
+
+    def _keys(self, written: str) -> Iterable[tuple[tuple[int, int], ...]]:
         parts = written.split(",")
         dimensions = DIMENSIONS[self.kind]
         if len(parts) != len(dimensions):
             raise ValueError(f"{len(dimensions)} parts are wanted")
-        choices = [list(self._part(what, part)) for what, part in zip(dimensions, parts, strict=True)]
-        for key in _product(choices):
-            masks = tuple(mask for _, mask in key)
-            values = tuple(value for value, _ in key)
-            self.members.setdefault(masks, {})[values] = "nomatch" in options
+        return _product([list(self._part(what, part)) for what, part in zip(dimensions, parts, strict=True)])
 
     def _part(self, what: str, text: str) -> Iterator[tuple[int, int]]:
         """Values and masks of one part of a member; ranges give several."""
@@ -78,6 +102,8 @@ class _Building:
             yield read_number(text, 0xFFFFFFFF) & self.markmask, -1
         elif what == "mac":
             yield int(text.replace(":", ""), 16), -1
+        elif what == "iface":
+            yield device_number(text), -1
         else:
             protocol, colon, ports = text.rpartition(":")
             number = 0 if what == "bare-port" else number_of(protocol.lower()) if colon else TCP
@@ -144,13 +170,23 @@ def _networks(first: int, last: int, family: int) -> Iterator[tuple[int, int]]:
 
 
 def read_sets(text: str) -> tuple[dict[str, IpSet], tuple[Problem, ...]]:
-    """The sets of ``ipset save`` or ``ipset list``; never raises. A bad line makes its set's answers unknown."""
+    """The sets of ``ipset save`` or ``ipset list``, or what ``ipset restore`` reads; never raises.
+
+    A line that is not understood makes the answers of its set unknown.
+    """
     reading = _Reading()
     for number, raw in enumerate(text.split("\n"), start=1):
-        words = raw.split(None, 64)
-        if words and not words[0].startswith("#"):
-            reading.line(number, raw.strip(), words)
+        line = raw[:_LONGEST].strip()
+        if line and not line.startswith("#"):
+            reading.line(number, line, _words(line))
     return {name: built.built() for name, built in reading.sets.items()}, tuple(reading.problems)
+
+
+def _words(line: str) -> list[str]:
+    """The words of a line; what stands between quotes, a comment, is one."""
+    if '"' not in line:
+        return line.split(None, 64)
+    return [word.strip('"') if word.startswith('"') else word for word in _QUOTED.findall(line)][:64]
 
 
 class _Reading:
@@ -164,27 +200,65 @@ class _Reading:
         self._in_members = False
 
     def line(self, number: int, line: str, words: list[str]) -> None:
-        target: _Building | None = None
+        words = [word for word in words if word not in ("-exist", "-!")]
+        command = _COMMANDS.get(words[0], "") if words else ""
+        target = self.sets.get(words[1]) if command and len(words) > 1 else None
         try:
-            if words[0] in ("create", "-N") and len(words) >= 3:
+            if command == "create" and len(words) >= 3:
                 self._listed = None
-                self.sets[words[1]] = _Building(words[1], words[2], words[3:])
-            elif words[0] in ("add", "-A") and len(words) >= 3 and words[1] in self.sets:
-                target = self.sets[words[1]]
-                target.add(words[2], words[3:])
+                self.sets.setdefault(words[1], _Building(words[1], words[2], words[3:]))
+            elif command and command != "create":
+                self._command(command, target, words)
             elif not self._heading(words):
                 target = self._listed if self._in_members else None
                 if target is None:
                     self.problems.append(Problem(number, line[:200]))
                 else:
                     target.add(words[0], words[1:])
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             self.problems.append(Problem(number, line[:200], f"not understood ({error})"))
             if target is not None:
                 target.reason = f"line {number} is not understood"
+            elif command == "create":
+                self.sets[words[1]] = _Building(words[1], words[2], [])
+                self.sets[words[1]].reason = f"line {number} is not understood"
+
+    def _command(self, command: str, target: _Building | None, words: list[str]) -> None:
+        """What a line does to sets that are there. Raises ValueError."""
+        if command in ("flush", "destroy") and len(words) == 1:
+            for name, each in list(self.sets.items()):
+                self._emptied(command, name, each)
+            return
+        if target is None:
+            raise ValueError("no such set was created")
+        if command in ("flush", "destroy"):
+            self._emptied(command, words[1], target)
+            return
+        if len(words) < 3:
+            raise ValueError("a word is missing")
+        if command == "add":
+            target.add(words[2], words[3:])
+        elif command == "del":
+            target.remove(words[2])
+        elif command == "rename":
+            self.sets[words[2]] = self.sets.pop(words[1])
+        else:  # swap: the names change hands, and whoever matches a name meets the other's members
+            other = self.sets.get(words[2])
+            if other is None:
+                raise ValueError("no such set was created")
+            self.sets[words[1]], self.sets[words[2]] = other, target
+
+    def _emptied(self, command: str, name: str, target: _Building) -> None:
+        if command == "destroy":
+            del self.sets[name]
+        else:
+            target.members.clear()
+            target.nested.clear()
 
     def _heading(self, words: list[str]) -> bool:
         """Whether it is a line that ``ipset list`` puts before the members of a set. Raises ValueError."""
+        if words[0] == "COMMIT" and not self._in_members:
+            return True  # a restore of old ends with it
         if words[0] == "Name:" and len(words) == 2:
             self._name, self._in_members, self._listed = words[1], False, None
         elif words[0] == "Type:" and self._name and len(words) == 2:

@@ -10,10 +10,11 @@ from typing import Literal
 
 import msgspec
 
+from netdiag.firewall.netfilter.header import may_be_broadcast
 from netdiag.firewall.netfilter.rules import NotUnderstood
-from netdiag.firewall.netfilter.skb import Host, Skb, Truth, Unknown
+from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, Host, Skb, Truth, Unknown
 
-_TYPES = frozenset(
+TYPES = frozenset(
     "UNSPEC UNICAST LOCAL BROADCAST ANYCAST MULTICAST BLACKHOLE UNREACHABLE PROHIBIT THROW NAT XRESOLVE".split()  # noqa: SIM905 - one name a word
 )
 _SIX_TYPES = frozenset({"LOCAL", "UNICAST", "MULTICAST"})
@@ -80,10 +81,28 @@ class OriginalDirection(msgspec.Struct, frozen=True, gc=False):
         return self.original != self.negated
 
 
+class FlowProtocol(msgspec.Struct, frozen=True, gc=False):
+    """``--ctproto``."""
+
+    number: int
+    negated: bool = False
+
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
+        """Whether its flow is of this protocol; an error of ICMP's belongs to a flow of another."""
+        if skb.state in ("INVALID", "UNTRACKED"):
+            return False
+        if skb.state is None or (skb.state == "RELATED" and skb.protocol in (ICMP, ICMPV6)):
+            return _NO_FLOW
+        return (self.number == skb.protocol) != self.negated
+
+
+OfFlow = State | FlowEnd | OriginalDirection | FlowProtocol | NotUnderstood
+
+
 class StateFirst(msgspec.Struct, frozen=True, gc=False):
     """The options of one conntrack match of which one is the state: of a packet without a flow only that is asked."""
 
-    options: tuple[State | FlowEnd | OriginalDirection | NotUnderstood, ...]
+    options: tuple[OfFlow, ...]
 
     def holds(self, skb: Skb, host: Host) -> Truth:
         """Whether all of them hold."""
@@ -172,16 +191,24 @@ def kind_of(skb: Skb, host: Host, side: Literal["source", "destination"]) -> fro
     if fixed is not None:
         return fixed if isinstance(fixed, Unknown) else frozenset({fixed})
     if host.addresses is not None:
-        if (address, skb.family) in host.addresses:
-            return frozenset({"LOCAL"})
-        if skb.family == 4 and address in host.networks:
-            return Unknown("what the first address of a network is differs between kernels")
-        return frozenset({"BROADCAST" if skb.family == 4 and address in host.broadcasts else "UNICAST"})
-    if local is not None:
+        return _kind_there(address, skb.family, host)
+    if side == "source" and (local or skb.in_device not in (None, "lo")):
+        # Of its own addresses and of broadcasts the kernel takes none in from elsewhere (ip_route_input_slow).
         return frozenset({"LOCAL" if local else "UNICAST"})
-    if side == "source" and skb.in_device not in (None, "lo"):
-        return frozenset({"UNICAST"})  # of its own address the kernel takes none in (ip_route_input_slow)
-    return frozenset({"LOCAL", "UNICAST", "BROADCAST"} if skb.family == 4 else {"LOCAL", "UNICAST"})
+    broadcast = {"BROADCAST"} if may_be_broadcast(address, skb.family) else set[str]()
+    if local is not None:
+        # What is forwarded was for one host; what is sent or taken in may be for all.
+        return frozenset({"LOCAL"} | broadcast if local else {"UNICAST"} | (broadcast if skb.from_here else set()))
+    return frozenset({"LOCAL", "UNICAST"} | broadcast)
+
+
+def _kind_there(address: int, family: int, host: Host) -> frozenset[str] | Unknown:
+    """What an address is on a host of which all are known."""
+    if host.addresses is not None and (address, family) in host.addresses:
+        return frozenset({"LOCAL"})
+    if family == 4 and address in host.networks:
+        return Unknown("what the first address of a network is differs between kernels")
+    return frozenset({"BROADCAST" if family == 4 and address in host.broadcasts else "UNICAST"})
 
 
 def _fixed_kind(address: int, family: int) -> str | Unknown | None:
@@ -237,6 +264,18 @@ class Ipsec(msgspec.Struct, frozen=True, gc=False):
         return Unknown("whether a policy of IPsec holds for it is not known")
 
 
+class ReversePath(msgspec.Struct, frozen=True, gc=False):
+    """``-m rpfilter``: whether an answer would go back the way that the packet came."""
+
+    inverted: bool
+
+    def holds(self, skb: Skb, host: Host) -> Truth:  # noqa: ARG002
+        """It does through lo; else routes decide, which are not known here (ipt_rpfilter.c, rpfilter_mt)."""
+        if skb.in_device == "lo":
+            return not self.inverted
+        return Unknown("whether an answer goes back by the device that it arrives on is not known")
+
+
 class Owner(msgspec.Struct, frozen=True, gc=False):
     """``-m owner``: whose socket sent it."""
 
@@ -260,8 +299,3 @@ class Helper(msgspec.Struct, frozen=True, gc=False):
         if skb.state in ("RELATED", "ESTABLISHED", None):
             return _NO_FLOW
         return self.negated
-
-
-def known_types(names: frozenset[str]) -> bool:
-    """Whether all of them are types of an address."""
-    return names <= _TYPES

@@ -91,11 +91,11 @@ DSCP_CLASSES: Mapping[str, int] = {
     **{f"AF{one}{two}": one * 8 + two * 2 for one in range(1, 5) for two in range(1, 4)},
 }
 TOS_NAMES: Mapping[str, int] = {
-    "Minimize-Delay": 0x10,
-    "Maximize-Throughput": 0x08,
-    "Maximize-Reliability": 0x04,
-    "Minimize-Cost": 0x02,
-    "Normal-Service": 0x00,
+    "minimize-delay": 0x10,
+    "maximize-throughput": 0x08,
+    "maximize-reliability": 0x04,
+    "minimize-cost": 0x02,
+    "normal-service": 0x00,
 }
 SERVICES: Mapping[str, int] = {
     "ftp-data": 20, "ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "bootps": 67, "bootpc": 68,

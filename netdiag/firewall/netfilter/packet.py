@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from netdiag.firewall.netfilter.addresses import read_number
+from netdiag.firewall.netfilter.names import ICMP_TYPES, ICMPV6_TYPES
 from netdiag.firewall.netfilter.skb import (
     ICMP,
     ICMPV6,
@@ -22,6 +23,8 @@ from netdiag.model.explain import Hook, PacketLine
 from netdiag.model.protocols import number_of
 
 _GRE = 47
+_WITH_CODES = {4: frozenset({3, 5, 9, 11, 12}), 6: frozenset({1, 3, 4})}
+"""Types of ICMP that come with several codes (IANA)."""
 _ROUTES_OF = {
     Hook.PREROUTING: (Route.IN, Route.FORWARD),
     Hook.INPUT: (Route.IN,),
@@ -37,15 +40,14 @@ def asked_of(packet: PacketLine) -> Asked:
     protocol = _protocol(packet, family)
     if protocol not in WITH_PORTS and (packet.sport is not None or packet.dport is not None):
         raise ValueError(f"protocol {packet.proto} has no ports")
-    if protocol not in (ICMP, ICMPV6) and packet.icmp_type is not None:
+    if protocol not in (ICMP, ICMPV6) and (packet.icmp_type is not None or packet.icmp_code is not None):
         raise ValueError("an ICMP type, and another protocol")
     if protocol != TCP and packet.tcp_flags is not None:
         raise ValueError("TCP flags, and another protocol")
     hook, route = _place(packet)
     said = packet.path is not None or hook is not Hook.PREROUTING
-    # An echo request unless another type is said; whatever is crafted has code 0.
-    kind = packet.icmp_type if packet.icmp_type is not None else 128 if family == 6 else 8
-    ports = _flow_ports(packet, protocol, kind)
+    kind, code = _icmp(packet, family)
+    ports = _flow_ports(packet, protocol, kind, code)
     ends = Tuple(source=source, destination=destination, source_port=ports[0], destination_port=ports[1])
     skb = Skb(
         family=family,
@@ -55,7 +57,7 @@ def asked_of(packet: PacketLine) -> Asked:
         source_port=_port(packet.sport),
         destination_port=_port(packet.dport),
         icmp_type=kind if protocol in (ICMP, ICMPV6) else None,
-        icmp_code=0 if protocol in (ICMP, ICMPV6) else None,
+        icmp_code=code if protocol in (ICMP, ICMPV6) else None,
         tcp_flags=_flags(packet.tcp_flags) if protocol == TCP else None,
         ttl=_between(packet.ttl, 1, 255, "ttl", 64),
         length=_between(packet.length, 20, 65535, "length", None),
@@ -63,7 +65,7 @@ def asked_of(packet: PacketLine) -> Asked:
         in_device=_in_device(packet, hook, route),
         out_device=_out_device(packet, hook, route),
         mac=_mac(packet.mac),
-        local=(None if route is Route.OUT else route is Route.IN) if said else None,
+        local=_is_local(packet, route) if said else None,
         from_here=route is Route.OUT,
         original=ends,
     )
@@ -71,6 +73,7 @@ def asked_of(packet: PacketLine) -> Asked:
         skb=skb,
         route=route,
         state=_state(packet, skb),
+        is_state_said=packet.state is not None,
         hook=hook.value if hook is not None else "",
         out_device=packet.out_device,
     )
@@ -99,12 +102,26 @@ def _protocol(packet: PacketLine, family: int) -> int:
     return number
 
 
-def _flow_ports(packet: PacketLine, protocol: int, kind: int) -> tuple[int | None, int | None]:
+def _icmp(packet: PacketLine, family: int) -> tuple[int, int | None]:
+    """Its type, an echo request unless another is said, and its code where that is said or can be no other."""
+    names = ICMPV6_TYPES if family == 6 else ICMP_TYPES
+    kind, code = 128 if family == 6 else 8, packet.icmp_code
+    if isinstance(packet.icmp_type, str) and packet.icmp_type in names:
+        kind, first, last = names[packet.icmp_type]
+        code = first if first == last and code is None else code
+    elif packet.icmp_type is not None:
+        kind = read_number(str(packet.icmp_type), 255)
+    if code is None and kind not in _WITH_CODES[family]:
+        code = 0
+    return kind, _between(code, 0, 255, "ICMP code", None)
+
+
+def _flow_ports(packet: PacketLine, protocol: int, kind: int, code: int | None) -> tuple[int | None, int | None]:
     """What conntrack has in the place of ports: of ICMP an id, and type and code; of GRE a key; of others nothing."""
     if protocol in WITH_PORTS:
         return packet.sport, packet.dport
     if protocol in (ICMP, ICMPV6):
-        return None, kind << 8
+        return None, None if code is None else kind << 8 | code
     return (None, None) if protocol == _GRE else (0, 0)
 
 
@@ -121,6 +138,12 @@ def _place(packet: PacketLine) -> tuple[Hook | None, Route]:
     if path is not None and path not in _ROUTES_OF[hook]:
         raise ValueError(f"a packet of the path {path.value} does not come to {hook.value}")
     return hook, path or _ROUTES_OF[hook][0]
+
+
+def _is_local(packet: PacketLine, route: Route) -> bool | None:
+    if route is Route.OUT:
+        return False if packet.out_device not in (None, "", "lo") else None
+    return route is Route.IN
 
 
 def _in_device(packet: PacketLine, hook: Hook | None, route: Route) -> str | None:

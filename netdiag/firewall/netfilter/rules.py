@@ -83,6 +83,10 @@ class Changing(msgspec.Struct, frozen=True):
 class Translating(msgspec.Struct, frozen=True):
     """A target of the table nat that rewrites addresses and ends the packet's way through that table."""
 
+    def may_lead_to(self, skb: Skb) -> bool:
+        """Whether a packet may have its destination from here."""
+        raise NotImplementedError
+
     def translate(self, skb: Skb, host: Host) -> Skb:
         """The packet behind it."""
         raise NotImplementedError

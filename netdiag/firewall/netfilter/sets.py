@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import msgspec
 
-from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, TCP, UDP, WITH_PORTS, Host, Skb, Truth, Unknown
+from netdiag.firewall.netfilter.skb import DCCP, ICMP, ICMPV6, TCP, UDP, WITH_PORTS, Host, Skb, Truth, Unknown
 
 DIMENSIONS = {
     "bitmap:ip": ("ip",),
+    "bitmap:ip,mac": ("ip", "mac"),
     "bitmap:port": ("bare-port",),
     "hash:ip": ("ip",),
     "hash:net": ("net",),
     "hash:mac": ("mac",),
+    "hash:ip,mac": ("ip", "mac"),
     "hash:ip,mark": ("ip", "mark"),
     "hash:ip,port": ("ip", "port"),
     "hash:net,port": ("net", "port"),
     "hash:net,net": ("net", "net"),
+    "hash:net,iface": ("net", "iface"),
     "hash:ip,port,ip": ("ip", "port", "ip"),
     "hash:ip,port,net": ("ip", "port", "net"),
     "hash:net,port,net": ("net", "port", "net"),
@@ -27,6 +30,8 @@ DIMENSIONS = {
 }
 """What each type compares, in the order of the match's flags; types that are not here are not modelled."""
 _MAX_NESTED = 8
+_WITH_PORTS = WITH_PORTS - {DCCP}
+"""Of other protocols the port is 0 (ip_set_getport.c, get_port)."""
 
 
 class IpSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +67,14 @@ class SetMatch(msgspec.Struct, frozen=True, gc=False):
         return found if isinstance(found, Unknown) else found != self.negated
 
 
+def device_number(name: str) -> int:
+    """The name of a device as a number, so that it is compared like an address."""
+    return int.from_bytes(name.encode(), "big")
+
+
 def _contains(name: str, flags: tuple[str, ...], skb: Skb, host: Host, depth: int) -> Truth:
+    if name in skb.changed_sets:
+        return Unknown(f"a rule may have put it into the set {name}, or taken it from there")
     if host.sets is None or name not in host.sets or depth > _MAX_NESTED:
         return Unknown(f"what the set {name} holds is not known")
     found = host.sets[name]
@@ -111,10 +123,15 @@ def _address(what: str, flag: str, skb: Skb) -> int | Unknown | None:
     if what in ("ip", "net"):
         address = skb.source if source else skb.destination
         return Unknown(f"its {'source' if source else 'destination'} is not said") if address is None else address
+    if what == "iface":
+        device = skb.in_device if source else skb.out_device
+        return Unknown("the name of its device is not said") if device is None else device_number(device) or None
     if what == "mark":
         return Unknown("its mark is not known") if skb.mark is None else skb.mark
-    if not source or skb.from_here or skb.in_device == "lo":
+    if skb.from_here or skb.in_device == "lo":
         return None
+    if not source:
+        return Unknown("to which MAC address its frame was sent is not said")
     return Unknown("its source MAC address is not said") if skb.mac is None else int(skb.mac.replace(":", ""), 16)
 
 
@@ -127,7 +144,7 @@ def _port(what: str, flag: str, skb: Skb) -> int | Unknown | None:
         if skb.icmp_type is None or skb.icmp_code is None:
             return Unknown("its ICMP type is not said")
         return skb.protocol << 16 | skb.icmp_type << 8 | skb.icmp_code
-    if skb.protocol not in WITH_PORTS:
+    if skb.protocol not in _WITH_PORTS:
         return None if bare else skb.protocol << 16
     if bare and skb.protocol not in (TCP, UDP):
         return Unknown("whether a set of ports holds such a protocol is not known")

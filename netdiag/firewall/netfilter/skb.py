@@ -70,7 +70,7 @@ class Skb(msgspec.Struct, frozen=True, kw_only=True):
         from_here: Whether this host sends it.
         bridged: Whether a bridge's port took it in, so that bridge-nf may tell which; None is "not known".
         original: The flow as conntrack knows it, before any rewriting.
-        changed_sets: The sets of nft's to which a rule has added it, or from which one took it.
+        changed_sets: Sets to which a rule may have added it, or from which one may have taken it.
     """
 
     family: int

@@ -14,139 +14,83 @@ _U32 = 0xFFFFFFFF
 STANDARD: Mapping[str, Target] = {
     "ACCEPT": Decide(Verdict.ACCEPT),
     "DROP": Decide(Verdict.DROP),
-    "REJECT": Decide(Verdict.REJECT),
     "RETURN": Return(),
+    # What is answered to is answered for the packet that is dropped (xtables-addons, xt_TARPIT.c, xt_DELUDE.c).
     "TARPIT": Decide(Verdict.DROP),
+    "DELUDE": Decide(Verdict.DROP),
+    "STEAL": Decide(Verdict.DROP),
     "QUEUE": Decide(Verdict.UNKNOWN, "a program decides about it (QUEUE)"),
     "NFQUEUE": Decide(Verdict.UNKNOWN, "a program decides about it (NFQUEUE)"),
     "TPROXY": Decide(Verdict.UNKNOWN, "whether a proxy listens is not known (TPROXY)"),
     "SYNPROXY": Decide(Verdict.UNKNOWN, "the proxy answers for the destination (SYNPROXY)"),
-    "TCPMSS": Pass("TCPMSS"),
+    "TCPMSS": targets.ForgetLength(),
 }
-VALUED = frozenset(
-    [
-        "--set-mark",
-        "--set-xmark",
-        "--and-mark",
-        "--or-mark",
-        "--xor-mark",
-        "--mask",
-        "--nfmask",
-        "--ctmask",
-        "--ttl-set",
-        "--ttl-inc",
-        "--ttl-dec",
-        "--hl-set",
-        "--hl-inc",
-        "--hl-dec",
-        "--set-tos",
-        "--and-tos",
-        "--or-tos",
-        "--xor-tos",
-        "--set-dscp",
-        "--set-dscp-class",
-        "--to-destination",
-        "--to-source",
-        "--to-ports",
-        "--to-port",
-        "--to",
-        "--reject-with",
-    ]
-)
-"""Options of targets that are nothing without a value."""
-TARGET_OPTIONS = VALUED | frozenset(
-    [
-        "--log-level",
-        "--log-prefix",
-        "--log-tcp-sequence",
-        "--log-tcp-options",
-        "--log-ip-options",
-        "--log-uid",
-        "--nflog-group",
-        "--nflog-prefix",
-        "--nflog-range",
-        "--nflog-size",
-        "--nflog-threshold",
-        "--ulog-nlgroup",
-        "--ulog-prefix",
-        "--ulog-cprange",
-        "--ulog-qthreshold",
-        "--set-mss",
-        "--clamp-mss-to-pmtu",
-        "--save-mark",
-        "--restore-mark",
-        "--notrack",
-        "--zone",
-        "--zone-orig",
-        "--zone-reply",
-        "--helper",
-        "--ctevents",
-        "--expevents",
-        "--timeout",
-        "--add-set",
-        "--del-set",
-        "--map-set",
-        "--exist",
-        "--set-class",
-        "--queue-num",
-        "--queue-balance",
-        "--queue-bypass",
-        "--queue-cpu-fanout",
-        "--on-port",
-        "--on-ip",
-        "--tproxy-mark",
-        "--random",
-        "--random-fully",
-        "--persistent",
-        "--checksum-fill",
-        "--gateway",
-        "--selctx",
-        "--type",
-    ]
-)
 _PASSING = frozenset(
-    "LOG NFLOG ULOG TRACE SET CHECKSUM CLASSIFY SECMARK CONNSECMARK AUDIT LED RATEEST TEE IDLETIMER NFACCT ACCOUNT FLOWOFFLOAD".split()  # noqa: SIM905 - one name a word
+    [
+        *("LOG", "NFLOG", "ULOG", "LOGMARK", "TRACE", "CHECKSUM", "CLASSIFY", "SECMARK", "CONNSECMARK", "AUDIT", "LED"),
+        *("RATEEST", "TEE", "IDLETIMER", "ACCOUNT", "FLOWOFFLOAD", "TCPOPTSTRIP", "IPV4OPTSSTRIP"),
+    ]
 )
 """Targets that change nothing which a rule asks for."""
-KNOWN = frozenset(STANDARD) | _PASSING
 NO_TARGET = "no target that is modelled"
 """How the reason of a target that is not known ends."""
 Build = Callable[[Sequence[Option], int], Target]
 
 
+def _only(options: Sequence[Option]) -> Option:
+    """The one option that says what to set. Raises ValueError for none, or several."""
+    if len(options) != 1:
+        raise ValueError("one option is wanted" if options else "an option is wanted")
+    return options[0]
+
+
+def _bits(name: str, text: str, limit: int) -> tuple[int, int]:
+    """What is cleared and what is flipped behind it: value and mask of ``--set-…``, ``--and-…``, ``--or-…``, ``--xor-…``."""
+    how = name.split("-")[2]
+    if how in ("and", "or", "xor"):
+        bits = read_number(text, limit)
+        return {"and": (0, ~bits & limit), "or": (bits, bits), "xor": (bits, 0)}[how]
+    value, mask = read_masked(text, limit)
+    return value, mask | value if name == "--set-mark" else mask
+
+
 def _mark(options: Sequence[Option], family: int) -> Target:  # noqa: ARG001
-    for name, values, _ in options:
-        if name in ("--and-mark", "--or-mark", "--xor-mark"):
-            bits = read_number(values[0], _U32)
-            return targets.SetMark(
-                *{"--and-mark": (0, ~bits & _U32), "--or-mark": (bits, bits), "--xor-mark": (bits, 0)}[name]
-            )
-        if name in ("--set-mark", "--set-xmark"):
-            value, mask = read_masked(values[0], _U32)
-            return targets.SetMark(value, mask | value if name == "--set-mark" else mask)
-    raise ValueError("no mark is said")
+    name, values, _ = _only(options)
+    return targets.SetMark(*_bits(name, values[0], _U32))
+
+
+def _hash_mark(options: Sequence[Option], family: int) -> Target:  # noqa: ARG001
+    return targets.ForgetMark()
 
 
 def _connmark(options: Sequence[Option], family: int) -> Target:  # noqa: ARG001
-    said = {option.name: option.values for option in options}
-    for name, values in said.items():
-        if name in ("--and-mark", "--or-mark", "--xor-mark"):
-            bits = read_number(values[0], _U32)
-            value, mask = {"--and-mark": (0, ~bits & _U32), "--or-mark": (bits, bits), "--xor-mark": (bits, 0)}[name]
-            return targets.ConnMarkTarget("set", value, mask)
-        if name in ("--set-mark", "--set-xmark"):
-            value, mask = read_masked(values[0], _U32)
-            return targets.ConnMarkTarget("set", value, mask | value if name == "--set-mark" else mask)
-    mode = "save" if "--save-mark" in said else "restore" if "--restore-mark" in said else None
-    if mode is None:
-        raise ValueError("no mark is said")
-    one = said.get("--mask", (hex(_U32),))[0]
-    packet = read_number(said.get("--nfmask", (one,))[0], _U32)
-    connection = read_number(said.get("--ctmask", (one,))[0], _U32)
+    said = {option.name: option.values[0] if option.values else "" for option in options}
+    one = said.pop("--mask", hex(_U32))
+    packet = read_number(said.pop("--nfmask", one), _U32)
+    connection = read_number(said.pop("--ctmask", one), _U32)
+    shifted = [said.pop(name) for name in ("--left-shift-mark", "--right-shift-mark") if name in said]
+    if len(said) != 1:
+        raise ValueError("one of --set-mark, --save-mark, --restore-mark is wanted")
+    ((name, text),) = said.items()
+    if shifted:
+        return targets.ForgetMark()
+    if name not in ("--save-mark", "--restore-mark"):
+        return targets.ConnMarkTarget("set", *_bits(name, text, _U32))
     whole = packet == connection == _U32
-    if mode == "save":
-        return targets.ConnMarkTarget("save", 0, packet, connection, whole)
-    return targets.ConnMarkTarget("restore", 0, packet, connection, whole)
+    return targets.ConnMarkTarget("save" if name == "--save-mark" else "restore", 0, packet, connection, whole)
+
+
+def _set(options: Sequence[Option], family: int) -> Target:  # noqa: ARG001
+    named = [option for option in options if option.name in ("--add-set", "--del-set", "--map-set")]
+    if not named:
+        raise ValueError("no set is said")
+    if any(option.name == "--map-mark" for option in options):
+        return targets.ForgetMark()
+    return targets.ChangeSets(frozenset(option.values[0] for option in named if option.name != "--map-set"))
+
+
+def _ecn(options: Sequence[Option], family: int) -> Target:  # noqa: ARG001
+    return targets.ForgetEcn()
 
 
 def _ct(options: Sequence[Option], family: int) -> Target:  # noqa: ARG001
@@ -160,31 +104,35 @@ def _untrack(options: Sequence[Option], family: int) -> Target:  # noqa: ARG001
 
 
 def _ttl(options: Sequence[Option], family: int) -> Target:  # noqa: ARG001
-    for name, values, _ in options:
-        number = read_number(values[0], 255)
-        if name.endswith("-set"):
-            return targets.SetTtl("set", number)
-        return targets.SetTtl("inc" if name.endswith("-inc") else "dec", number)
-    raise ValueError("no TTL is said")
+    name, values, _ = _only(options)
+    number = read_number(values[0], 255)
+    if name.endswith("-set"):
+        return targets.SetTtl("set", number)
+    return targets.SetTtl("inc" if name.endswith("-inc") else "dec", number)
 
 
 def _tos(options: Sequence[Option], family: int) -> Target:  # noqa: ARG001
-    for name, values, _ in options:
-        if name == "--set-tos":
-            value, mask = (TOS_NAMES[values[0]], 0x3F) if values[0] in TOS_NAMES else read_masked(values[0], 255)
-            return targets.SetTos(value, mask)
-        bits = read_number(values[0], 255)
-        return targets.SetTos(*{"--and-tos": (0, ~bits & 255), "--or-tos": (bits, bits), "--xor-tos": (bits, 0)}[name])
-    raise ValueError("no type of service is said")
+    name, values, _ = _only(options)
+    named = TOS_NAMES.get(values[0].lower())
+    return targets.SetTos(named, 0x3F) if named is not None else targets.SetTos(*_bits(name, values[0], 255))
 
 
 def _dscp(options: Sequence[Option], family: int) -> Target:  # noqa: ARG001
-    for name, values, _ in options:
-        if name == "--set-dscp":
-            return targets.SetTos(read_number(values[0], 63) << 2, 0xFC)
-        if values[0].upper() in DSCP_CLASSES:
-            return targets.SetTos(DSCP_CLASSES[values[0].upper()] << 2, 0xFC)
-    raise ValueError("no DSCP is said")
+    name, values, _ = _only(options)
+    if name == "--set-dscp":
+        return targets.SetTos(read_number(values[0], 63) << 2, 0xFC)
+    if values[0].upper() not in DSCP_CLASSES:
+        raise ValueError(f"no DSCP class: {values[0][:20]!r}")
+    return targets.SetTos(DSCP_CLASSES[values[0].upper()] << 2, 0xFC)
+
+
+def _reject(options: Sequence[Option], family: int) -> Target:
+    """With which error it answers does not matter, but it has to be one (libipt_REJECT.c, libip6t_REJECT.c)."""
+    for _, values, _ in options:
+        known = _REJECTS[family]
+        if not any(name.startswith(values[0].lower()) for name in known):
+            raise ValueError(f"no such answer: {values[0][:40]!r}")
+    return Decide(Verdict.REJECT)
 
 
 def _split_port(text: str, family: int) -> tuple[str, str]:
@@ -237,12 +185,16 @@ def _snat(options: Sequence[Option], family: int) -> Target:
     return targets.ToSource(None if several else _one_address(address, family))
 
 
+def _same(options: Sequence[Option], family: int) -> Target:  # noqa: ARG001
+    return targets.ToDestination(None, port=None)
+
+
 def _masquerade(options: Sequence[Option], family: int) -> Target:  # noqa: ARG001
     return targets.ToSource()
 
 
 def _redirect(options: Sequence[Option], family: int) -> Target:  # noqa: ARG001
-    written = [option.values[0] for option in options if option.name in ("--to-ports", "--to-port")]
+    written = [option.values[0] for option in options if option.name == "--to-ports"]
     return targets.Redirect(_one_port(written[0]) if written else None, not written)
 
 
@@ -256,8 +208,26 @@ def _netmap(options: Sequence[Option], family: int) -> Target:
     return targets.MapNetwork(network, mask)
 
 
+_REJECTS = {
+    4: (
+        *("icmp-net-unreachable", "icmp-host-unreachable", "icmp-proto-unreachable", "icmp-port-unreachable"),
+        *("icmp-net-prohibited", "icmp-host-prohibited", "icmp-admin-prohibited", "tcp-reset", "echo-reply"),
+        *("net-unreach", "host-unreach", "proto-unreach", "port-unreach", "net-prohib", "host-prohib", "tcp-rst"),
+        "admin-prohib",
+    ),
+    6: (
+        *("icmp6-no-route", "icmp6-adm-prohibited", "icmp6-addr-unreachable", "icmp6-port-unreachable", "tcp-reset"),
+        *("icmp6-policy-fail", "icmp6-reject-route", "no-route", "adm-prohibited", "addr-unreach", "port-unreach"),
+        *("policy-fail", "reject-route"),
+    ),
+}
 _BUILDS: Mapping[str, Build] = {
+    "REJECT": _reject,
     "MARK": _mark,
+    "HMARK": _hash_mark,
+    "SET": _set,
+    "ECN": _ecn,
+    "SAME": _same,
     "CONNMARK": _connmark,
     "CT": _ct,
     "NOTRACK": _untrack,
@@ -271,8 +241,6 @@ _BUILDS: Mapping[str, Build] = {
     "REDIRECT": _redirect,
     "NETMAP": _netmap,
 }
-_PLAIN = frozenset({"ACCEPT", "DROP", "RETURN", "QUEUE"})
-_REJECT = frozenset({"--reject-with"})
 
 
 def read_target(name: str, options: Sequence[Option], family: int, *, goto: bool, is_chain: bool) -> Target:
@@ -289,8 +257,6 @@ def read_target(name: str, options: Sequence[Option], family: int, *, goto: bool
         if options:
             raise ValueError(f"no option of a jump: {options[0].name}")
         return Jump(name, goto)
-    if (name in _PLAIN and options) or (name == "REJECT" and any(option.name not in _REJECT for option in options)):
-        raise ValueError(f"no option of {name}: {options[0].name}")
     standard = STANDARD.get(name)
     if standard is not None:
         return standard

@@ -58,6 +58,32 @@ class ConnMarkTarget(Changing, frozen=True):
         return _replace(skb, mark=restored)
 
 
+class ForgetMark(Changing, frozen=True):
+    """A target that gives the packet or its connection a mark which is not computed here: HMARK, shifted marks, SET."""
+
+    def change(self, skb: Skb) -> Skb:
+        """The packet whose marks are not known."""
+        return _replace(skb, mark=None, connmark=None)
+
+
+class ChangeSets(Changing, frozen=True):
+    """``-j SET``: whether the packet is in these sets is not known behind it."""
+
+    names: frozenset[str]
+
+    def change(self, skb: Skb) -> Skb:
+        """The packet that may be in them now, or not any more."""
+        return _replace(skb, changed_sets=skb.changed_sets | self.names)
+
+
+class ForgetEcn(Changing, frozen=True):
+    """``-j ECN``, which clears or sets bits of congestion notification (ipt_ECN.c)."""
+
+    def change(self, skb: Skb) -> Skb:
+        """The packet whose flags and type of service are not known."""
+        return _replace(skb, tos=None, tcp_flags=None)
+
+
 class Untrack(Changing, frozen=True):
     """``-j NOTRACK`` and ``-j CT --notrack``: conntrack leaves it alone, if it has not seen it yet."""
 
@@ -110,6 +136,10 @@ class ForgetLength(Changing, frozen=True):
         return _replace(skb, length=None)
 
 
+def _may_be(wanted: int | None, value: int | None) -> bool:
+    return wanted is None or value is None or wanted == value
+
+
 class ToDestination(Translating, frozen=True):
     """``-j DNAT``; an address or port that the kernel chooses from several is None. A range without one keeps it."""
 
@@ -117,6 +147,10 @@ class ToDestination(Translating, frozen=True):
     keeps_address: bool = False
     port: int | None = None
     keeps_port: bool = True
+
+    def may_lead_to(self, skb: Skb) -> bool:
+        """Whether its address and port may be those of the packet."""
+        return _may_be(self.address, skb.destination) and _may_be(self.port, skb.destination_port)
 
     def translate(self, skb: Skb, host: Host) -> Skb:  # noqa: ARG002
         """The packet to its new destination."""
@@ -139,6 +173,10 @@ class Redirect(Translating, frozen=True):
     port: int | None = None
     keeps_port: bool = True
 
+    def may_lead_to(self, skb: Skb) -> bool:
+        """Whether its port may be that of the packet, which is for this host."""
+        return skb.local is not False and _may_be(self.port, skb.destination_port)
+
     def translate(self, skb: Skb, host: Host) -> Skb:
         """The packet to this host (nf_nat_redirect.c); which address is first is known of IPv4 on a host that is."""
         ported = skb.protocol in WITH_PORTS and not self.keeps_port
@@ -160,6 +198,10 @@ class MapNetwork(Translating, frozen=True):
     network: int
     mask: int
 
+    def may_lead_to(self, skb: Skb) -> bool:
+        """Whether its network may be that of the packet."""
+        return skb.destination is None or skb.destination & self.mask == self.network
+
     def translate(self, skb: Skb, host: Host) -> Skb:  # noqa: ARG002
         """The packet with its address in the other network, whichever hook it is at: see `translate_source`."""
         if skb.destination is None:
@@ -178,6 +220,10 @@ class ToSource(Translating, frozen=True):
 
     address: int | None = None
     kept: bool = False
+
+    def may_lead_to(self, skb: Skb) -> bool:  # noqa: ARG002
+        """It gives another source."""
+        return False
 
     def translate(self, skb: Skb, host: Host) -> Skb:  # noqa: ARG002
         """The packet from its new source; its port is the kernel's choice."""

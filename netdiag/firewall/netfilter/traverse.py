@@ -15,20 +15,28 @@ import msgspec
 
 from netdiag.firewall.netfilter.addresses import show_address
 from netdiag.firewall.netfilter.evaluate import Doubt, End, Step, Walk, Way, one_of
-from netdiag.firewall.netfilter.header import PacketType
-from netdiag.firewall.netfilter.kernel import ConnMark, FlowEnd, Helper, OriginalDirection, State, StateFirst
+from netdiag.firewall.netfilter.header import PacketType, Protocol
+from netdiag.firewall.netfilter.kernel import (
+    ConnMark,
+    FlowEnd,
+    FlowProtocol,
+    Helper,
+    OriginalDirection,
+    State,
+    StateFirst,
+)
 from netdiag.firewall.netfilter.nft.model import NftTable
 from netdiag.firewall.netfilter.nft.walk import BaseChain
-from netdiag.firewall.netfilter.rules import HOOKS, HOOKS_OF, NotUnderstood, TableSet, Translating, Verdict
+from netdiag.firewall.netfilter.rules import HOOKS, HOOKS_OF, NotUnderstood, Rule, TableSet, Translating, Verdict
 from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, Host, Skb
-from netdiag.firewall.netfilter.targets import ConnMarkTarget, Template
+from netdiag.firewall.netfilter.targets import ConnMarkTarget, Template, ToDestination
 from netdiag.firewall.tables import priority_of
 
 _CONNTRACK = -200
 _MOST_ORDERS = 6
 _DESTINATION_NAT = frozenset({"PREROUTING", "OUTPUT"})
 _MOST_WAYS = 64
-_TRACKING = (State, StateFirst, FlowEnd, OriginalDirection, ConnMark, Helper, NotUnderstood)
+_TRACKING = (State, StateFirst, FlowEnd, FlowProtocol, OriginalDirection, ConnMark, Helper, NotUnderstood)
 _TRACKING_TARGETS = (Translating, ConnMarkTarget, Template)
 _replace = msgspec.structs.replace
 
@@ -54,6 +62,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         state: What conntrack calls it, once it has seen it.
+        is_state_said: Whether it was said, so that no rule of the table raw can make it another.
         hook: The only hook to ask; empty for the whole way.
         out_device: The device that a packet leaves by that goes on to another; None where it is not said.
     """
@@ -61,6 +70,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     skb: Skb
     route: Route
     state: str
+    is_state_said: bool = False
     hook: str = ""
     out_device: str | None = None
 
@@ -133,6 +143,7 @@ class Traversal:
         for tables, walk in self._walks:
             for table in tables.tables.values():
                 walk.prepare(table)
+        self._leading = _leading(sets)
         self._tracks = (
             any(_needs_conntrack(tables) for tables in sets)
             or any(table.tracks() for table in native)
@@ -152,7 +163,7 @@ class Traversal:
         self._deciding = {asked.hook} if asked.hook else {"PREROUTING", "INPUT", "FORWARD", "OUTPUT"}
         skb = _replace(asked.skb, bridged=self._bridged(asked.skb))
         if asked.hook and asked.hook not in ("PREROUTING", "OUTPUT"):
-            skb = _tracked(skb, asked.state)  # raw stands at no other hook
+            skb = self._met_before(skb, asked)
         walking = [_Walking(way=Way(skb=skb))]
         done: list[Passed] = []
         todo = [(first, walking)]
@@ -175,6 +186,48 @@ class Traversal:
                     way = _replace(each.way, doubts=(*each.way.doubts, Doubt(reason)))
                     return [*done, Passed(verdict=Verdict.UNKNOWN, step=None, way=way)]
         return done
+
+    def _met_before(self, skb: Skb, asked: Asked) -> Skb:
+        """The packet at a later hook that is asked alone: what rules of earlier ones may have made of it is not known."""
+        hook = "OUTPUT" if skb.from_here else "PREROUTING"
+        there = _replace(skb, in_device=None if hook == "PREROUTING" and not skb.in_device else skb.in_device)
+        found = self._states_behind_raw(hook, there) if not asked.is_state_said else []
+        state: str | None = asked.state
+        if {"UNTRACKED"} in found:
+            state = "UNTRACKED"
+        elif any("UNTRACKED" in each for each in found):
+            state = None
+        skb = _replace(skb, state=None) if state is None else _tracked(skb, state)
+        if skb.dnat is False and self._may_be_translated(skb, hook):
+            return _replace(skb, dnat=None, original=None)
+        return skb
+
+    def _states_behind_raw(self, hook: str, skb: Skb) -> list[set[str | None]]:
+        """What every table that stands before conntrack may leave of a packet's state."""
+        asked: list[Callable[[Way], list[End]]] = [
+            partial(walk.through, tables.tables["raw"], hook) for tables, walk in self._walks if "raw" in tables.tables
+        ]
+        asked += [
+            base.through
+            for base in self._native
+            if base.chain.hook == hook and base.chain.priority < _CONNTRACK and base.chain.kind != "nat"
+        ]
+        return [{end.way.skb.state for end in ask(Way(skb=skb))} for ask in asked]
+
+    def _may_be_translated(self, skb: Skb, hook: str) -> bool:
+        """Whether a rule of the table nat may have given the packet the destination that it has."""
+        if skb.state is not None and skb.state != "NEW":
+            return False
+        if any(base.chain.hook == hook and base.chain.kind == "nat" and base.chain.rules for base in self._native):
+            return True
+        places = self._leading if skb.destination is None else (skb.destination, None)
+        return any(
+            (chain == hook or chain not in HOOKS_OF["nat"])
+            and target.may_lead_to(skb)
+            and not any(isinstance(each, Protocol) and each.holds(skb, self._host) is False for each in rule.matches)
+            for address in places
+            for chain, rule, target in self._leading.get(address, ())
+        )
 
     def _grouped(self, hook: str, *, translating: bool) -> list[list[_Asking]]:
         """What is asked at a hook, in groups of one priority each, in their order.
@@ -273,11 +326,15 @@ class Traversal:
                 continue
             for end in asking.ask(each.way):
                 if end.verdict is Verdict.ACCEPT:
-                    decides = not asking.translating and hook in self._deciding
+                    decides = self._decides(asking, hook, asked)
                     on.append(_accepted(each, end, decides=decides))
                 else:
                     done.append(Passed(verdict=end.verdict, step=end.step, way=end.way))
         return _unique(on)
+
+    def _decides(self, asking: _Asking, hook: str, asked: Asked) -> bool:
+        """Whether an accept counts: one of NAT's only where that hook is asked alone, and nothing else decides there."""
+        return hook in self._deciding and (not asking.translating or asked.hook in ("PREROUTING", "POSTROUTING"))
 
     def _of_devices(self, hook: str, walking: list[_Walking], asked: Asked, done: list[Passed]) -> list[_Walking]:
         """Through the chains of the device that a packet comes by, or leaves by."""
@@ -448,6 +505,19 @@ def _translates(skb: Skb) -> bool:
     if skb.from_here and skb.in_device == "lo":
         return False
     return skb.state is None or skb.state == "NEW" or (skb.state == "RELATED" and skb.protocol not in (ICMP, ICMPV6))
+
+
+def _leading(sets: Sequence[TableSet]) -> dict[int | None, list[tuple[str, Rule, Translating]]]:
+    """Rules that give a packet another destination, by the address, None for those of several or any; with the chain."""
+    found: dict[int | None, list[tuple[str, Rule, Translating]]] = {}
+    for tables in sets:
+        nat = tables.tables.get("nat")
+        for chain in nat.chains.values() if nat is not None else ():
+            for rule in chain.rules:
+                if isinstance(rule.target, Translating):
+                    address = rule.target.address if isinstance(rule.target, ToDestination) else None
+                    found.setdefault(address, []).append((chain.name, rule, rule.target))
+    return found
 
 
 def _with(walking: _Walking, skb: Skb) -> _Walking:

@@ -69,7 +69,7 @@ def test_one_bad_rule_is_named_and_unknown_and_fails_nothing(line, why):
 
 
 def test_a_line_of_no_chain_makes_its_table_unknown():
-    found, problems = ask(HEAD + "-A INPUT -j DROP\n-I INPUT -j ACCEPT\nCOMMIT\n")
+    found, problems = ask(HEAD + "-A INPUT -j DROP\n-t filter -I INPUT -j ACCEPT\nCOMMIT\n")
     assert [each.split(":")[0] for each in problems] == ["line 6"]
     assert found.verdict is TraceVerdict.UNKNOWN
     assert "line 6" in found.reason
