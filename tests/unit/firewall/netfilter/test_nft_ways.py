@@ -262,3 +262,27 @@ def test_a_way_without_end_is_given_up():
     assert explain([base("c"), chain("a"), rule("c", jump("a")), *many]).verdict.value == "unknown"
     found = explain([base("c"), rule("c", jump("nowhere"))])
     assert "no chain nowhere" in found.reason
+
+
+def test_a_hook_that_is_asked_alone_knows_what_tables_before_conntrack_do():
+    raw = base("raw", hook="prerouting", prio=-300)
+    rows = [raw, base("c"), rule("c", match(ct("state"), "untracked"), DROP)]
+    assert told(explain(rows, hook="INPUT")) == ("accept", "t c policy")
+    always = [*rows, rule("raw", {"notrack": None})]
+    assert told(explain(always, hook="INPUT")) == ("drop", "t c rule 1")
+    perhaps = [*rows, rule("raw", {"limit": {"rate": 1, "per": "second"}}, {"notrack": None})]
+    assert explain(perhaps, hook="INPUT").verdict.value == "unknown"
+    assert told(explain(always, hook="INPUT", state="NEW")) == ("accept", "t c policy")
+
+
+def test_a_hook_that_is_asked_alone_does_not_know_what_was_translated_before():
+    save = "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT\nCOMMIT\n"
+    nat = base("nat", hook="prerouting", prio=-100, kind="nat", family="ip")
+    rows = {"idle": [nat], "translating": [nat, rule("nat", {"dnat": {"addr": "192.0.2.99"}}, family="ip")]}
+    packet = PacketLine(**{**PACKET, "hook": "FORWARD"})
+    said = {
+        name: Explainer(merged([read_rule_file(save), read_rule_file(text(*each))])).explain(packet)
+        for name, each in rows.items()
+    }
+    assert told(said["idle"]) == ("drop", "filter FORWARD policy")
+    assert said["translating"].verdict.value == "unknown"
