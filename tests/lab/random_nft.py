@@ -141,6 +141,10 @@ def matches(family, hooks, protocol):
         names = ['"d0"', '"d1"', '"d*"', '"lo"', '"e*"', '"d00"']
         found["iifname"] = listed(names[:4:3], ['"d*"']).map(lambda each: f"iifname {each}")
         found["iif"] = pick(["d0", "d1", "lo", "!= lo"]).map(lambda each: f"iif {each}")
+        if family == 4:
+            found["fib of device"] = pick(["local", "broadcast", "!= multicast"]).map(
+                lambda each: f"fib daddr . iif type {each}"
+            )
         found["set names"] = st.just("iifname @s_name")
         found["pkttype"] = listed(["host", "broadcast", "multicast"]).map(lambda each: f"meta pkttype {each}")
         found["ether"] = listed([MAC, "02:00:00:00:99:03"]).map(lambda each: f"ether saddr {each}")

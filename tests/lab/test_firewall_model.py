@@ -249,3 +249,17 @@ def test_a_chain_inside_of_a_rule_is_explained_as_well(native, pair_lab):
         # The kernel has a name for such a chain that no listing tells.
         traced, computed = ([each["verdict"], (each["rule"] or each["policy"])["text"]] for each in said)
         assert computed == traced
+
+
+def test_a_bundle_and_a_saved_listing_say_the_same_as_the_host(native, pair_lab):
+    native.exec(["netdiag", "collect", "-o", "/run/own.netdiag"], timeout_s=60)
+    native.exec(["sh", "-c", "nft -j list ruleset > /run/own.json; nft list ruleset > /run/own.nft"])
+    packet = ["--in", "eth0", "--src", pair_lab.host("one").address, "--dst", native.address, "--bucket", "full"]
+    for words in (["--dport", "22"], ["--dport", "2377"], ["--proto", "udp", "--dport", "4000"]):
+        asked = ["netdiag", "firewall", "explain", *packet, *words, "-o", "json"]
+        files = [["--bundle", "/run/own.netdiag"], ["--rules", "/run/own.json"], ["--rules", "/run/own.nft"]]
+        said = [json.loads(native.exec([*asked, *source], check=False).stdout) for source in ([], *files)]
+        places = [[(step["rule"]["chain"], step["rule"]["number"]) for step in each["path"]] for each in said]
+        assert places == [places[0]] * 4
+        assert {each["verdict"] for each in said} == {said[0]["verdict"]}
+        assert said[0]["verdict"] != "unknown"

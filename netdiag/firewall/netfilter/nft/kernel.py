@@ -211,8 +211,11 @@ def fib(result: str, flags: tuple[str, ...]) -> Expression:
     text = f"fib {' . '.join(flags)} {result}"
     if result == "type":
         side: Literal["source", "destination"] = "source" if "saddr" in flags else "destination"
-        bound = "iif" in flags or "oif" in flags
-        return Loaded(text, TYPES["fib_addrtype"], _address_type(side, bound=bound))
+        if "oif" in flags:
+            return NotKnown(
+                text, TYPES["fib_addrtype"], "what the routes of the device that it leaves by say is not known"
+            )
+        return Loaded(text, TYPES["fib_addrtype"], _address_type(side, bound="iif" in flags))
     kind = TYPES["iface_index" if result == "oif" else "ifname" if result == "oifname" else "integer"]
     return NotKnown(text, kind, f"what the routes say ({text}) is not known")
 
@@ -228,13 +231,7 @@ def _address_type(side: Literal["source", "destination"], *, bound: bool) -> _Lo
         if address is None:
             return (Unknown(f"its {side} address is not said"),)
         if bound:
-            # Only the routes of one device are asked: an address of another device is no local one there.
-            numbers |= {unicast} if local in numbers else set()
-            return (
-                tuple(sorted(numbers))
-                if skb.family == 4
-                else (Unknown("what the routes of its device say is not known"),)
-            )
+            return _bound(skb, scene, address, numbers)
         if skb.family == 4:
             return tuple(sorted(numbers))
         # Of IPv6 the routes are asked, and an address that is none of this host's may be anything else.
@@ -246,6 +243,16 @@ def _address_type(side: Literal["source", "destination"], *, bound: bool) -> _Lo
         return tuple(sorted(numbers))
 
     return load
+
+
+def _bound(skb: Skb, scene: Scene, address: int, numbers: set[int]) -> Values:
+    """Of one device's routes: an address of another device is no local one there (inet_dev_addr_type)."""
+    if skb.family == 6:
+        return (Unknown("what the routes of its device say is not known"),)
+    own = scene.host.first_addresses.get(skb.in_device or "") == address
+    if not own and address not in (0, 0xFFFFFFFF) and numbers & {ADDRESS_TYPES["local"], ADDRESS_TYPES["broadcast"]}:
+        numbers = numbers | {ADDRESS_TYPES["unicast"]}
+    return tuple(sorted(numbers))
 
 
 def numgen(modulus: int, offset: int) -> Expression:

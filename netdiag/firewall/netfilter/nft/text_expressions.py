@@ -243,8 +243,14 @@ def read_constants(cursor: Cursor) -> object:
             return found
         return read_value(inner)
 
-    found = _by_precedence(cursor, 0, atom)
-    return _flat(found)
+    if not cursor.is_("("):
+        # Most constants are one word, and sets are long.
+        mark = cursor.mark()
+        found = read_value(cursor)
+        if not cursor.is_("|", "&", "^", "<<", ">>"):
+            return found
+        cursor.back(mark)
+    return _flat(_by_precedence(cursor, 0, atom))
 
 
 def _flat(value: object) -> object:

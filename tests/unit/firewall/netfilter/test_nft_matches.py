@@ -1,5 +1,6 @@
 """Each of nft's expressions and statements, as the kernel evaluates it."""
 
+import msgspec
 import pytest
 
 from netdiag.firewall.netfilter.skb import Host
@@ -190,7 +191,16 @@ def test_the_type_of_an_address_is_what_the_host_knows():
     unicast = match({"fib": {"result": "type", "flags": ["daddr"]}}, "unicast")
     # Where no route leads IPv6 says unreachable.
     assert ask(unicast, host=HERE, source="2001:db8::1", destination="2001:db8::99") == OPEN
-    assert ask(match({"fib": {"result": "type", "flags": ["daddr", "iif"]}}, "local"), host=HERE) == OPEN
+    bound = match({"fib": {"result": "type", "flags": ["daddr", "iif"]}}, "local")
+    assert ask(bound, host=HERE) == OPEN
+    assert ask(bound, host=HERE, destination="192.0.2.11") == MISS
+    on_it = msgspec.structs.replace(HERE, first_addresses={"eth0": 0xC000020A})
+    assert ask(bound, host=on_it) == HIT
+    assert ask(bound, host=on_it, in_device="eth1") == OPEN
+    broadcast = match({"fib": {"result": "type", "flags": ["daddr", "iif"]}}, "broadcast")
+    near = msgspec.structs.replace(HERE, broadcasts=frozenset({0xC00002FF}))
+    assert ask(broadcast, host=near, destination="192.0.2.255") == OPEN
+    assert ask(broadcast, host=near, destination="255.255.255.255") == HIT
 
 
 def test_fields_side_by_side_that_differ_may_be_asked_as_one():
