@@ -43,9 +43,7 @@ def needs_of(facts: Facts | None, namespace: str = HOST) -> tuple[Need, ...]:
 
 def _by_ports() -> Iterator[Need]:
     for use in ports_of_swarm():
-        yield Need(
-            label=use.label(), protocol=use.protocol.value, port=use.port, purpose=use.purpose, only_there=True
-        )
+        yield Need(label=use.label(), protocol=use.protocol.value, port=use.port, purpose=use.purpose, only_there=True)
     yield Need(label=f"tcp/{_BGP}", protocol="tcp", port=_BGP, purpose="BGP: routes of the other nodes")
     yield Need(label=f"tcp/{_ETCD}", protocol="tcp", port=_ETCD, purpose="etcd: its clients")
 
@@ -97,6 +95,4 @@ def _of_calico(facts: Facts) -> Iterator[Need]:
     for link in links:
         if link.vxlan is not None and link.name.startswith("vxlan.calico"):
             port = link.vxlan.port
-            yield Need(
-                label=f"udp/{port}", protocol="udp", port=port, purpose="traffic between containers", meant=True
-            )
+            yield Need(label=f"udp/{port}", protocol="udp", port=port, purpose="traffic between containers", meant=True)

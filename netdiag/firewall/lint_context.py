@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar, cast
 
 import msgspec
 
-from netdiag.firewall.lint_order import Order, Taken
+from netdiag.firewall.lint_order import Order
 from netdiag.firewall.netfilter.rules import Rule
 from netdiag.firewall.standing import Standing, StandingTable
 from netdiag.model.firewall import Owner
 from netdiag.model.firewall_lint import RulePlace, Severity
 
+T = TypeVar("T")
 SHOWN = 8
 """Places that one finding names."""
 
@@ -75,6 +77,13 @@ class Context:
         """Take both; nothing is computed before a check asks."""
         self.standing = standing
         self.needs = tuple(needs)
+        self._made: dict[object, object] = {}
+
+    def once(self, make: Callable[[Standing], T]) -> T:
+        """What several checks make of the rule set, made once."""
+        if make not in self._made:
+            self._made[make] = make(self.standing)
+        return cast("T", self._made[make])
 
     @functools.cached_property
     def orders(self) -> Mapping[int, Order]:
@@ -87,9 +96,7 @@ class Context:
         """All rules that no packet meets and in which an operator has a hand."""
         from netdiag.firewall.lint_groups import groups_of
 
-        return tuple(
-            group for at, order in self.orders.items() for group in groups_of(self.standing.tables[at], order)
-        )
+        return tuple(group for at, order in self.orders.items() for group in groups_of(self.standing.tables[at], order))
 
     @functools.cached_property
     def idle(self) -> frozenset[tuple[int, str, int]]:
@@ -124,6 +131,3 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 def is_operators(table: StandingTable, chain: str, rule: Rule) -> bool:
     """Whether somebody wrote it by hand, as far as its place and form tell."""
     return table.attributed(chain, rule).owner is Owner.OPERATOR
-
-
-__all__ = ["SHOWN", "Check", "Context", "Found", "Group", "Need", "Taken", "is_operators"]

@@ -96,9 +96,10 @@ def implies(narrow: Match, wide: Match, family: int) -> bool:
     if isinstance(narrow, kernel.StateFirst):
         # Of a packet without a flow its state alone is asked, so that it always is.
         return any(isinstance(option, kernel.State) and implies(option, wide, family) for option in narrow.options)
-    mine, theirs = _ranges(narrow, family), _ranges(wide, family)
-    if mine is not None and theirs is not None and mine[0] == theirs[0]:
-        return _within(mine[1], theirs[1])
+    theirs = _ranges(wide, family)
+    if theirs is not None:
+        mine = _ranges(narrow, family)
+        return mine is not None and mine[0] == theirs[0] and _within(mine[1], theirs[1])
     if isinstance(narrow, header.Protocol) and isinstance(wide, header.Icmp):
         return _is_any_icmp(wide) and not narrow.negated and narrow.number == (ICMPV6 if wide.six else ICMP)
     decide = _IMPLIES.get(type(wide))
@@ -119,33 +120,38 @@ def _apart(one: Match, other: Match, family: int) -> bool:
 
 def _ranges(match: Match, family: int) -> tuple[object, _Ranges] | None:
     """The field that a condition asks for, and the values that meet it; None where it is no such condition."""
-    if isinstance(match, header.Protocol):
-        if not match.number:
-            return None  # every protocol
-        return "protocol", _or_not(((match.number, match.number),), 255, negated=match.negated)
+    found = _values(match, family)
+    if found is None:
+        return None
+    field, ranges, most = found
+    return field, _or_not(ranges, most, negated=match.negated)  # type: ignore[attr-defined] # `_values` knows only such
+
+
+def _values(match: Match, family: int) -> tuple[object, _Ranges, int] | None:
+    """The field, the ranges that are written, and the greatest value."""
+    widest = (1 << (32 if family == 4 else 128)) - 1
+    if isinstance(match, header.Protocol) and match.number:
+        return "protocol", ((match.number, match.number),), 255
     if isinstance(match, header.Network):
-        most = (1 << (32 if family == 4 else 128)) - 1
-        host = most & ~match.mask
-        if host & (host + 1):
-            return None  # a mask with holes
-        return match.side, _or_not(((match.network, match.network | host),), most, negated=match.negated)
+        host = widest & ~match.mask
+        contiguous = not host & (host + 1)
+        return (match.side, ((match.network, match.network | host),), widest) if contiguous else None
     if isinstance(match, header.Range):
-        most = (1 << (32 if family == 4 else 128)) - 1
-        return match.side, _or_not(((match.first, match.last),), most, negated=match.negated)
+        return match.side, ((match.first, match.last),), widest
     if isinstance(match, header.Ports):
-        return ("port", match.side), _or_not(((match.first, match.last),), 65535, negated=match.negated)
-    if isinstance(match, header.Multiport):
-        if len(match.sides) != 1:
-            return None
-        return ("port", match.sides[0]), _or_not(match.ranges, 65535, negated=match.negated)
+        return ("port", match.side), ((match.first, match.last),), 65535
+    if isinstance(match, header.Multiport) and len(match.sides) == 1:
+        return ("port", match.sides[0]), match.ranges, 65535
     if isinstance(match, header.Between):
-        most = 255 if match.field == "ttl" else 0xFFFFFFFF  # a packet that is not cut yet may be longer than any on a wire
-        return match.field, _or_not(((match.first, match.last),), most, negated=match.negated)
+        # A packet that is not cut into segments yet may be longer than any on a wire.
+        return match.field, ((match.first, match.last),), 255 if match.field == "ttl" else 0xFFFFFFFF
     return None
 
 
 def _or_not(ranges: Sequence[tuple[int, int]], most: int, *, negated: bool) -> _Ranges:
     """Ranges in their order and joined, or all values but them."""
+    if len(ranges) == 1 and not negated:
+        return tuple(ranges)
     joined: list[tuple[int, int]] = []
     for first, last in sorted((max(0, first), min(most, last)) for first, last in ranges if first <= last):
         if joined and first <= joined[-1][1] + 1:

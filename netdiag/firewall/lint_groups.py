@@ -26,9 +26,7 @@ def groups_of(table: StandingTable, order: Order) -> Iterator[Group]:
     for (chain, number), first in copies.items():
         rule = table.chains[chain].rules[number - 1]
         if is_operators(table, chain, rule):
-            yield Group(
-                kind=DUPLICATE, table=table, rules=((chain, rule),), by_chain=chain, by=first, differs=False
-            )
+            yield Group(kind=DUPLICATE, table=table, rules=((chain, rule),), by_chain=chain, by=first, differs=False)
     for (_, kind, _), all_taken in by.items():
         first_taken = all_taken[0]
         by_operator = first_taken.by is not None and is_operators(table, first_taken.by_chain, first_taken.by)

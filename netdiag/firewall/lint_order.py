@@ -32,10 +32,10 @@ from netdiag.firewall.standing import StandingTable
 
 NOT_READ = "is not understood"
 """What `netdiag.firewall.netfilter.iptables` says of a rule that may be any."""
-_MOST_UNDER_ONE = 200
-_MOST_IN_ALL = 400_000
+_MOST_UNDER_ONE = 100
+_MOST_IN_ALL = 200_000
 """Comparisons of a table; behind them only the first few under a condition are looked at."""
-_THEN = 4
+_THEN = 2
 _MOST_CALLERS = 8
 _DEEPEST = 4
 

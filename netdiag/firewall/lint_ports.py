@@ -6,7 +6,7 @@ device that a rule tells apart. Only what is dropped whatever else it is, is tol
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
@@ -50,18 +50,24 @@ class _Stopped(msgspec.Struct, frozen=True, kw_only=True):
 class _Asking:
     """One rule set, asked about packets that come in."""
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self.standing = context.standing
-        sets = self.standing.asked()
+    def __init__(self, standing: Standing) -> None:
+        self._standing = standing
+        sets = standing.asked()
         self._any = any(each.family == 4 for each in sets.tables)
-        self._explainer = Explainer(sets, self.standing.host)
-        self._devices = _devices(self.standing)
+        self._explainer = Explainer(sets, standing.host)
+        self._devices = _devices(standing)
+        self._stopped: dict[Need, _Stopped | None] = {}
+        self.accepts = tuple(_accepting(standing))
 
     def stopped(self, need: Need) -> _Stopped | None:
         """Who drops it; None where somebody may get through, or it is not known."""
         if not self._any:
             return None
+        if need not in self._stopped:
+            self._stopped[need] = self._asked(need)
+        return self._stopped[need]
+
+    def _asked(self, need: Need) -> _Stopped | None:
         for_all = self._by_all(need, "")
         if for_all is not None:
             return for_all
@@ -110,7 +116,7 @@ def _devices(standing: Standing) -> tuple[str, ...]:
 
 
 def _blocked(context: Context) -> Iterator[Found]:
-    asking = _Asking(context)
+    asking = context.once(_Asking)
     for need in context.needs:
         if need.meant or _swarm_is_written(context.standing, need):
             stopped = asking.stopped(need)
@@ -134,7 +140,7 @@ def _found(context: Context, stopped: _Stopped) -> Found:
     by = _said(stopped)
     near = [
         (table, chain, rule, why)
-        for table, chain, rule in _accepts(context.standing, need, strict=False)
+        for table, chain, rule in _accepts(context, need, strict=False)
         if (why := _why_not(table, chain, rule, stopped)) is not None
     ]
     nearly = f"; meant for it was {near[0][0].name} {near[0][1]} rule {near[0][2].number}: {near[0][3]}" if near else ""
@@ -169,13 +175,13 @@ def _deciding(context: Context, stopped: _Stopped) -> tuple[RulePlace, ...]:
 
 def _near(context: Context) -> Iterator[Found]:
     """Rules that were written for a port, and that do not let it in."""
-    asking = _Asking(context)
+    asking = context.once(_Asking)
     for need in context.needs:
         if need.meant or _swarm_is_written(context.standing, need) or need.port is None:
             continue
         written = [
             each
-            for each in _accepts(context.standing, need, strict=True)
+            for each in _accepts(context, need, strict=True)
             if (id(each[0]), each[1], each[2].number) not in context.idle
         ]
         stopped = asking.stopped(need) if written else None
@@ -198,36 +204,48 @@ def _near(context: Context) -> Iterator[Found]:
 _Written = tuple[StandingTable, str, Rule]
 
 
-def _accepts(standing: Standing, need: Need, *, strict: bool) -> Iterator[_Written]:
-    """Rules of no program's that accept and name the port; ``strict``: only where nothing else can be meant."""
-    has_engine = any(name.startswith("DOCKER") for table in standing.of("filter", 4) for name in table.chains)
+class _Accept(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that accepts and names ports of its destination."""
+
+    table: StandingTable
+    chain: str
+    rule: Rule
+    ranges: tuple[tuple[int, int], ...]
+
+    def names(self, port: int, widest: int) -> bool:
+        """Whether the port is among them, in a range of no more than so many."""
+        return any(first <= port <= last and last - first < widest for first, last in self.ranges)
+
+
+def _accepting(standing: Standing) -> Iterator[_Accept]:
     for table in standing.of("filter", 4):
-        inward = table.reached_from("INPUT")
-        onward = table.reached_from("FORWARD")
-        for name, chain in table.chains.items():
-            here = name in inward or (name in onward and has_engine and need.only_there)
-            if strict and not here:
-                continue
+        for chain in table.chains.values():
             for rule in chain.rules:
-                if not (isinstance(rule.target, Decide) and rule.target.verdict is Verdict.ACCEPT):
-                    continue
-                if need.port is None or not _names(rule, need.port):
-                    continue
-                if strict and not _means(rule, need, inward=name in inward):
-                    continue
-                yield table, name, rule
+                if isinstance(rule.target, Decide) and rule.target.verdict is Verdict.ACCEPT:
+                    ranges = tuple(_destinations(rule))
+                    if ranges:
+                        yield _Accept(table=table, chain=chain.name, rule=rule, ranges=ranges)
 
 
-def _names(rule: Rule, port: int) -> bool:
+def _destinations(rule: Rule) -> Iterator[tuple[int, int]]:
     for match in rule.matches:
-        ranges: Sequence[tuple[int, int]] = ()
         if isinstance(match, header.Ports) and match.side == "destination" and not match.negated:
-            ranges = ((match.first, match.last),)
+            yield match.first, match.last
         elif isinstance(match, header.Multiport) and "destination" in match.sides and not match.negated:
-            ranges = match.ranges
-        if any(first <= port <= last and last - first < _WIDEST for first, last in ranges):
-            return True
-    return False
+            yield from match.ranges
+
+
+def _accepts(context: Context, need: Need, *, strict: bool) -> Iterator[_Written]:
+    """Rules of no program's that accept and name the port; ``strict``: only where nothing else can be meant."""
+    has_engine = any(name.startswith("DOCKER") for table in context.standing.of("filter", 4) for name in table.chains)
+    for each in context.once(_Asking).accepts:
+        if need.port is None or not each.names(need.port, 1 if strict else _WIDEST):
+            continue
+        inward = each.chain in each.table.reached_from("INPUT")
+        onward = each.chain in each.table.reached_from("FORWARD")
+        here = inward or (onward and has_engine and need.only_there)
+        if not strict or (here and _means(each.rule, need, inward=inward)):
+            yield each.table, each.chain, each.rule
 
 
 def _means(rule: Rule, need: Need, *, inward: bool) -> bool:
@@ -246,7 +264,9 @@ _NUMBERS = {"tcp": 6, "udp": 17, "esp": 50}
 
 def _why_not(table: StandingTable, chain: str, rule: Rule, stopped: _Stopped) -> str | None:
     """As `netdiag.firewall.near_miss` tells it."""
-    hook = "input" if chain in table.reached_from("INPUT") else "forward" if chain in table.reached_from("FORWARD") else ""
+    hook = (
+        "input" if chain in table.reached_from("INPUT") else "forward" if chain in table.reached_from("FORWARD") else ""
+    )
     found = next(candidate(Backend(table.backend), table.name, chain, rule.number, rule.text, ""), None)
     if found is None:
         return None
