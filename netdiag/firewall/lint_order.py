@@ -284,12 +284,23 @@ class _Indexed:
                 if key not in seen:
                     seen.add(key)
                     yield key
-            if isinstance(match, header.Network) and not match.negated:
-                for mask in self._masks.get(match.side, ()):
-                    key = "network", match.side, mask, match.network & mask
-                    if mask & ~match.mask == 0 and key not in seen:
+            written = _written(match)
+            if written is not None:
+                side, address, own = written
+                for mask in self._masks.get(side, ()):
+                    key = "network", side, mask, address & mask
+                    if mask & ~own == 0 and key not in seen:
                         seen.add(key)
                         yield key
+
+
+def _written(match: Match) -> tuple[str, int, int] | None:
+    """The side, an address and the mask of a condition on addresses, where one is written."""
+    if isinstance(match, header.Network) and not match.negated:
+        return match.side, match.network, match.mask
+    if isinstance(match, header.Range) and not match.negated:
+        return match.side, match.first, -1
+    return None
 
 
 def _key(match: Match) -> object:

@@ -6,7 +6,7 @@ device that a rule tells apart. Only what is dropped whatever else it is, is tol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -181,7 +181,7 @@ def _near(context: Context) -> Iterator[Found]:
             continue
         written = [
             each
-            for each in _accepts(context, need, strict=True)
+            for each in _meant(tuple(_accepts(context, need, strict=True)), need)
             if (id(each[0]), each[1], each[2].number) not in context.idle
         ]
         stopped = asking.stopped(need) if written else None
@@ -202,6 +202,16 @@ def _near(context: Context) -> Iterator[Found]:
 
 
 _Written = tuple[StandingTable, str, Rule]
+
+
+def _meant(written: Sequence[_Written], need: Need) -> Sequence[_Written]:
+    """Of rules that name the port those of its protocol, if there are any: then the others mean what they say."""
+    same = [each for each in written if _protocols(each[2]) == {_NUMBERS[need.protocol]}]
+    return same or written
+
+
+def _protocols(rule: Rule) -> set[int]:
+    return {match.number for match in rule.matches if isinstance(match, header.Protocol) and not match.negated}
 
 
 class _Accept(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,8 +260,7 @@ def _accepts(context: Context, need: Need, *, strict: bool) -> Iterator[_Written
 
 def _means(rule: Rule, need: Need, *, inward: bool) -> bool:
     """Whether a rule that names the port can only mean these packets."""
-    protocols = {match.number for match in rule.matches if isinstance(match, header.Protocol) and not match.negated}
-    same = protocols == {_NUMBERS[need.protocol]}
+    same = _protocols(rule) == {_NUMBERS[need.protocol]}
     if any(isinstance(match, header.Device) for match in rule.matches):
         return False  # it may be for the packets of that device alone
     if not inward:

@@ -93,13 +93,20 @@ class StandingTable:
 
     @functools.cached_property
     def _callers(self) -> Mapping[str, tuple[FirewallRule, ...]]:
-        """By chain, the rules that led there, innermost first; of several the first."""
+        return self._led_by(0)
+
+    @functools.cached_property
+    def _other_callers(self) -> Mapping[str, tuple[FirewallRule, ...]]:
+        return self._led_by(-1)
+
+    def _led_by(self, which: int) -> Mapping[str, tuple[FirewallRule, ...]]:
+        """By chain, the rules that led there, innermost first; of several the first, or the last."""
         found: dict[str, tuple[FirewallRule, ...]] = {}
         for name in self.table.chains:
             way: list[FirewallRule] = []
             at, seen = name, {name}
-            while (calls := self.calls.get(at)) and calls[0].chain not in seen and len(way) < _DEEPEST_OWNER:
-                call = calls[0]
+            while (calls := self.calls.get(at)) and calls[which].chain not in seen and len(way) < _DEEPEST_OWNER:
+                call = calls[which]
                 way.append(self._bare(call.chain, self.table.chains[call.chain].rules[call.at]))
                 at = call.chain
                 seen.add(at)
@@ -118,8 +125,14 @@ class StandingTable:
         )
 
     def attributed(self, chain: str, rule: Rule) -> FirewallRule:
-        """A rule with its owner."""
-        return attribute(self._bare(chain, rule), self._callers[chain], self._facts, chains=self._names)
+        """A rule with its owner; what it serves is left out where that depends on which rule led to its chain."""
+        bare = self._bare(chain, rule)
+        found = attribute(bare, self._callers[chain], self._facts, chains=self._names)
+        if found.belongs_to and self._callers[chain] != self._other_callers[chain]:
+            other = attribute(bare, self._other_callers[chain], self._facts, chains=self._names)
+            if other.belongs_to != found.belongs_to:
+                return msgspec.structs.replace(found, belongs_to="")
+        return found
 
     def owner(self, chain: str) -> Owner:
         """Whose chain it is: that of a rule in it that everybody could write; of a base chain, who set its policy."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 
@@ -37,12 +38,24 @@ def _table(table: ShownTable, width: int) -> Iterator[str]:
     yield f"{table.backend} {table.family} {table.name}{file}"
     if table.missing:
         yield from wrapped(f"not all of it is known: {table.missing}", width, indent=2)
-    owner: Owner | None = None
-    for chain in table.chains:
-        if not chain.hook and chain.owner is not owner:
-            owner = chain.owner
+    groups = itertools.groupby(table.chains, key=lambda chain: None if chain.hook else chain.owner)
+    for owner, chains in groups:
+        several = list(chains)
+        if owner is not None:
             yield f"  -- chains of {'the operator' if owner is Owner.OPERATOR else owner.value} --"
-        yield from _chain(chain, width)
+        empty = [chain.name for chain in several if owner is not None and not chain.rules and not chain.hidden]
+        for chain in several:
+            if chain.name not in empty:
+                yield from _chain(chain, width)
+        if empty:
+            yield from textwrap.wrap(
+                f"without rules: {', '.join(empty)}",
+                max(40, width),
+                initial_indent="  ",
+                subsequent_indent="      ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
 
 
 def _chain(chain: ShownChain, width: int) -> Iterator[str]:
