@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ import msgspec
 
 from netdiag.cli.output import Progress, columns
 from netdiag.cli.packet_options import named_namespace, packet_options
-from netdiag.errors import UsageError
+from netdiag.cli.rule_sources import read_text
 from netdiag.model.explain import Explanation, Hook, PacketLine
 from netdiag.model.trace import TracePath, TraceVerdict
 
@@ -26,7 +25,6 @@ _COLOURS = {
     TraceVerdict.REJECT: "red",
     TraceVerdict.UNKNOWN: "magenta",
 }
-_MOST_BYTES = 256 << 20
 
 
 @click.command("explain")
@@ -151,22 +149,10 @@ def _of_files(files: tuple[Path, ...], options: dict[str, Any]) -> tuple[_Ask, t
 
     if any(named_namespace(options)):
         raise click.UsageError("--rules says whose rules: --container and --netns name those of this host")
-    read = [read_rule_file(_text(file)) for file in files]
+    read = [read_rule_file(read_text(file)) for file in files]
     names = [f"{file}, " if len(files) > 1 else "" for file in files]
     problems = tuple(f"{name}{problem}" for name, one in zip(names, read, strict=True) for problem in one.problems)
     return Explainer(merged(read)).explain, problems
-
-
-def _text(file: Path) -> str:
-    try:
-        with contextlib.ExitStack() as stack:
-            stream = sys.stdin.buffer if str(file) == "-" else stack.enter_context(file.open("rb"))
-            data = stream.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from error
-    if len(data) > _MOST_BYTES:
-        raise UsageError(f"{file}: more than {_MOST_BYTES >> 20} MiB; no rule set is so large")
-    return data.decode("utf-8", errors="replace").removeprefix("\ufeff")
 
 
 def _of_facts(bundle: Path | None, options: dict[str, Any], *, load_modules: bool) -> tuple[_Ask, tuple[str, ...]]:

@@ -17,11 +17,12 @@ def explainer_of(facts: Facts, namespace: str) -> tuple[Explainer, tuple[str, ..
     absent = facts.firewall.partial.get(namespace) or facts.firewall.absent
     problems = [absent.text] if absent is not None else []
     read = read_rule_sets((facts.firewall.value or {}).get(namespace, ()), hidden=absent.text if absent else "")
-    host = _host(facts, namespace)
+    host = host_of(facts, namespace)
     return Explainer(read, host), (*problems, *read.problems)
 
 
-def _host(facts: Facts, namespace: str) -> Host:
+def host_of(facts: Facts, namespace: str) -> Host:
+    """What is known of a namespace beside its rules."""
     known = (facts.addresses.value or {}).get(namespace)
     links = (facts.links.value or {}).get(namespace)
     bridges = frozenset(link.name for link in links if link.kind == "bridge") if links is not None else None
