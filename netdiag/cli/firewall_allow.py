@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     help=f"With --apply: for how long it waits to be confirmed, {WITHIN_S[0]} to {WITHIN_S[1]}.",
 )
 @click.option("--unproven", is_flag=True, help="With --apply: also where what decides is likely only, not proven.")
+@click.option(
+    "--prove",
+    is_flag=True,
+    help="Try the rule out in a copy of the rules that nobody uses: this packet, and which others change.",
+)
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
 @click.option(
     "--let-remember", is_flag=True, help="Go on where a rule would remember the packet's addresses (SET, recent)."
@@ -50,6 +55,7 @@ def allow(
     apply_: bool,
     confirm_within: int,
     unproven: bool,
+    prove: bool,
     load_modules: bool,
     let_remember: bool,
     output: str,
@@ -66,8 +72,13 @@ def allow(
     proven, unless --unproven is given.
 
     \b
+    With --prove the packet and a sample of other flows are sent through two copies of this host's rules, with the rule
+    and without it, in network namespaces that nobody uses and that are gone afterwards; --apply then applies it only if
+    it does what was meant and changes nothing else.
+
+    \b
     Examples:
-      netdiag firewall allow --src 192.0.2.21 --dport 2377
+      netdiag firewall allow --src 192.0.2.21 --dport 2377 --prove
       netdiag firewall allow --src 192.0.2.21 --dport 2377 --apply
     """
     from netdiag.firewall.allow import unproven as not_proven
@@ -89,7 +100,7 @@ def allow(
     with Progress("following a packet"):
         namespace = find_namespace(host, container=container, netns=netns, now_s=now_s, options=asked)
         wanted = wanted_of(options, namespace)
-        answer = propose(host, wanted, now_s=now_s, options=asked, rule_id=rule_id)
+        answer = propose(host, wanted, now_s=now_s, options=asked, rule_id=rule_id, prove=prove)
     as_json = output == "json"
     if not as_json:
         click.echo("\n".join(proposal_lines(answer, columns())))
@@ -97,7 +108,10 @@ def allow(
         if as_json:
             click.echo("\n".join(proposal_lines(answer, columns())), err=True)
         doubt = "" if unproven else not_proven(answer.before)
-        if doubt:
+        objection = answer.proof.objection() if answer.proof is not None else ""
+        if objection:
+            answer = msgspec.structs.replace(answer, reason=f"the rule is not proven: {objection}")
+        elif doubt:
             answer = msgspec.structs.replace(answer, reason=f"{doubt}; --unproven applies the rule all the same")
         else:
             answer = _applied(answer, wanted, asked, change_id, confirm_within)
@@ -191,7 +205,9 @@ def _decide(change: Change, change_id: str) -> None:
 
 
 def _exit_code(answer: Allow) -> int:
-    """0 the packet is let through now, 1 it is not, 3 not known."""
+    """0 the packet is let through now, 1 it is not, 3 not known, or the proof that was asked for is not."""
+    if answer.proof is not None and not answer.proof.known() and not answer.kept:
+        return 3
     last = answer.after if answer.kept and answer.after is not None else answer.before
     if last.verdict is TraceVerdict.UNKNOWN:
         return 3
