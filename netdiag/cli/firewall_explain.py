@@ -149,13 +149,14 @@ def _of_files(files: tuple[Path, ...], options: dict[str, Any]) -> tuple[_Ask, t
 
     if any(named_namespace(options)):
         raise click.UsageError("--rules says whose rules: --container and --netns name those of this host")
-    read = [read_rule_file(_text(file)) for file in files]
+    read = [read_rule_file(rule_text(file)) for file in files]
     names = [f"{file}, " if len(files) > 1 else "" for file in files]
     problems = tuple(f"{name}{problem}" for name, one in zip(names, read, strict=True) for problem in one.problems)
     return Explainer(merged(read)).explain, problems
 
 
-def _text(file: Path) -> str:
+def rule_text(file: Path) -> str:
+    """The text of a file of rules; ``-`` is standard input. Raises UsageError for what cannot be read, or is too large."""
     try:
         with contextlib.ExitStack() as stack:
             stream = sys.stdin.buffer if str(file) == "-" else stack.enter_context(file.open("rb"))

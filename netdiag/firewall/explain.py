@@ -101,7 +101,7 @@ def read_rule_sets(rule_sets: Iterable[RuleSet], hidden: str = "") -> RuleSets:
 
 def read_rule_file(text: str) -> RuleSets:
     """A saved file: ``iptables-save`` or ``ip6tables-save``, ``ipset save`` or ``list``, or several behind each other."""
-    saves, sets = _parts(text)
+    saves, sets = parts_of(text)
     tables: list[TableSet] = []
     problems: list[str] = []
     for begin, part in saves:
@@ -123,7 +123,7 @@ def read_rule_file(text: str) -> RuleSets:
     return RuleSets(tables=tuple(tables), sets=found, foreign=foreign, problems=tuple(problems))
 
 
-def _parts(text: str) -> tuple[list[tuple[int, str]], str]:
+def parts_of(text: str) -> tuple[list[tuple[int, str]], str]:
     """The saves of a text, each with the lines before it, and the lines of sets, with empty ones for all others."""
     lines = text.split("\n")
     first = next((line for line in lines if line.strip() and not line.startswith("#")), "")

@@ -100,14 +100,13 @@ def surroundings(carrier: Carrier, before: Trace, *, now_s: float, options: Opti
         here = found
     context = Context(options=options, namespaces={place: here}, kernel=facts.kernel.value)
     rules = drive(gather_firewall(context), carrier)
-    (version,) = carrier.ask([Request("command", {"argv": ["iptables", "--version"]}, 2.0)])
     identity = facts.identity.value
     return Around(
         host=identity.hostname if identity is not None else "",
         rule_sets=(rules.value or {}).get(place, ()),
         identity=identity,
         saved=facts.firewall_saved.value,
-        plain=_variant(version.data["stdout"] if version.data is not None else ""),
+        plain=plain_variant(carrier),
         namespace=place,
         netns=here.path,
         rule_id=rule_id,
@@ -115,8 +114,10 @@ def surroundings(carrier: Carrier, before: Trace, *, now_s: float, options: Opti
     )
 
 
-def _variant(version: str) -> Backend | None:
-    """What ``iptables --version`` says it is; the variants were told apart since 1.8.0."""
+def plain_variant(carrier: Carrier) -> Backend | None:
+    """Which variant ``iptables`` is, as it says itself since 1.8.0; None where it does not."""
+    (answer,) = carrier.ask([Request("command", {"argv": ["iptables", "--version"]}, 2.0)])
+    version = answer.data["stdout"] if answer.data is not None else ""
     if "nf_tables" in version:
         return Backend.IPTABLES_NFT
     return Backend.IPTABLES_LEGACY if version.startswith("iptables v") else None

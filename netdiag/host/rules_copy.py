@@ -34,7 +34,7 @@ COPY = "copy"
 """The id of the namespace while packets are traced in it; answers name the one that it is a copy of."""
 _BUILD_S = 15.0
 _LOAD_S = 20.0
-_SIDE_BY_SIDE = 8
+_TRACE_S = 3.0
 _MOST_NO_OPS = 64
 """So many rules may be left out; with more the copy says little of the host."""
 
@@ -154,13 +154,10 @@ class RulesCopy:
 
     def trace_all(self, packets: Sequence[TracedPacket], *, wait_ms: int) -> list[Trace]:
         """The same for many; what else than rules could lose them is not looked for."""
-        # Only one at a time can listen to legacy chains. Others wait for the kernel most of the time, and side by side.
-        size = 1 if self._legacy and self._rules.legacy_tables else _SIDE_BY_SIDE
-        parts = [packets[at : at + size] for at in range(0, len(packets), size)]
-        return [found for part in parts for found in self._traced(part, wait_ms, Suspects())]
+        return self._traced(packets, wait_ms, Suspects())
 
     def _traced(self, packets: Sequence[TracedPacket], wait_ms: int, suspects: Suspects) -> list[Trace]:
-        requests, refused = dict[int, Request](), dict[int, str]()
+        requests, said = dict[int, Request](), dict[int, str]()
         for at, packet in enumerate(packets):
             try:
                 requests[at] = request_of(
@@ -172,16 +169,22 @@ class RulesCopy:
                     legacy=self._legacy,
                 )
             except UsageError as error:
-                refused[at] = str(error)
-        answers = dict(zip(requests, self._carrier.ask(list(requests.values())), strict=True)) if requests else {}
+                said[at] = str(error)
+        # They are in this namespace already, which no other process could enter by a path of its own.
+        params = [{**each.params, "netns": ""} for each in requests.values()]
+        try:
+            told = self._host.trace(params, wait_ms / 1000 + _TRACE_S)
+        except VerbError as error:
+            raise CannotCopy(error.text) from error
+        answers = dict(zip(requests, told, strict=True))
         found = []
         for at, packet in enumerate(packets):
             answer = answers.get(at)
-            if answer is None or answer.data is None:
-                said = answer.error.text if answer is not None and answer.error is not None else "no answer"
-                found.append(_unknown(refused.get(at, said), packet, self._level))
+            if answer is None or isinstance(answer, VerbError):
+                reason = said.get(at, "") if answer is None else answer.text
+                found.append(_unknown(reason, packet, self._level))
             else:
-                found.append(_in_words_of(packet, self._resolved(answer.data, _there(packet), suspects)))
+                found.append(_in_words_of(packet, self._resolved(answer, _there(packet), suspects)))
         return found
 
     def _resolved(self, data: dict[str, Any], packet: TracedPacket, suspects: Suspects) -> Trace:

@@ -7,13 +7,14 @@ that is in it. Whatever is made is made by a thread that has just entered it and
 import contextlib
 import os
 import threading
-from typing import Any, Callable, Dict, List, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, List, Sequence, Tuple, TypeVar, Union
 
 from netdiag.participant.commands import find_program, run_bounded
 from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import FAILED, MISSING, UNSUPPORTED, VerbError
 from netdiag.participant.netns import call_within, enter, in_scratch_netns
 from netdiag.participant.scratch_rules import LOADERS
+from netdiag.participant.trace import trace_several
 
 _START_S = 5.0
 BUILDERS = (
@@ -108,6 +109,10 @@ class ScratchHost:
             raise VerbError(UNSUPPORTED, "run {}: it is no loader of saved rules".format(" ".join(argv)))
         done = self._run(argv, text, deadline)
         return "" if done["code"] == 0 else str(done["stderr"]).strip() or "exit code {}".format(done["code"])
+
+    def trace(self, several: Sequence[Dict[str, Any]], deadline_s: float) -> List[Union[Dict[str, Any], VerbError]]:
+        """Send one packet after another; each is as for the verb ``firewall-trace``, and has ``deadline_s`` for itself."""
+        return self._inside(lambda: trace_several(several, deadline_s), Deadline(deadline_s * (len(several) + 1)))
 
     def _run(self, argv: Sequence[str], text: str, deadline: Deadline) -> Dict[str, Any]:
         program = find_program(argv[0])
