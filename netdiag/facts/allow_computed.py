@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 import msgspec
 
 from netdiag.errors import UsageError
+from netdiag.facts.copied_host import SYSCTLS
 from netdiag.facts.explain_host import explainer_of
 from netdiag.facts.trace_here import Here, bare
 from netdiag.facts.trace_wanted import Wanted, checked
@@ -170,5 +172,10 @@ def invented(packet: TracedPacket, host: Facts) -> Invented:
 
 
 def sysctl_paths(named: Mapping[str, str]) -> dict[str, str]:
-    """Settings by their paths below /proc/sys, from names as sysctl(8) spells them (a slash for a device's dot)."""
-    return {"/".join(part.replace("/", ".") for part in name.split(".")): value for name, value in named.items()}
+    """The settings that a copy needs, by their paths below /proc/sys.
+
+    Args:
+        named: By names as sysctl(8) spells them, with a slash for a device's dot.
+    """
+    paths = {"/".join(part.replace("/", ".") for part in name.split(".")): value for name, value in named.items()}
+    return {path: value for path, value in paths.items() if any(fnmatchcase(path, each) for each in SYSCTLS)}

@@ -7,11 +7,11 @@ and whoever comes to it is seen to.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-from netdiag.firewall.save_text import nft_family, parse_save
+from netdiag.firewall.save_text import nft_family, parse_save, split_words
 from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.firewall import FirewallRule
 
@@ -19,6 +19,7 @@ _TABLE = re.compile(r"^table (\S+) (\S+) \{")
 _CHAIN = re.compile(r"^\tchain (\S+) \{")
 _OWNED = re.compile(r"^\tflags (?:owner|persist)(?:,\s*(?:owner|persist))*;?$")
 _RULE_LINE = re.compile(r"^(\[\d+:\d+\] )?-A (\S+)")
+_HEADER = ("-s", "-d", "-i", "-o", "-p", "--sport", "--dport")
 _SAID_LINE = re.compile(r"\bline:? (\d+)", re.IGNORECASE)
 _NFT_LINE = re.compile(r"(?:^|/dev/stdin|\binput):(\d+):\d+-\d+: Error")
 _NFT_FRAME = re.compile(r"^\t\t(?:type |policy |comment |elements |\}|devices? )")
@@ -36,18 +37,23 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         """The lines, from 0, that are rules of iptables."""
         return tuple(number for number, line in enumerate(self.text.split("\n")) if _RULE_LINE.match(line))
 
-    def without(self, lines: Iterable[int]) -> Load:
-        """The same with these lines' rules as ones that only count."""
+    def without(self, lines: Iterable[int], bare: Collection[int] = ()) -> Load:
+        """The same with these lines' rules as ones that only count: whoever could meet the rule itself meets them.
+
+        Args:
+            lines: Their lines, from 0.
+            bare: Those of them of which nothing loads: everybody meets these.
+        """
         rows = self.text.split("\n")
         for number in lines:
             found = _RULE_LINE.match(rows[number])
-            rows[number] = f"-A {found[2]}" if found else "\t\tcounter"
-        return msgspec.structs.replace(self, text="\n".join(rows))
-
-    def only(self, lines: Iterable[int]) -> Load:
-        """The same with no more rules than those of these lines."""
-        kept = set(lines)
-        rows = [line for at, line in enumerate(self.text.split("\n")) if at in kept or not _RULE_LINE.match(line)]
+            if found is None:
+                rows[number] = "\t\tcounter"
+            else:
+                kept = (
+                    [] if number in bare else _always_there(split_words(rows[number].removeprefix(found[1] or ""))[2:])
+                )
+                rows[number] = " ".join(["-A", found[2], *kept])
         return msgspec.structs.replace(self, text="\n".join(rows))
 
     def rules_at(self, lines: Iterable[int]) -> tuple[FirewallRule, ...]:
@@ -80,6 +86,23 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
             return tuple(sorted(numbers & rules)) if numbers <= rules else ()
         numbers = {int(number) - 1 for number in _SAID_LINE.findall(said)}
         return tuple(sorted(at for at in numbers if at < len(rows) and _RULE_LINE.match(rows[at])))
+
+
+def _always_there(words: Sequence[str]) -> list[str]:
+    """Of a rule's words those that every kernel and tool knows: addresses, devices, the protocol, and its ports."""
+    kept: list[str] = []
+    at = 0
+    while at < len(words):
+        not_ = words[at] == "!"
+        start, at = at, at + not_
+        if at + 1 < len(words) and (
+            words[at] in _HEADER or (words[at] == "-m" and words[at + 1] in ("tcp", "udp") and not not_)
+        ):
+            kept += words[start : at + 2]
+            at += 2
+        else:
+            at += 1
+    return kept
 
 
 def loads_of(rule_sets: Sequence[RuleSet], *, plain: Backend | None) -> tuple[Load, ...]:

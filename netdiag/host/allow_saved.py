@@ -98,10 +98,16 @@ def _proven(carrier: Carrier, saved: Saved, trial: Trial, *, now_s: float, optio
     trial = msgspec.structs.replace(trial, plain=plain_variant(carrier))
     if saved.facts is None:
         made = invented(trial.packet, here)
-        trial = msgspec.structs.replace(trial, packet=made.packet)
-        return tried(carrier, trial, here, made.facts, made.sysctls, options)
-    settings = (saved.facts.sysctls.value or {}).get(trial.packet.namespace, {})
-    return tried(carrier, trial, here, saved.facts, sysctl_paths(settings), options)
+        found = tried(
+            carrier, msgspec.structs.replace(trial, packet=made.packet), here, made.facts, made.sysctls, options
+        )
+    else:
+        settings = (saved.facts.sysctls.value or {}).get(trial.packet.namespace, {})
+        found = tried(carrier, trial, here, saved.facts, sysctl_paths(settings), options)
+    if not found.reason:
+        return found
+    said = _computed(saved, trial)
+    return msgspec.structs.replace(said, not_copied=(found.reason,))
 
 
 def _computed(saved: Saved, trial: Trial) -> Proof:

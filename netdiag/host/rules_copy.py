@@ -35,6 +35,8 @@ COPY = "copy"
 _BUILD_S = 15.0
 _LOAD_S = 20.0
 _TRACE_S = 3.0
+_SAMPLE_S = 20.0
+"""How long flows are traced in one copy; one that something else than a rule loses takes as long as is listened."""
 _MOST_NO_OPS = 64
 """So many rules may be left out; with more the copy says little of the host."""
 
@@ -87,6 +89,8 @@ class RulesCopy:
     def _build(self, plan: HostCopy) -> list[str]:
         deadline = Deadline(_BUILD_S)
         ip, ip_v6, bridge = BUILDERS
+        # Legacy chains report to who listens by this logger. Nobody has to put back what is of the copy.
+        self._host.set_all([(f"net/netfilter/nf_log/{number}", "nfnetlink_log") for number in (2, 10)], deadline)
         return [
             *self._host.build(ip, plan.links, deadline),
             *self._host.set_all(plan.sysctls, deadline),
@@ -98,21 +102,26 @@ class RulesCopy:
     def _loaded(self, load: Load) -> tuple[FirewallRule, ...]:
         """Load it; the rules that the kernel or the tool does not take only count there."""
         left_out: set[int] = set()
+        bare: set[int] = set()
         deadline = Deadline(_LOAD_S)
-        while said := self._host.load(load.argv, load.without(left_out).text, deadline):
-            bad = set(load.refused(said)) - left_out or self._searched(load, left_out, deadline)
-            if not bad or len(left_out | bad) > _MOST_NO_OPS:
+        while said := self._host.load(load.argv, load.without(left_out, bare).text, deadline):
+            refused = set(load.refused(said))
+            again = refused & left_out - bare
+            bad = refused - left_out or (set() if again else self._searched(load, left_out, bare, deadline))
+            if not (bad or again) or len(left_out | bad) > _MOST_NO_OPS:
                 words = " ".join(said.split())[:200]
                 raise CannotCopy(f"the copy's rules do not load ({' '.join(load.argv)}): {words}")
             left_out |= bad
+            bare |= again
         return load.rules_at(left_out)
 
-    def _searched(self, load: Load, left_out: set[int], deadline: Deadline) -> set[int]:
+    def _searched(self, load: Load, left_out: set[int], bare: set[int], deadline: Deadline) -> set[int]:
         """The first rule that does not load, where the tool does not name it; empty where it is none of the rules."""
         rules = [line for line in load.rule_lines() if line not in left_out]
 
         def loads(first: int) -> bool:
-            return not self._host.load(load.argv, load.without({*left_out, *rules[first:]}).text, deadline)
+            text = load.without({*left_out, *rules[first:]}, {*bare, *rules[first:]}).text
+            return not self._host.load(load.argv, text, deadline)
 
         if not rules or not loads(0):
             return set()
@@ -153,7 +162,7 @@ class RulesCopy:
         return self._traced([packet], wait_ms, suspects)[0]
 
     def trace_all(self, packets: Sequence[TracedPacket], *, wait_ms: int) -> list[Trace]:
-        """The same for many; what else than rules could lose them is not looked for."""
+        """The same for the first of many, as far as it comes in time; what else could lose them is not looked for."""
         return self._traced(packets, wait_ms, Suspects())
 
     def _traced(self, packets: Sequence[TracedPacket], wait_ms: int, suspects: Suspects) -> list[Trace]:
@@ -173,13 +182,15 @@ class RulesCopy:
         # They are in this namespace already, which no other process could enter by a path of its own.
         params = [{**each.params, "netns": ""} for each in requests.values()]
         try:
-            told = self._host.trace(params, wait_ms / 1000 + _TRACE_S)
+            told = self._host.trace(params, wait_ms / 1000 + _TRACE_S, _SAMPLE_S)
         except VerbError as error:
             raise CannotCopy(error.text) from error
-        answers = dict(zip(requests, told, strict=True))
+        answers = dict(zip(requests, told, strict=False))
         found = []
         for at, packet in enumerate(packets):
             answer = answers.get(at)
+            if answer is None and at not in said:
+                break
             if answer is None or isinstance(answer, VerbError):
                 reason = said.get(at, "") if answer is None else answer.text
                 found.append(_unknown(reason, packet, self._level))

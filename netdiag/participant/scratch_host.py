@@ -110,9 +110,14 @@ class ScratchHost:
         done = self._run(argv, text, deadline)
         return "" if done["code"] == 0 else str(done["stderr"]).strip() or "exit code {}".format(done["code"])
 
-    def trace(self, several: Sequence[Dict[str, Any]], deadline_s: float) -> List[Union[Dict[str, Any], VerbError]]:
-        """Send one packet after another; each is as for the verb ``firewall-trace``, and has ``deadline_s`` for itself."""
-        return self._inside(lambda: trace_several(several, deadline_s), Deadline(deadline_s * (len(several) + 1)))
+    def trace(
+        self, several: Sequence[Dict[str, Any]], each_s: float, whole_s: float
+    ) -> List[Union[Dict[str, Any], VerbError]]:
+        """Send one packet after another; each is as for the verb ``firewall-trace``, and has ``each_s`` for itself.
+
+        The answer may be of the first ones only: no more are begun after ``whole_s``.
+        """
+        return self._inside(lambda: trace_several(several, each_s, Deadline(whole_s)), Deadline(whole_s + 2 * each_s))
 
     def _run(self, argv: Sequence[str], text: str, deadline: Deadline) -> Dict[str, Any]:
         program = find_program(argv[0])

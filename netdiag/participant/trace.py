@@ -58,7 +58,9 @@ def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]
     return in_netns(namespace_of(params), lambda: _Trace(params, deadline).run(), deadline)
 
 
-def trace_several(several: Sequence[Dict[str, Any]], deadline_s: float) -> List[Union[Dict[str, Any], VerbError]]:
+def trace_several(
+    several: Sequence[Dict[str, Any]], each_s: float, deadline: Deadline
+) -> List[Union[Dict[str, Any], VerbError]]:
     """`firewall_trace` for one packet after another, in the calling thread's namespace.
 
     They share the ways by which they arrive, which take longer to make than all else. Only for a namespace that nobody
@@ -68,8 +70,10 @@ def trace_several(several: Sequence[Dict[str, Any]], deadline_s: float) -> List[
     found: List[Union[Dict[str, Any], VerbError]] = []
     try:
         for params in several:
+            if found and not deadline.left():
+                break
             try:
-                found.append(_Trace(params, Deadline(deadline_s), arrivals).run())
+                found.append(_Trace(params, Deadline(each_s), arrivals).run())
             except VerbError as error:
                 found.append(error)
     finally:

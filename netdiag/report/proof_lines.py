@@ -28,7 +28,7 @@ def proof_lines(proof: Proof, width: int) -> list[str]:
         said += wrapped("rules that this kernel does not load, which only count in the copy:", width, indent=2)
         said += [f"    {rule.place()}: {rule.text}" for rule in proof.no_ops[:_MOST]]
     if proof.not_copied:
-        said += wrapped("not copied:", width, indent=2)
+        said += wrapped("not copied:" if proof.level is ProofLevel.KERNEL else "no copy was made:", width, indent=2)
         said += [f"    {line}" for line in proof.not_copied[:_MOST]]
     return [visible_line(line) for line in said]
 
