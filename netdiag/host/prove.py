@@ -126,10 +126,11 @@ def tried(
         kind = next((each for each in _KINDS if Context(kernel=host.kernel.value).present(each)), "")
         if not kind and not options.load_modules:
             raise CannotCopy("making devices would load dummy into the kernel: --load-modules allows it")
-        told: list[list[Asked]] = []
+        told: list[list[tuple[TracedPacket, Asked]]] = []
         no_ops: dict[FirewallRule, None] = {}
         not_copied: dict[str, None] = {}
-        for rule_sets in (trial.rule_sets, changed.rule_sets):
+        met = (packet, *flows)
+        for rule_sets in (changed.rule_sets, trial.rule_sets):
             plan = copy_of(
                 network,
                 packet.namespace,
@@ -142,23 +143,27 @@ def tried(
             with contextlib.closing(RulesCopy(carrier, plan, loads, host, level, options)) as copy:
                 no_ops.update(dict.fromkeys(copy.no_ops))
                 not_copied.update(dict.fromkeys(copy.not_copied))
-                told.append(_told(copy, packet, flows[: len(told[0]) - 1] if told else flows, trial.sign))
+                told.append(_told(copy, met, trial.sign))
+            # Who does not come to the rule that is new goes the same way without it.
+            met = (packet, *(flow for flow, asked in told[0][1:] if asked.signed))
     except UsageError as error:
         return _failed(str(error))
-    before, after = told
+    after, before = told
+    without = dict(before[1:])
     return prove(
         ProofLevel.KERNEL,
-        (before[0], after[0]),
-        list(zip(flows, before[1:], after[1:], strict=False)),
+        (before[0][1], after[0][1]),
+        [(flow, without.get(flow, asked), asked) for flow, asked in after[1:] if flow in without or not asked.signed],
         changed.meant,
         no_ops=tuple(no_ops),
         not_copied=tuple(not_copied),
     )
 
 
-def _told(copy: RulesCopy, packet: TracedPacket, flows: Sequence[TracedPacket], sign: str) -> list[Asked]:
+def _told(copy: RulesCopy, met: tuple[TracedPacket, ...], sign: str) -> list[tuple[TracedPacket, Asked]]:
+    packet, *flows = met
     found = [copy.trace(packet, wait_ms=_WAIT_MS), *copy.trace_all(flows, wait_ms=_SAMPLE_WAIT_MS)]
-    return [of_trace(each, copy.no_ops, sign) for each in found]
+    return [(flow, of_trace(each, copy.no_ops, sign)) for flow, each in zip(met, found, strict=False)]
 
 
 def _level(
