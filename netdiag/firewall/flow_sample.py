@@ -17,7 +17,7 @@ from netdiag.model.facts import Backend, RuleSet
 from netdiag.model.protocols import NUMBERS, name_of
 from netdiag.model.trace import TracedPacket, TracePath
 
-LIMIT = 200
+LIMIT = 150
 _FORWARDED = 40
 """Flows of the other way, between passing through and ending here, at most."""
 _NAMED = 60

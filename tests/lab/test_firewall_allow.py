@@ -476,7 +476,6 @@ def proven(host, *words):
 
 def test_what_firewalld_will_make_of_it(pair_lab, firewalld):
     """Neither runs in a copy: what it would write is written there."""
-    proven(firewalld, *PACKET)
     add(firewalld, "firewall-cmd --zone=public --add-rich-rule='rule family=ipv4 source address=10.71.0.0/24 drop'")
     found = proven(firewalld, *PACKET)
     assert found["before"]["rule"]["chain"] == "filter_IN_public_deny"
@@ -484,11 +483,8 @@ def test_what_firewalld_will_make_of_it(pair_lab, firewalld):
 
 
 def test_what_fail2ban_will_make_of_it(pair_lab, host):
-    fault = pair_lab.break_("fail2ban", host="one", address=PEER, jail="lab", port="22,2377")
-    try:
-        found = proven(host, *PACKET)
-    finally:
-        fault.heal()
+    pair_lab.break_("fail2ban", host="one", address=PEER, jail="lab", port="22,2377")
+    found = proven(host, *PACKET)
     # All that the jail stops of this peer is let through.
     changed = {(flow["packet"]["source"], flow["packet"]["destination_port"]) for flow in found["changed"]}
     assert changed == {(PEER, 22)}
@@ -560,7 +556,6 @@ def test_ufw(pair_lab, ufw, service):
 
 
 def test_what_ufw_will_make_of_it(ufw):
-    assert proven(ufw, *PACKET)["after"]["rule"]["chain"] == "ufw-user-input"
     add(ufw, "ufw deny 2377/tcp")
     found = proven(ufw, *PACKET)
     assert (found["after"]["rule"]["chain"], found["after"]["rule"]["number"]) == ("ufw-user-input", 1)
