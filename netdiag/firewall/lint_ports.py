@@ -17,6 +17,7 @@ from netdiag.firewall.lint_context import SHOWN, Check, Context, Found, Need
 from netdiag.firewall.near_miss import Candidate, candidate, judged
 from netdiag.firewall.netfilter import header
 from netdiag.firewall.netfilter.evaluate import Step
+from netdiag.firewall.netfilter.nft.model import NftRule
 from netdiag.firewall.netfilter.packet import asked_of
 from netdiag.firewall.netfilter.rules import Decide, Rule, Verdict
 from netdiag.firewall.standing import Standing, StandingTable
@@ -163,9 +164,12 @@ def _said(stopped: _Stopped) -> str:
 def _deciding(context: Context, stopped: _Stopped) -> tuple[RulePlace, ...]:
     found = []
     for step in stopped.steps[:1]:
+        rule = step.rule
+        if isinstance(rule, NftRule):
+            continue  # of a table of nft's own, which has no place here: the summary names it
         for table in context.standing.of(step.table, 4):
             if table.backend == step.backend and step.chain in table.chains:
-                found.append(table.place(step.chain, step.rule))
+                found.append(table.place(step.chain, rule))
                 break
     return tuple(found)
 

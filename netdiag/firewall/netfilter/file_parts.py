@@ -38,12 +38,21 @@ class _Part(msgspec.Struct, frozen=True):
     table: str = ""
 
 
+class Save(msgspec.Struct, frozen=True):
+    """One save of a file as iptables-restore takes it, with an empty line for each that stands before it in the file."""
+
+    backend: Backend
+    family: int
+    text: str
+
+
 class FileRead(msgspec.Struct, frozen=True):
-    """The tables of a file, the lines of its sets (empty ones for all others), and what was not understood."""
+    """The tables of a file, the lines of its sets (empty ones for all others), what was not understood, and its saves."""
 
     tables: tuple[TableSet, ...]
     sets: str
     problems: tuple[Problem, ...]
+    saves: tuple[Save, ...] = ()
 
 
 def read_file_parts(text: str) -> FileRead:
@@ -59,18 +68,21 @@ def read_file_parts(text: str) -> FileRead:
         lines = ["" if is_set else line for line, is_set in zip(lines, of_set, strict=True)]
     problems: list[Problem] = []
     found: dict[tuple[int, Backend], TableSet] = {}
+    saves: list[Save] = []
     parts = list(_parts(lines, problems))
     for part in parts:
         read = read_iptables("\n" * part.begin + part.text, part.family or 4, part.backend.value, table=part.table)
         problems += read.problems
         if not read.tables:
             continue
+        saves.append(Save(part.backend, read.family, "\n" * part.begin + _restorable(part)))
         key = read.family, part.backend
         before = found.get(key)
         found[key] = read if before is None else _both(before, read, part, parts, problems)
     if not any(backend is Backend.IPTABLES_LEGACY for _, backend in found):
         problems += _not_shown(lines)
-    return FileRead(tuple(found.values()), sets, tuple(sorted(problems, key=lambda each: each.line_number)))
+    problems.sort(key=lambda each: each.line_number)
+    return FileRead(tuple(found.values()), sets, tuple(problems), tuple(saves))
 
 
 def _parts(lines: Sequence[str], problems: list[Problem]) -> Iterator[_Part]:
@@ -114,6 +126,15 @@ def _table_of(text: str) -> str:
         return _TABLES_OF.get(policies, "filter")
     # Without policies it is a part of one; the filter has no such chains.
     return "nat" if {"PREROUTING", "POSTROUTING"} & set(_CHAIN.findall(text)) else "filter"
+
+
+def _restorable(part: _Part) -> str:
+    """The text of a part; what ``iptables -S`` prints is made a save's."""
+    if not part.table:
+        return part.text
+    text = re.sub(r"(?m)^\s*(?:-P|--policy)\s+(\S+)\s+(\S+)", r":\1 \2 [0:0]", part.text)
+    text = re.sub(r"(?m)^\s*(?:-N|--new-chain)\s+(\S+)", r":\1 - [0:0]", text)
+    return f"*{part.table}\n{text}\nCOMMIT\n"
 
 
 def _both(before: TableSet, read: TableSet, part: _Part, parts: Sequence[_Part], problems: list[Problem]) -> TableSet:
