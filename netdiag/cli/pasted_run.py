@@ -230,7 +230,7 @@ def _text_of(given: str) -> str:
 def _unreadable(given: str, why: str) -> UsageError:
     shown = given if len(given) <= _MOST_SHOWN else f"{given[:_MOST_SHOWN]}…"
     return UsageError(
-        f"--pasted {visible(shown)}: {why}: give the other side's answer (it begins with nd1:), a file, or - for"
+        f"--pasted {visible(shown)}: {why}: give the other side's answer (it begins with nd2:), a file, or - for"
         " standard input"
     )
 

@@ -24,14 +24,16 @@ from netdiag.path.bursts import between_nics
 from netdiag.path.docker_chains import missing_cause, missing_for
 from netdiag.path.duplicates import duplicate_cause, twice_found
 from netdiag.path.entries import entry_causes, received_causes
+from netdiag.path.half_entries import own_entry_causes, went_elsewhere
 from netdiag.path.ingress import SANDBOX
 from netdiag.path.isolation import joined_instead
 from netdiag.path.listening import listener_cause, listeners
-from netdiag.path.questions import Question, into_the_host, questions, refusal_questions, standing
+from netdiag.path.questions import Question, into_the_host, questions, refusal_questions, standing, tunnel_back
 from netdiag.path.verdict import (
     Attempt,
     Traced,
     ahead_found,
+    entry_ahead_found,
     loss_found,
     loss_text,
     passing_found,
@@ -43,13 +45,22 @@ from netdiag.path.verdict import (
 from netdiag.path.vni import vni_cause
 from netdiag.path.ways import Host
 
+NOTHING_HERE = "no filter of its own takes such a packet"
+"""What a host says that is asked for itself alone, and has nothing to say."""
+_NOTHING = "no filter on either host takes such a packet, and the entries that lead on are as they should be"
+
 
 class Reasons:
     """Finds what took a flow, on whichever host that is."""
 
-    def __init__(self, planned: Planned, watched: Watched, *, now_s: float, half: bool = False) -> None:
-        """``half``: the other host answers for itself, by an answer of its own that is carried here."""
-        self._planned, self._half = planned, half
+    def __init__(
+        self, planned: Planned, watched: Watched, *, now_s: float, half: bool = False, heard: bool = True
+    ) -> None:
+        """``half``: the other host answers for itself, by an answer of its own that is carried here.
+
+        ``heard``: this host's engine knows of the other end's container then.
+        """
+        self._planned, self._half, self._heard = planned, half, heard
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
         self._leaving = Leaving(planned, now_s=now_s)
@@ -63,6 +74,10 @@ class Reasons:
             said = of_silence(way, survey_silence(self._planned), own=own_addresses(self._planned))
             return [alone_found(way, sights, loss_text(loss), said, self._unseen())]
         asked, ahead, unblamed = questions(way, loss, sights), standing(way, loss, sights), ""
+        unseen_back = self._half and loss.direction is Direction.BACK and loss.last is None
+        if unseen_back:
+            # Whether anything comes back so far, the other host's filters decide: this one's may take it as well.
+            ahead = tunnel_back(way, sights)
         if self._half:
             # Nobody makes the attempt again, so that no answer can be waited for.
             asked = tuple(msgspec.structs.replace(each, made_up=True) for each in asked)
@@ -86,11 +101,9 @@ class Reasons:
         elif not causes:
             causes = self._leaving.of_loss(loss, sights) or self._between.of_silence(loss)
         reason = self._unseen() or unblamed or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
-        reason = (
-            reason or "no filter on either host takes such a packet, and the entries that lead on are as they should be"
-        )
+        reason = reason or (NOTHING_HERE if self._half else _NOTHING)
         found = list(loss_found(way, loss, sights, causes, reason))
-        asks_on = bool(causes) or not self._half
+        asks_on = bool(causes) or not self._half or unseen_back
         behind = [(each, one) for each in further if asks_on for one in self._of_filters([each])]
         if not causes:
             # It may have come so far under an address that nobody looked for: what stands there is a guess, and a good one.
@@ -103,6 +116,10 @@ class Reasons:
         start = Loss(direction=Direction.THERE, last=None, next=way.places[0] if way.places else None)
         traced = self._traces([*questions(way, start, ()), *standing(way, start, ())])
         stopped = [ahead_found(way, each, one) for each in traced for one in self._of_filters([each])]
+        if self._half and way.kind is PathKind.OVERLAY:
+            into = [place for place in way.places if place.stage is Stage.NIC]
+            wrong = self._own_entries(Loss(direction=Direction.THERE, last=into[0], next=None)) if into else []
+            stopped += [entry_ahead_found(way, one) for one in wrong]
         return stopped or [passing_found(way, traced)]
 
     def _traces(self, asked: Sequence[Question]) -> list[Traced]:
@@ -150,6 +167,8 @@ class Reasons:
         way, sights, parties, networks = self._way, self._watched.sights, self._parties, self._networks
         if way.kind is not PathKind.OVERLAY:
             return []
+        if self._half:
+            return self._own_entries(loss)
         sender = Side.SOURCE if loss.direction is Direction.THERE else Side.DESTINATION
         other = Side.DESTINATION if sender is Side.SOURCE else Side.SOURCE
         network = networks[sender]
@@ -173,6 +192,36 @@ class Reasons:
             return []
         proven = Confidence.PROVEN
         return list(entry_causes(way, hosts[sender], sender, other=hosts[other], network=network, confidence=proven))
+
+    def _own_entries(self, loss: Loss) -> list[Cause]:
+        """What this host alone can say of the overlay's tables: they lead elsewhere than its engine says, or nowhere."""
+        way = self._way
+        ((side, party),) = self._parties.items()
+        network = self._networks[side]
+        if network is None:
+            return []
+        host = Host(name=party.name, facts=party.facts, nic=way.nic(side))
+        conflict = vni_cause(way, host, way.end(side), network)
+        if conflict is not None:
+            return [conflict]
+        sends = Side.SOURCE if loss.direction is Direction.THERE else Side.DESTINATION
+        at = loss.last
+        early = sends is side and (at is None or at.stage in (Stage.END, Stage.PORT, Stage.TUNNEL))
+        into = sends is not side and at is not None and at.stage is Stage.NIC
+        if not (early or into or went_elsewhere(way, side, self._watched.sights)):
+            return []
+        found = list(own_entry_causes(way, host, side, network, heard=self._heard))
+        # A VXLAN device takes nothing from a host that its own entry puts elsewhere; one that is missing is learnt.
+        return [one for one in found if one.code == "overlay.fdb-stale"] if into else found
+
+    def of_answers_that_left(self) -> list[Found]:
+        """The exchange was seen whole on this side, answers too: whether those left for another host."""
+        side = next(iter(self._parties))
+        if self._way.kind is not PathKind.OVERLAY or not went_elsewhere(self._way, side, self._watched.sights):
+            return []
+        cards = [place for place in self._way.places if place.stage is Stage.NIC]
+        loss = Loss(direction=Direction.BACK, last=cards[0], next=None)
+        return list(loss_found(self._way, loss, self._watched.sights, self._own_entries(loss), ""))
 
     def _duplicates(self) -> list[Cause]:
         """An address of one of the ends that another container of the network has as well."""

@@ -316,7 +316,7 @@ class Planner:
         out = self._route(first, there) if there else RouteChoice()
         origin = origin or out.source or _reachable(first, last)
         back = self._route(last, origin) if origin else RouteChoice()
-        arrives = _arrives_by(last, there, out.gateway, out.source)
+        arrives = arrives_by(last, there, out.gateway, out.source)
         return {
             Side.SOURCE: Host(name=first.name, facts=first.facts, nic=out.device, nic_address=out.source),
             # Packets come to the card that has the address, whichever way the answers take.
@@ -480,7 +480,7 @@ def _refuse_same(source: Typed, destination: Typed, first: Party, begin: Contain
             )
 
 
-def _arrives_by(party: Party, address: str, gateway: str, peer: str) -> str:
+def arrives_by(party: Party, address: str, gateway: str, peer: str) -> str:
     """By which card what a peer sends to an address comes in; empty where the addresses do not tell.
 
     On one network that is the card that has the address (or is the peer's gateway to it). Behind a router it is the

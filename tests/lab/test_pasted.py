@@ -198,7 +198,7 @@ BAD = {
         {},
         "damaged",
     ),
-    "another version": (lambda own, other: (own, other.replace("nd1:", "nd7:")), {}, "of version 7"),
+    "another version": (lambda own, other: (own, other.replace("nd2:", "nd7:")), {}, "of version 7"),
     "its own": (lambda own, other: (own, own), {}, "this host's own"),
     "only one": (lambda own, other: (other,), {}, "give both"),
     "a file that is none": (lambda own, other: ("/no/such/file",), {}, "/no/such/file"),
