@@ -15,7 +15,7 @@ from netdiag.errors import UsageError
 from netdiag.facts.name_lookup import gather_name
 from netdiag.facts.rounds import together
 from netdiag.facts.route_lookup import gather_lookup
-from netdiag.host.diagnose_parties import Party, netns_of
+from netdiag.host.diagnose_parties import Party, has_address, netns_of
 from netdiag.host.diagnose_plan import arrives_by
 from netdiag.host.drive import drive
 from netdiag.model.engine import Container, Network
@@ -178,12 +178,9 @@ def _at(here: Party, typed: Typed, network: Network, address: str, host_address:
     behind = host_behind(here.facts, address)
     gossip = next((each for each in network.tasks if address_of(each) == address), None)
     listed = next((each for each in tasks_on([here.facts], network) if address_of(each) == address), None)
-    if gossip is not None:
-        where = gossip.host_address
-    elif behind and not ends_tunnels(here.facts, host_address):
-        where = behind  # the data path may have a network of its own
-    else:
-        where = host_address or (listed.host_address if listed is not None else "") or behind
+    said = host_address or (listed.host_address if listed is not None else "") or _only_peer(here, network)
+    # The data path may have a network of its own, which only the tables tell.
+    where = gossip.host_address if gossip is not None else said if ends_tunnels(here.facts, said) else behind or said
     label = task_label(listed) if listed is not None else typed.name
     end = End(
         host=typed.host or where,
@@ -194,6 +191,12 @@ def _at(here: Party, typed: Typed, network: Network, address: str, host_address:
         network=network.name,
     )
     return _Away(network=network, end=end, behind=behind)
+
+
+def _only_peer(here: Party, network: Network) -> str:
+    """The other host that takes part in a network, where gossip knows of one only: who is not here is there."""
+    others = {peer.address for peer in network.peers if not has_address(here.facts, peer.address)}
+    return others.pop() if len(others) == 1 else ""
 
 
 def _listed(here: Party, own: Container, typed: Typed) -> tuple[str, ...]:
