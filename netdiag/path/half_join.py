@@ -68,6 +68,27 @@ def joined(own: Half, other: Half) -> Joined:
     return _Join(source, destination).done()
 
 
+def service_found(halves: Sequence[Half], typed: str) -> Iterator[Found]:
+    """What is to be said where the destination was typed as a service: its task was called, and not its virtual IP.
+
+    Args:
+        halves: Of one side or of both.
+        typed: The name of the destination, as typed.
+    """
+    for half in halves:
+        task = half.end.container if half.end is not None and half.side is Side.DESTINATION else ""
+        if task.startswith(f"{typed}."):
+            yield Found(
+                check="path.virtual-ip",
+                state=State.SKIP,
+                subject=Subject(host=half.host, container=task, network=half.end.network if half.end else None),
+                summary=f"{typed} is a service: its task {task} was called, and no virtual IP",
+                reason=(
+                    "a virtual IP is its caller's host's own affair: netdiag diagnose without --code, on that host, tries it"
+                ),
+            )
+
+
 def _told_apart(own: Half, other: Half) -> tuple[Half, Half]:
     """Hosts that are called the same, with their addresses."""
     if own.host != other.host:
@@ -77,6 +98,8 @@ def _told_apart(own: Half, other: Half) -> tuple[Half, Half]:
 
 def _renamed(half: Half) -> Half:
     address = half.flow.source if half.side is Side.SOURCE else half.flow.destination
+    if half.end is not None:
+        address = half.end.host_address
     name = f"{half.host} ({address})"
     told = []
     for each in half.told:

@@ -7,7 +7,7 @@ import pytest
 from netdiag.lab.process import until
 from netdiag.lab.services import container_of, create_service, within
 from netdiag.lab.topology import SSHD_IMAGE
-from tests.lab.pasting import both, completed
+from tests.lab.pasting import CODE, SideOf, both, completed
 
 SOURCE, DESTINATION = "worker1/web", "worker2/db:22"
 
@@ -58,72 +58,63 @@ def said(report):
 
 
 @contextlib.contextmanager
-def healed(lab, reports, host):
-    """With what the report of a host proposes for itself run, and undone afterwards."""
-    remedies = [remedy for report in reports for cause in report.document["causes"] for remedy in cause["remedy"]]
-    own = [remedy for remedy in remedies if remedy["host"] == host and remedy["undo"]]
-    for command in own[0]["commands"]:
+def healed(lab, report, host):
+    """With what a host's report proposes for itself run, and undone afterwards."""
+    remedies = [remedy for cause in report.document["causes"] for remedy in cause["remedy"] if remedy["host"] == host]
+    (own,) = [remedy for remedy in remedies if remedy["undo"]]
+    for command in own["commands"]:
         lab.host(host).exec(["sh", "-c", command])
     yield
-    for command in own[0]["undo"]:
+    for command in own["undo"]:
         lab.host(host).exec(["sh", "-c", command])
 
 
-def test_nothing_is_wrong(shop):
+def test_nothing_is_wrong_and_at_the_same_time_nobody_listens_on_another_port(shop):
+    hosts = shop.host("worker1"), shop.host("worker2")
+    idle = [SideOf(host, SOURCE, "worker2/db:8080", code="K3PQ-7XV2") for host in hosts]
     reports, answers = asked(shop)
     for report in reports:
         assert report.returncode == 0, report.stdout
         assert report.codes() == []
         assert "all 8 places" in report.findings("path.way")[0]["summary"]
+        assert [found["state"] for found in report.findings("path.virtual-ip")] == ["skip"]
     for answer in answers:
         assert len(answer.splitlines()) == 3
         assert max(map(len, answer.splitlines())) < 80
+    theirs = [side.answer() for side in idle]
+    for side, answer in zip(idle, reversed(theirs), strict=True):
+        assert said(side.paste(answer)) == [("container.no-listener", "worker2", "proven")]
 
 
-def test_a_rule_of_the_destination(shop):
-    shop.break_("drop", host="worker2", chain="INPUT", proto="udp", dport="4789")
-    reports, answers = asked(shop)
-    for report in reports:
-        assert said(report) == [("firewall.rule", "worker2", "proven")]
-        (cause,) = report.document["causes"]
-        assert (cause["object"]["chain"], cause["object"]["number"]) == ("INPUT", 1)
-        assert cause["affects"] == ["overlay data"]
-    again = completed(shop.host("manager"), SOURCE, DESTINATION, *answers)
-    assert said(again) == said(reports[0])
-    with healed(shop, reports[1:], "worker2"):
-        assert connects(shop)
-
-
-def test_a_rule_of_the_source_and_one_of_the_destination(shop):
-    """A stock INPUT of either side, as after an installation of CentOS: what comes back is taken as well."""
+def test_a_stock_input_of_either_host(shop):
+    """As after an installation of CentOS: what comes back would be taken as well."""
     for host in ("worker1", "worker2"):
         shop.break_("stateful-input", host=host)
-    reports, _ = asked(shop)
-    for report in reports:
+    reports, answers = asked(shop)
+    again = completed(shop.host("manager"), SOURCE, DESTINATION, *answers)
+    for report in (*reports, again):
         assert said(report) == [("firewall.rule", "worker2", "proven"), ("firewall.rule", "worker1", "likely")]
         assert {cause["object"]["chain"] for cause in report.document["causes"]} == {"INPUT"}
-    with healed(shop, reports[1:], "worker2"), healed(shop, reports[:1], "worker1"):
-        assert connects(shop)
+        assert report.document["causes"][0]["affects"] == ["overlay data"]
+        assert "seen at eth0 of worker2, and not at vxlan0" in report.findings("path.loss")[0]["summary"]
+    with healed(shop, reports[1], "worker2"):
+        assert not connects(shop)
+        with healed(shop, reports[0], "worker1"):
+            assert connects(shop)
 
 
-def test_a_rule_on_the_way_out_of_the_source(shop):
-    shop.break_("drop", host="worker1", chain="OUTPUT", proto="udp", dport="4789")
-    reports, _ = asked(shop)
-    for report in reports:
-        assert said(report) == [("firewall.rule", "worker1", "proven")]
-        assert report.document["causes"][0]["object"]["chain"] == "OUTPUT"
-    with healed(shop, reports[:1], "worker1"):
-        assert connects(shop)
-
-
-def test_a_rule_inside_the_container(shop):
+def test_a_rule_on_the_way_out_of_the_source_and_one_inside_the_container(shop):
     inside = f"container:{container_of(shop.host('worker2'), 'db')}"
+    shop.break_("drop", host="worker1", chain="OUTPUT", proto="udp", dport="4789")
     shop.break_("drop", host="worker2", chain="INPUT", proto="tcp", dport="22", netns=inside)
     reports, _ = asked(shop)
     for report in reports:
-        assert said(report) == [("firewall.container", "worker2", "proven")]
-    with healed(shop, reports[1:], "worker2"):
-        assert connects(shop)
+        assert said(report) == [("firewall.rule", "worker1", "proven"), ("firewall.container", "worker2", "proven")]
+        assert [cause["object"]["chain"] for cause in report.document["causes"]] == ["OUTPUT", "INPUT"]
+    with healed(shop, reports[0], "worker1"):
+        assert not connects(shop)
+        with healed(shop, reports[1], "worker2"):
+            assert connects(shop)
 
 
 def test_an_entry_that_leads_to_another_host(shop):
@@ -139,16 +130,10 @@ def test_an_entry_that_leads_to_another_host(shop):
             assert said(report) == [("overlay.fdb-stale", "worker1", "proven")], report.stdout
             thing = report.document["causes"][0]["object"]
             assert (thing["mac"], thing["vtep"], thing["expected"]) == (mac, shop.host("manager").address, there)
-        with healed(shop, reports[:1], "worker1"):
+        with healed(shop, reports[0], "worker1"):
             assert connects(shop)
     finally:
         worker.exec([*entry, there])
-
-
-def test_nobody_listens_in_the_container(shop):
-    reports, _ = asked(shop, destination="worker2/db:8080")
-    for report in reports:
-        assert said(report) == [("container.no-listener", "worker2", "proven")]
 
 
 def test_the_network_between_takes_tunnels(shop):
@@ -173,3 +158,12 @@ def test_the_network_between_takes_tunnels(shop):
 )
 def test_ends_that_cannot_be(host, ends, says, shop):
     assert says in completed(shop.host(host), *ends)
+
+
+def test_the_plan_names_the_places_of_this_side_and_echoes_between_the_hosts(shop):
+    words = ["netdiag", "diagnose", SOURCE, DESTINATION, "--code", CODE, "--plan"]
+    one, two = shop.host("worker1"), shop.host("worker2")
+    for host, echo in ((one, (one, two)), (two, (two, one))):
+        said = host.exec(words, timeout_s=10).stdout
+        assert f"vxlan0 of overlay:app on {host.name}" in said
+        assert f"two ICMP echoes from {echo[0].address} to {echo[1].address}" in said
