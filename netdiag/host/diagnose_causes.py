@@ -24,7 +24,7 @@ from netdiag.path.bursts import between_nics
 from netdiag.path.docker_chains import missing_cause, missing_for
 from netdiag.path.duplicates import duplicate_cause, twice_found
 from netdiag.path.entries import entry_causes, received_causes
-from netdiag.path.half_entries import own_entry_causes, went_elsewhere
+from netdiag.path.half_entries import as_it_came, came_from_elsewhere, own_entry_causes, went_elsewhere
 from netdiag.path.ingress import SANDBOX
 from netdiag.path.isolation import joined_instead
 from netdiag.path.listening import listener_cause, listeners
@@ -101,7 +101,7 @@ class Reasons:
         elif not causes:
             causes = self._leaving.of_loss(loss, sights) or self._between.of_silence(loss)
         reason = self._unseen() or unblamed or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
-        reason = reason or (NOTHING_HERE if self._half else _NOTHING)
+        reason = reason or self._nothing(loss)
         found = list(loss_found(way, loss, sights, causes, reason))
         asks_on = bool(causes) or not self._half or unseen_back
         behind = [(each, one) for each in further if asks_on for one in self._of_filters([each])]
@@ -150,9 +150,15 @@ class Reasons:
         one = listener_cause(party.facts, self._way, refused=refused)
         return [one] if one is not None else []
 
+    def _nothing(self, loss: Loss) -> str:
+        """What is said where nothing was found that takes the flow."""
+        if not self._half:
+            return _NOTHING
+        return came_from_elsewhere(self._way, next(iter(self._parties)), loss, self._watched.sights) or NOTHING_HERE
+
     def _unseen(self) -> str:
-        """Why nothing is known of the destination; empty where it takes part."""
-        return "" if Side.DESTINATION in self._parties else unseen_reason(self._way)
+        """Why nothing is known of the destination; empty where it takes part, or answers for itself."""
+        return "" if self._half or Side.DESTINATION in self._parties else unseen_reason(self._way)
 
     def _leaves_for_good(self, loss: Loss) -> bool:
         """Whether it was lost behind this host's last device, and nobody else takes part."""
@@ -212,7 +218,9 @@ class Reasons:
             return []
         found = list(own_entry_causes(way, host, side, network, heard=self._heard))
         # A VXLAN device takes nothing from a host that its own entry puts elsewhere; one that is missing is learnt.
-        return [one for one in found if one.code == "overlay.fdb-stale"] if into else found
+        if not into:
+            return found
+        return [as_it_came(way, side, self._watched.sights, one) for one in found if one.code == "overlay.fdb-stale"]
 
     def of_answers_that_left(self) -> list[Found]:
         """The exchange was seen whole on this side, answers too: whether those left for another host."""

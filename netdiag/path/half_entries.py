@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from netdiag.model.engine import Network
 from netdiag.model.facts import Facts
-from netdiag.model.path import End, Side, Sight, Stage, Way
+from netdiag.model.path import Direction, End, Loss, PathKind, Side, Sight, Stage, Way
 from netdiag.model.report import Cause, Confidence
 from netdiag.path.ends import address_of
 from netdiag.path.entries import fdb_cause, mac_from_address, namespace_path, neighbour_cause, vxlan_device
@@ -74,6 +76,35 @@ def went_elsewhere(way: Way, side: Side, sights: Sequence[Sight]) -> bool:
             went = sight.outer_targets if side is Side.SOURCE else sight.back_outer_targets
             return bool(went) and target not in went
     return False
+
+
+def as_it_came(way: Way, side: Side, sights: Sequence[Sight], one: Cause) -> Cause:
+    """A stale entry on this side is proven where packets came from the very host that it should lead to."""
+    if one.object.get("expected") in _came_from(way, side, sights):
+        return msgspec.structs.replace(one, confidence=Confidence.PROVEN)
+    return one
+
+
+def came_from_elsewhere(way: Way, side: Side, loss: Loss, sights: Sequence[Sight]) -> str:
+    """Why what came for this side's VXLAN device is lost before it, where it came from another host than is known here.
+
+    Whether the tables are wrong, the other host's choice of its address, or a translation between, one side cannot tell.
+    Empty where it came from where it should.
+    """
+    at, target = loss.last, other_end(way, side)
+    if way.kind is not PathKind.OVERLAY or at is None or (at.side, at.stage) != (side, Stage.NIC):
+        return ""
+    came = _came_from(way, side, sights)
+    if not came or target.host_address in came:
+        return ""
+    return f"VXLAN of {target.container} comes from {came[0]}, and this host knows it behind {target.host_address}"
+
+
+def _came_from(way: Way, side: Side, sights: Sequence[Sight]) -> tuple[str, ...]:
+    """The outer sources of what the other host sent, as this one's card saw them."""
+    cards = (one for one in sights if (one.place.side, one.place.stage) == (side, Stage.NIC))
+    receives = Direction.THERE if side is Side.DESTINATION else Direction.BACK
+    return next((one.outer(receives) for one in cards), ()) if way.vxlan_port else ()
 
 
 def other_end(way: Way, side: Side) -> End:

@@ -240,7 +240,7 @@ def test_an_answer_of_another_time_is_refused_after_the_rounds(hosts, healthy):
         (("10.71.0.8", "10.71.0.9:8000"), "run it on both hosts"),
         (("10.71.0.1", "10.71.0.2:53/udp"), "--send-payload"),
         (("10.71.0.1", "10.71.0.2:65536"), "1 to 65535"),
-        (("one/web", "10.71.0.2:80"), "the ends are hosts"),
+        (("one/web", "10.71.0.2:80"), "no container, service or host of that name here"),
         (("10.71.0.1", "nosuchhost.invalid:80"), "give the other host's address"),
         (("10.71.0.1", "203.0.113.9:80"), "no route"),
     ],

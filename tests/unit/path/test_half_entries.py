@@ -5,9 +5,9 @@ import pytest
 
 from netdiag.model.engine import OverlayTask
 from netdiag.model.facts import FdbEntry, Link, Neighbour, Section, Vxlan
-from netdiag.model.path import End, PathKind, Place, Side, Sight, Stage, Way
+from netdiag.model.path import Direction, End, Loss, PathKind, Place, Side, Sight, Stage, Way
 from netdiag.model.report import Confidence
-from netdiag.path.half_entries import own_entry_causes, went_elsewhere
+from netdiag.path.half_entries import as_it_came, came_from_elsewhere, own_entry_causes, went_elsewhere
 from netdiag.path.ways import Host
 from tests.unit.path.facts_of import facts, overlay
 
@@ -106,3 +106,28 @@ def test_tables_that_could_not_be_read_say_nothing():
 def test_whether_packets_left_for_another_host(side, targets, elsewhere):
     nic = Place(side=side, stage=Stage.NIC, namespace="host", device="eth0", a="", b="", vxlan_port=4789, where="eth0")
     assert went_elsewhere(WAY, side, (Sight(place=nic, there=1, **targets),)) is elsewhere
+
+
+def card(side, **seen):
+    place = Place(
+        side=side, stage=Stage.NIC, namespace="host", device="eth0", a="", b="", vxlan_port=4789, where="eth0"
+    )
+    return Sight(place=place, there=1, **seen)
+
+
+def test_an_entry_is_stale_for_certain_where_packets_come_from_the_host_that_it_should_lead_to():
+    (found,) = own_entry_causes(WAY, host(MADE, (MADE, OTHER), AT_BALANCER), Side.SOURCE, NETWORK, heard=True)
+    seen = card(Side.SOURCE, back_outer_sources=(THERE,))
+    assert as_it_came(WAY, Side.SOURCE, (seen,), found).confidence is Confidence.PROVEN
+    seen = card(Side.SOURCE, back_outer_sources=("192.0.2.9",))
+    assert as_it_came(WAY, Side.SOURCE, (seen,), found).confidence is Confidence.LIKELY
+
+
+@pytest.mark.parametrize(
+    ("source", "said"), [(HERE, ""), ("192.0.2.9", f"from 192.0.2.9, and this host knows it behind {HERE}")]
+)
+def test_what_comes_from_another_host_than_is_known_here_is_said_and_blamed_on_nobody(source, said):
+    seen = card(Side.DESTINATION, outer_sources=(source,))
+    loss = Loss(direction=Direction.THERE, last=seen.place, next=None)
+    assert came_from_elsewhere(WAY, Side.DESTINATION, loss, (seen,)).endswith(said)
+    assert bool(came_from_elsewhere(WAY, Side.DESTINATION, loss, (seen,))) is bool(said)
