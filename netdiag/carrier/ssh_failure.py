@@ -59,6 +59,11 @@ _REASONS = (
     ),
 )
 
+_NO_REASON = (
+    "it gave no reason: where small packets pass and large ones are swallowed its key exchange ends so"
+    " (netdiag preflight swarm measures sizes without ssh)"
+)
+
 
 def explain(name: str, said: Sequence[str], code: int | None, failure: NoGreeting) -> str:
     """One line: the host, the reason in ssh's or the other host's own words, and what to do.
@@ -86,7 +91,7 @@ def explain(name: str, said: Sequence[str], code: int | None, failure: NoGreetin
             host = known_as[1] if known_as else name.rpartition("@")[2]
             return f"{name}: {_short(line)}: {advice.format(host=host)}"
     if code == _SSH_FAILED:
-        return f"{name}: ssh: {_short(heard) or 'it gave no reason'}"
+        return f"{name}: ssh: {_short(heard) or _NO_REASON}"
     told = f": it says {heard!r}" if heard else ""
     return f"{name}: it does not run what it is asked{told}: its login shell or a ForceCommand may forbid it"
 

@@ -139,12 +139,15 @@ KINDS = (
             " firewall does. The packet is on the card, and no rule ever counts it."
         ),
         object_kinds=("filter", "device"),
-        evidence="A filter is attached there; the packet is seen at the card and never in the firewall's trace.",
+        evidence=(
+            "A filter is attached there, and its hook's drops are counted with the packets; or a program at TCX, and what is"
+            " counted at the card is not counted by IP behind it."
+        ),
         decoys=(
             "A filter that only shapes or marks.",
             "A drop in a raw or mangle chain: the trace shows that.",
         ),
-        remedy="Ask whose filter it is and correct it; delete it (tc filter del) to prove it.",
+        remedy="Ask whose filter it is and correct it; delete it (tc filter del; bpftool for TCX) to prove it.",
         affects=("swarm join", "overlay data", "calico data", "host traffic"),
     ),
     CauseKind(

@@ -73,7 +73,10 @@ OBJECT_KINDS: Mapping[str, str] = MappingProxyType(
         "route": "a route: destination, table, gateway, device, type, namespace; expected where it is wrong",
         "neighbour": "an ARP or ND entry: address, device, mac; expected where it is wrong",
         "fdb": "a forwarding entry of a VXLAN device: namespace, mac, device, vtep, expected",
-        "device": "a network device: name, namespace, and vni, port, mtu_bytes, largest_bytes, peer or feature where they matter",
+        "device": (
+            "a network device: name, namespace, and vni, port, mtu_bytes, largest_bytes, peer, feature, or the router that told a"
+            " size where they matter"
+        ),
         "address": (
             "an address: address, expected, device, option; candidates, others or macs that claim it; network; before, after, from, to"
         ),

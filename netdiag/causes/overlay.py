@@ -155,12 +155,18 @@ KINDS = (
         code="overlay.duplicate-endpoint",
         title="Two containers of an overlay network have the same address",
         meaning=(
-            "After the loss of a leader the allocator may hand out an address twice. Traffic to it ends in one"
-            " container or the other."
+            "After the loss of a leader the allocator may hand out an address twice, and again that of a container whose"
+            " node was removed while it was cut off and went on working. Traffic to it ends in one container or the other."
         ),
         object_kinds=("address", "container"),
-        evidence="The engines' views of the network list two endpoints with one address.",
-        decoys=("The record of a task that has just stopped.",),
+        evidence=(
+            "The engines' views of the network list two endpoints with one address; or what is sent to a container is"
+            " answered from behind another host than its own."
+        ),
+        decoys=(
+            "The record of a task that has just stopped.",
+            "A forwarding entry that points to a wrong host: nobody answers there.",
+        ),
         remedy="Recreate the service or the network; upgrade an engine with the known defect.",
         affects=("overlay data",),
         refs=("moby#33795", "moby#33402", "moby#35675", "moby#41576"),

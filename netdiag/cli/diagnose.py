@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 )
 @click.option("--plan", is_flag=True, help="Say what would be watched, sent and changed, and do nothing.")
 @click.option("--send-payload", is_flag=True, help="Send a datagram also to a udp port on which somebody listens.")
+@click.option("--user", metavar="UID[:GID]", help="Try it as this user of the source's host; numbers only.")
 @click.option("--timings", is_flag=True, help="Say on standard error how long each part took.")
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
 @output_option
@@ -64,6 +65,7 @@ def diagnose(
     interval_s: float,
     plan: bool,
     send_payload: bool,
+    user: str | None,
     timings: bool,
     load_modules: bool,
     output: str,
@@ -83,7 +85,10 @@ def diagnose(
     """
     if watch and (plan or code is not None or output not in ("table", "json")):
         raise click.UsageError("--watch goes with --output table or json, and neither with --plan nor with --code")
+    as_user = read_user(user)
     if code is not None:
+        if as_user is not None:
+            raise click.UsageError("--user does not go with --code")
         if vias:
             raise click.UsageError("--code is for a host that --via does not reach: give one of the two")
         _by_hand(source, destination, code, within_s, pasted, plan, send_payload, load_modules, output, verbose)
@@ -95,12 +100,12 @@ def diagnose(
     if watch:
         from netdiag.cli.diagnose_watch import Watch
 
-        with Run(vias, load_modules, Progress("")) as run:
+        with Run(vias, load_modules, Progress(""), user=as_user) as run:
             lines = output == "json"
             sys.exit(
                 Watch(run, source, destination, interval_s=interval_s, send_payload=send_payload, lines=lines).go()
             )
-    with Progress("reading both hosts") as progress, Run(vias, load_modules, progress) as run:
+    with Progress("reading both hosts") as progress, Run(vias, load_modules, progress, user=as_user) as run:
         if plan:
             planned = run.plan(source, destination)
         else:
@@ -113,6 +118,16 @@ def diagnose(
         return
     emit(report, output, verbose=verbose, drawing=way_lines(done.way, done.sights, done.losses))
     sys.exit(report.exit_code())
+
+
+def read_user(text: str | None) -> tuple[int, int] | None:
+    """A user and a group as numbers; the group is the user's number where it is not said. Raises click.UsageError."""
+    if text is None:
+        return None
+    user, colon, group = text.partition(":")
+    if not all(part.isascii() and part.isdigit() and int(part) < 1 << 32 for part in (user, group if colon else user)):
+        raise click.UsageError(f"--user {text}: UID or UID:GID, in numbers (id NAME tells them)")
+    return int(user), int(group if colon else user)
 
 
 def _by_hand(

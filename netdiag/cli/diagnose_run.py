@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 import click
+import msgspec
 
 from netdiag.carrier.listen import open_listen
 from netdiag.carrier.via import PeerCarrier, Via, open_carrier
@@ -37,9 +38,12 @@ _MEANINGLESS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticEr
 class Run:
     """One call of the command; the ways to other hosts that it opened serve all its diagnoses, and close with it."""
 
-    def __init__(self, vias: Sequence[Via], load_modules: bool, progress: Progress) -> None:
+    def __init__(
+        self, vias: Sequence[Via], load_modules: bool, progress: Progress, *, user: tuple[int, int] | None = None
+    ) -> None:
+        """``user``: as whom attempts are made; see `netdiag.facts.context.Options`."""
         self._vias, self._progress = tuple(vias), progress
-        self._options = local_options(load_modules=load_modules)
+        self._options = msgspec.structs.replace(local_options(load_modules=load_modules), user=user)
         self._opened: dict[str, PeerCarrier] = {}
         self.timings_s: dict[str, float] = {}
         """How long each part took."""
@@ -123,11 +127,17 @@ class Run:
         )
         return self._report(source, destination, dt.datetime.now(dt.UTC), time.monotonic(), source, (found,))
 
+    def _as_user(self) -> list[str]:
+        user = self._options.user
+        return [f"--user {user[0]}:{user[1]}"] if user is not None else []
+
     def _report(
         self, source: str, destination: str, began: dt.datetime, start_s: float, host: str, found: Sequence[Found]
     ) -> Report:
         return build_report(
-            command=" ".join(["diagnose", source, destination, *(f"--via {via}" for via in self._vias)]),
+            command=" ".join(
+                ["diagnose", source, destination, *(f"--via {via}" for via in self._vias), *self._as_user()]
+            ),
             host=host,
             started=began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             duration_s=round(time.monotonic() - start_s, 3),

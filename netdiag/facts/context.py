@@ -61,6 +61,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         load_modules: Ask also what may load a kernel module (``--load-modules``).
         let_remember: Send a packet also where a rule would remember its addresses (``--let-remember``).
         etcd: ETCD_* variables of the shell, for the datastore of Calico; never its user or password.
+        user: As which user and group attempts are made; None: as the source's own program, where that is known.
         keep: Which lines of the engine's log are kept.
     """
 
@@ -68,6 +69,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     load_modules: bool = False
     let_remember: bool = False
     etcd: Mapping[str, str] = msgspec.field(default_factory=dict)
+    user: tuple[int, int] | None = None
     keep: Callable[[str], bool] = keep_line
 
     def elsewhere(self) -> Options:

@@ -22,6 +22,7 @@ _SETTINGS = ("forwarding", "arp_ignore", "proxy_arp")
 _READ_S = 2.0
 _TCMSG = struct.Struct("<BxxxiIII")
 _TCA_STATS2, _STATS_QUEUE = 7, 3
+_ROOT = 0xFFFFFFFF
 _QUEUE = struct.Struct("<III")
 """struct gnet_stats_queue: its length, its backlog, its drops (linux/gen_stats.h)."""
 
@@ -31,7 +32,7 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         values: Counters by name: those of /proc/net as "TcpExt.ListenDrops", "conntrack.drop" (also its "count" and
-            "maximum"), "link.eth0.rx_packets", and "qdisc.eth0.ingress.drops" (ingress or clsact).
+            "maximum"), "link.eth0.rx_packets", and "qdisc.eth0.ingress.drops" (ingress, clsact or root).
         settings: sysctls by their names.
         xdp: Devices that carry an XDP program, with its mode and its id.
     """
@@ -65,6 +66,8 @@ def gather_counters(netns: str = "", devices: Sequence[str] = ()) -> Gather[Coun
         if link.stats is not None:
             values[f"link.{link.name}.rx_packets"] = link.stats.rx_packets
             values[f"link.{link.name}.rx_dropped"] = link.stats.rx_dropped
+            values[f"link.{link.name}.rx_otherhost"] = link.stats.rx_otherhost
+            values[f"link.{link.name}.tx_packets"] = link.stats.tx_packets
     values.update(qdisc_drops(_messages(answers[2]), {link.index: link.name for link in rows}))
     return Counters(
         values=values,
@@ -103,7 +106,7 @@ def stat_table(text: str) -> dict[str, int]:
 
 
 def qdisc_drops(data: bytes, devices: Mapping[int, str]) -> dict[str, int]:
-    """What the filters of each ingress and clsact discipline dropped, in either direction (net/core/dev.c)."""
+    """What the filters of each ingress and clsact discipline dropped, in either direction (net/core/dev.c), and root's."""
     return dict(_drops(data, devices))
 
 
@@ -112,11 +115,11 @@ def _drops(data: bytes, devices: Mapping[int, str]) -> Iterator[tuple[str, int]]
         for message in netlink.messages(data):
             if message.kind != netlink.RTM_NEWQDISC:
                 continue
-            _, index, _, _, _ = netlink.fields(_TCMSG, data, message)
+            _, index, _, parent, _ = netlink.fields(_TCMSG, data, message)
             found = netlink.attributes(data, message.start + _TCMSG.size, message.end)
-            kind = netlink.text(found.get(tc.TCA_KIND))
+            kind = "root" if parent == _ROOT else netlink.text(found.get(tc.TCA_KIND))
             queue = netlink.nested(found.get(_TCA_STATS2)).get(_STATS_QUEUE, b"")
-            if kind in ("ingress", "clsact") and len(queue) >= _QUEUE.size:
+            if kind in ("ingress", "clsact", "root") and len(queue) >= _QUEUE.size:
                 yield f"qdisc.{devices.get(index) or f'if{index}'}.{kind}.drops", _QUEUE.unpack_from(queue)[2]
     except Truncated:
         return

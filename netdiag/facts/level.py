@@ -55,7 +55,10 @@ def kernel_version(release: str) -> tuple[int, int]:
 
 def _possible(facts: Facts) -> tuple[Level, str]:
     identity, kernel = facts.identity.value, facts.kernel.value
-    if identity is None or not identity.is_root:
+    if identity is None:
+        absent = facts.identity.absent
+        return Level.FACTS, absent.text if absent is not None else "whether this is root is not known"
+    if not identity.is_root:
         return Level.FACTS, "not root"
     feature = kernel.features.get("nf_tables") if kernel is not None else None
     if feature is None or feature.state in (FeatureState.MISSING, FeatureState.UNKNOWN):

@@ -17,6 +17,9 @@ _STATS64 = struct.Struct("<8Q")
 _STATS32 = struct.Struct("<8I")
 
 _OPERSTATES = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
+_OTHER_HOST, _OTHER_HOST_AT = struct.Struct("<Q"), 24 * 8
+_OTHER_HOST_END = _OTHER_HOST_AT + _OTHER_HOST.size
+"""Where struct rtnl_link_stats64 has rx_otherhost_dropped (kernel 5.19)."""
 _XDP_MODES = {1: "driver", 2: "generic", 3: "offloaded", 4: "multi"}
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_STATS, IFLA_MASTER = 1, 3, 4, 5, 7, 10
@@ -71,7 +74,9 @@ def _stats(found: dict[int, bytes]) -> LinkStats | None:
         if value and len(value) >= layout.size:
             # rtnl_link_stats: packets rx, tx; bytes rx, tx; errors rx, tx; dropped rx, tx.
             rx, tx, _, _, rx_errors, tx_errors, rx_dropped, tx_dropped = layout.unpack_from(value)
+            other = _OTHER_HOST.unpack_from(value, _OTHER_HOST_AT)[0] if len(value) >= _OTHER_HOST_END else 0
             return LinkStats(
+                rx_otherhost=other,
                 rx_packets=rx,
                 tx_packets=tx,
                 rx_errors=rx_errors,

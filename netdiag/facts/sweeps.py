@@ -20,6 +20,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
         lost: The smallest above it that did not; None where all did, and where it arrives and one of the hosts loses it:
             that is told with the ports, and its rule.
         said: An ICMP error said that one was too big.
+        said_by: The router that said so: what lies behind it carries less. Empty where none did.
         tried: All sizes, growing.
         sure: How sure it is that it was not chance: the smallest that is lost was sent again, and nothing else is lost.
     """
@@ -28,6 +29,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     largest: int
     lost: int | None
     said: bool
+    said_by: str = ""
     tried: tuple[int, ...]
     sure: Confidence = Confidence.LIKELY
     port: int | None = None
@@ -60,9 +62,11 @@ def sweep_of(probes: Sequence[SidedProbe], protocol: str, *, lossy: bool = False
     ]
     lost = [each for each in sized if each.arrived == 0 and each.sent]
     behind = [each for each in sized if each.arrived and each.passed == 0]
-    said = any(
-        each.heard.icmp is not None and each.heard.icmp.type in (3, 2) and each.heard.icmp.mtu_bytes for each in lost
-    )
+    told = [
+        each.heard.icmp
+        for each in lost
+        if each.heard.icmp is not None and each.heard.icmp.type in (3, 2) and each.heard.icmp.mtu_bytes
+    ]
     largest = max(came, default=0)
     beyond = [each for each in (*lost, *behind) if (each.length_bytes or 0) > largest]
     edge = min(beyond, key=lambda each: each.length_bytes or 0, default=None)
@@ -71,7 +75,8 @@ def sweep_of(probes: Sequence[SidedProbe], protocol: str, *, lossy: bool = False
         largest=largest,
         lost=edge.length_bytes if edge is not None and edge.arrived == 0 else None,
         sure=_sure(edge, lossy=lossy),
-        said=said,
+        said=bool(told),
+        said_by=told[0].sender if told else "",
         tried=tuple(sorted(each.length_bytes for each in sized if each.length_bytes is not None)),
         port=port,
         payload=payload,

@@ -8,6 +8,7 @@ from typing import Any
 from netdiag.facts import addresses, links, neighbours, netlink, routes, rules, tc
 from netdiag.facts.context import Context, dump_each, dump_request, each_namespace, read_dump
 from netdiag.model.facts import (
+    TCX,
     Absence,
     Address,
     FdbEntry,
@@ -19,7 +20,7 @@ from netdiag.model.facts import (
     Section,
     TcFilter,
 )
-from netdiag.model.wire import Answer, Gather
+from netdiag.model.wire import Answer, Gather, Request
 
 
 def gather_links(context: Context) -> Gather[Section[dict[str, tuple[Link, ...]]]]:
@@ -102,4 +103,25 @@ def gather_tc(context: Context) -> Gather[Section[dict[str, tuple[TcFilter, ...]
             ],
             read,
         )
+    )
+
+
+def gather_tcx(namespace: Namespace, devices: Sequence[str]) -> Gather[tuple[TcFilter, ...]]:
+    """The programs at TCX of some devices, which no dump of filters shows; none where they cannot be asked for.
+
+    ``kind`` is "tcx", ``detail`` the program's name and id, and the id of the link that holds it, where one does.
+    """
+    params = {"devices": list(devices), **({"netns": namespace.path} if namespace.path else {})}
+    (answer,) = yield [Request("tcx-programs", params, 2.0)]
+    rows = answer.data["programs"] if answer.data is not None else ()
+    return tuple(
+        TcFilter(
+            device=row["device"],
+            parent=row["hook"],
+            kind=TCX,
+            detail=" ".join(
+                filter(None, (row["name"], f"id {row['id']}", f"link {row['link']}" if row["link"] else ""))
+            ),
+        )
+        for row in rows
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from typing import Any
 
 from netdiag.errors import UsageError
@@ -23,6 +24,7 @@ def request_of(
     rules: Rules | None = None,
     level: Level = Level.OWNED_TRACE,
     legacy: bool = False,
+    sender: Mapping[str, int] | None = None,
 ) -> Request:
     """The participant's part. It must have been made sure before that it loads no module that may not be loaded.
 
@@ -32,6 +34,7 @@ def request_of(
         wait_ms: How long the kernel is listened to.
         rules: Without them the packet is followed as far as anybody could have a chain.
         level: Whose table it makes.
+        sender: Whose the socket is that sends it, as in `Wanted`.
         legacy: Listen to legacy chains where the rules have any. One trace in a namespace can do so at a time.
     """
     here = Here(facts, packet.namespace)
@@ -61,6 +64,7 @@ def request_of(
     if packet.path is not TracePath.OUT:
         params.update(_frame(packet, here))
     params.update(_ends(packet, facts, here, rules))
+    params.update(sender or {})
     return Request("firewall-trace", params, timeout_s=wait_ms / 1000 + 3.0)
 
 
@@ -98,6 +102,7 @@ def watch_request(wanted: Wanted, facts: Facts, *, wait_s: float, level: Level =
         "sport": wanted.source_port,
         "dport": wanted.destination_port,
         "icmp_type": wanted.icmp_type,
+        "later": wanted.later or None,
     }
     params.update({name: value for name, value in optional.items() if value is not None})
     return Request("firewall-watch", params, timeout_s=wait_s + 3.0)

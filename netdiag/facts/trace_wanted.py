@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 
 import msgspec
 
@@ -23,6 +24,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """A packet as the operator describes it; empty and None is "not said".
 
     ``namespace`` is an id of the facts' namespaces: ``host``, ``container:NAME``, ``overlay:NETWORK`` …
+    ``sender``: whose the socket is that sends it (``as_pid``, or ``as_user`` and ``as_group``); empty is this netdiag's own.
+    ``later``: a TCP packet that follows the opening of its connection, which can only be waited for.
     """
 
     path: TracePath
@@ -40,6 +43,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     length: int | None = None
     mac: str = ""
     vxlan: bool = False
+    later: bool = False
+    sender: Mapping[str, int] = {}
 
 
 def named(protocol: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from netdiag.firewall.around import Around, call_sites, is_programs_chain, left_by, passed_untracked
+from netdiag.firewall.by_connection import asks_for_invalid
 from netdiag.firewall.flow import Flow, answers_of
 from netdiag.firewall.persist import keep_by_hand
 from netdiag.firewall.save_text import BUILT_IN
@@ -128,7 +129,9 @@ def fix_at(spot: Spot, rule: FirewallRule, flow: Flow, around: Around, trace: Tr
     tool = tool_of(rule, both=around.both_variants(), plain=around.plain)
     # The table raw comes before connection tracking; where nothing tracks, a rule of ours must not begin it.
     untracked = flow.forwarded and rule.table != "raw" and passed_untracked(trace)
-    tracked = flow.forwarded and rule.table != "raw" and not untracked and around.tracks(rule)
+    followed = flow.forwarded and rule.table != "raw" and not untracked and around.tracks(rule)
+    # What is invalid belongs to no connection: nothing that asks for who opened one matches it.
+    tracked = followed and not (around.half or asks_for_invalid(rule))
     pairs = [accept_words(tool, rule.table, spot, flow, mark=around.mark, tracked=tracked)]
     answers = answers_of(flow) if untracked else None
     if answers is not None:

@@ -34,6 +34,7 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
         rule_id: What is written into the comment of a rule of nft's, so that it is found again.
         mark: The comment of a rule of iptables' or ufw's: it says who has added it, and keeps its undo from a rule of
             the operator's that is spelt the same.
+        half: Only one direction of the connection passes this host, so that its tracking does not know it.
     """
 
     host: str
@@ -45,6 +46,7 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     netns: str = ""
     rule_id: str
     mark: str = MARK
+    half: bool = False
 
     def saved_chain(self, rule: FirewallRule, chain: str) -> SavedChain | None:
         """A chain of the rule's own table, as iptables shows it; None where it does not."""

@@ -1,11 +1,13 @@
-"""Whether the chains that stopped a packet go by connections: one that is made up is then no likeness of a real answer."""
+"""Whether what stopped a packet goes by connections: one that is made up is then no likeness of a real answer."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
+from netdiag.firewall.clues import clues
 from netdiag.model.facts import RuleSet
+from netdiag.model.firewall import FirewallRule
 from netdiag.model.trace import Trace
 
 _APPENDS = re.compile(r"(?:\[\d+:\d+\] )?-A (\S+) ")
@@ -27,3 +29,13 @@ def judges_connections(trace: Trace, rule_sets: Sequence[RuleSet]) -> bool:
         if appends is None or appends[1] in chains:
             return True
     return False
+
+
+def asks_for_invalid(rule: FirewallRule) -> bool:
+    """Whether a rule takes what connection tracking calls invalid, and nothing that it knows.
+
+    Such a packet belongs to no connection (``nf_ct_get`` gives none for it), so that nothing that asks for one of the
+    connection's own properties matches it.
+    """
+    states = clues(rule.text).matches.get("--ctstate", "").replace("{", "").replace("}", "").replace(",", " ")
+    return [state.upper() for state in states.split()] == ["INVALID"]

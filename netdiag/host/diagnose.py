@@ -11,7 +11,7 @@ import msgspec
 from netdiag.facts.context import Options
 from netdiag.host.diagnose_attempt import Watched, try_others, watch_attempt
 from netdiag.host.diagnose_causes import Reasons
-from netdiag.host.diagnose_layers import end_sizes, further_layers, layer_between
+from netdiag.host.diagnose_layers import end_sizes, full_segments, further_layers, layer_between
 from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_parties import Open, Planned
 from netdiag.host.diagnose_plan import Planner
@@ -23,7 +23,7 @@ from netdiag.model.report import State
 from netdiag.path.layers import sizes_found
 from netdiag.path.listening import who_listens
 from netdiag.path.names import Typed
-from netdiag.path.sights import losses
+from netdiag.path.sights import later_losses, losses
 from netdiag.path.told import addresses_found
 from netdiag.path.verdict import Attempt, attempt_found, healthy_found, unsent_found
 
@@ -99,6 +99,11 @@ def diagnose(
         done = run.explain(planned)
     if planned.others and planned.way.port is not None and planned.way.protocol == "tcp":
         found += addresses_found(planned.way, try_others(planned))
+    if planned.way.port is not None and _passes(done):
+        start_s = time.monotonic()
+        told = full_segments(planned, lambda: Leaving(planned, now_s=now_s))
+        done = msgspec.structs.replace(done, found=(*done.found, *told))
+        timings_s["sizes"] = time.monotonic() - start_s
     if planned.way.port is None and done.attempt.answered and not done.losses:
         start_s = time.monotonic()
         progress("trying ports and sizes")
@@ -119,6 +124,12 @@ def diagnose(
         found=(*found, *done.found),
         timings_s={name: round(took_s, 3) for name, took_s in timings_s.items()},
     )
+
+
+def _passes(done: Diagnosis) -> bool:
+    """Whether a connection opens, and nothing is known yet that breaks it."""
+    failed = any(one.state is State.FAIL for one in done.found)
+    return done.way.protocol == "tcp" and done.attempt.answered and not done.losses and not failed
 
 
 class _Run:
@@ -170,9 +181,15 @@ class _Run:
             if attempt.answered and _unseen_at_end(watched)
             else []
         )
+        stuck = self._stuck(planned, watched) if attempt.answered and not odd else ()
+        if stuck:
+            self._progress("finding what takes the rest of the connection")
+            found = [one for loss in stuck for one in reasons.of_later(loss)]
+            self._took("cause", start_s)
+            return [attempt_found(way, attempt), *found], stuck
         if attempt.answered and not odd:
             late = reasons.of_second_try() if attempt.tries > 1 else []
-            passed = [healthy_found(way, watched.sights), *reasons.unnoticed(), *late]
+            passed = [healthy_found(way, watched.sights), *reasons.unnoticed(), *late, *reasons.of_users()]
             return [attempt_found(way, attempt), *passed], ()
         self._progress("finding what took it")
         lost = losses_of(watched)
@@ -191,6 +208,15 @@ class _Run:
         first = attempt_found(way, attempt, state=(State.OK if who else State.WARN) if passes else State.FAIL)
         refused_elsewhere = attempt.refused and Side.DESTINATION not in planned.parties
         return [first, *found], () if passes or refused_elsewhere else lost
+
+    @staticmethod
+    def _stuck(planned: Planned, watched: Watched) -> tuple[Loss, ...]:
+        """Where a connection that opens loses what follows, the same twice over: once may be chance."""
+        found = later_losses(watched.sights)
+        if not found:
+            return ()
+        again = watch_attempt(planned)
+        return found if again.attempt.answered and later_losses(again.sights) == found else ()
 
     @staticmethod
     def _listening(planned: Planned) -> str:

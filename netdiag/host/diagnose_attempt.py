@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from netdiag.host.diagnose_parties import Party, Planned, netns_of
+from netdiag.host.diagnose_parties import Party, Planned, netns_of, sender_of
 from netdiag.model.engine import OverlayTask
 from netdiag.model.facts import HOST
 from netdiag.model.icmp import IcmpError
@@ -24,6 +24,7 @@ ATTEMPT_S = 1.15
 """How long an attempt is waited for: a lost SYN has been sent again by then."""
 SETTLE_MS = 60
 CAPTURE_S = 20.0
+_MOST_RTT_MS = 1000
 BURST_SETTLE_MS = 150
 """How long the last one of a burst has to arrive."""
 SURVEY_S = 0.5
@@ -63,7 +64,7 @@ def watch_attempt(planned: Planned) -> Watched:
         echo = {"address": way.destination.host_address, "sizes": [64], "attempts": 1}
         parties[Side.SOURCE].carrier.ask([Request("echo-sizes", echo, 0.6)])
     stops = {
-        side: Request("capture-stop", {"id": answer.data["id"], "settle_ms": SETTLE_MS}, 3.0)
+        side: Request("capture-stop", {"id": answer.data["id"], "settle_ms": settle_ms(attempt)}, 3.0)
         for side, answer in started.items()
         if answer.data is not None
     }
@@ -84,6 +85,11 @@ def watch_attempt(planned: Planned) -> Watched:
         sights=sights,
         control_arrived=bool(arrived and arrived.get("frames")) if control and not attempt.answered else None,
     )
+
+
+def settle_ms(attempt: Attempt) -> int:
+    """How long what follows a handshake has to come to the last place: on a long way, as long as its answer took."""
+    return SETTLE_MS + min((attempt.rtt_us or 0) // 1000, _MOST_RTT_MS)
 
 
 def watch_point(way: Way, party: Party, place: Place) -> dict[str, Any]:
@@ -131,7 +137,8 @@ def burst(planned: Planned, count: int) -> int:
     if protocol != "icmp":
         probe["dport"] = way.port
     netns = netns_of(party.facts, way.source.namespace)
-    params = {"probes": [probe] * count, "wait_ms": BURST_SETTLE_MS, **({"netns": netns} if netns else {})}
+    where = {**({"netns": netns} if netns else {}), **sender_of(party, way.source)}
+    params = {"probes": [probe] * count, "wait_ms": BURST_SETTLE_MS, **where}
     (answer,) = party.carrier.ask([Request("send-probe", params, 2.0)])
     if answer.data is None:  # not every carrier serves it: attempts as the user's own serve as well
         return sum(attempt.sent for attempt in _try_all(planned, [way] * MOST_TASKS))
@@ -175,12 +182,13 @@ def _try_all(planned: Planned, ways: Sequence[Way]) -> list[Attempt]:
 def _attempt(way: Way, party: Party, tag: bytes, *, wait_s: float = ATTEMPT_S) -> tuple[Attempt, int | None]:
     """One attempt, and the port from which it was made."""
     netns = netns_of(party.facts, way.source.namespace)
-    where = {"netns": netns} if netns else {}
+    where: dict[str, Any] = {"netns": netns} if netns else {}
     target = way.target
     if way.port is None or way.protocol == "icmp":
         params = {"address": target, "sizes": [64], "attempts": 2, **where}
         (answer,) = party.carrier.ask([Request("echo-sizes", params, wait_s)])
         return _echo_attempt(answer.data, answer.error.text if answer.error else ""), None
+    where.update(sender_of(party, way.source))
     if way.protocol == "udp":
         probe = {"proto": "udp", "dst": target, "dport": way.port, "tag": tag.hex(), "count": 2}
         params = {**probe, "wait_ms": int(wait_s * 500), **where}
@@ -188,13 +196,14 @@ def _attempt(way: Way, party: Party, tag: bytes, *, wait_s: float = ATTEMPT_S) -
         if answer.data is None:
             text = answer.error.text if answer.error else "no answer"
             return Attempt(answered=False, refused=False, text=text, sent=False), None
-        return _udp_attempt(answer.data), answer.data["sport"]
+        return msgspec.structs.replace(_udp_attempt(answer.data), user=answer.data["user"]), answer.data["sport"]
     params = {"address": target, "port": way.port, **where}
     (answer,) = party.carrier.ask([Request("tcp-connect", params, wait_s)])
     if answer.data is None:
         text = answer.error.text if answer.error else "no answer"
         return Attempt(answered=False, refused=False, text=text, sent=False), None
-    return _tcp_attempt(answer.data, wait_s), answer.data["source_port"] or None
+    made = msgspec.structs.replace(_tcp_attempt(answer.data, wait_s), user=answer.data["user"])
+    return made, answer.data["source_port"] or None
 
 
 def _control_places(way: Way) -> tuple[Place, ...]:

@@ -6,7 +6,7 @@ import concurrent.futures
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -128,11 +128,9 @@ class Bursts:
         elif again and not self._wire.both_send:
             # Only the answers were lost: they are asked for again.
             probes += self._sent({Sender.THERE: self._repeated(probes, Sender.THERE)})
-        for sender in Sender:
-            plain = [each for each in probes if each.way is sender and self._is_plain(each)]
-            if plain and not any(each.arrived for each in plain):
-                probes += self._exchange.again(sender, plain[:1])
-        return probes
+        plain = {sender: [each for each in probes if each.way is sender and self._is_plain(each)] for sender in Sender}
+        unseen = {sender: mine for sender, mine in plain.items() if mine and not any(each.arrived for each in mine)}
+        return probes + _side_by_side(lambda sender: self._exchange.again(sender, unseen[sender][:1]), unseen)
 
     def sized(self, counted: Sequence[SidedProbe]) -> list[SidedProbe]:
         """Packets of growing size with DF both ways, in two kinds, down to the byte where one is lost.
@@ -140,8 +138,7 @@ class Bursts:
         Those that were counted already are the small ones that must arrive, or a size says nothing. Where such are lost
         now and then, none is asked for: one that is lost would not be lost for its size.
         """
-        with concurrent.futures.ThreadPoolExecutor(max_workers=len(Sender)) as pool:
-            return [probe for found in pool.map(lambda each: self._sized(each, counted), Sender) for probe in found]
+        return _side_by_side(lambda sender: self._sized(sender, counted), Sender)
 
     def _sized(self, sender: Sender, counted: Sequence[SidedProbe]) -> list[SidedProbe]:
         if is_unsteady(counted, _DIRECTIONS[sender]):
@@ -211,14 +208,18 @@ class Bursts:
 
     def _sent(self, wanted: dict[Sender, list[Wanted]]) -> list[SidedProbe]:
         """Both ways at once: neither waits for the other, and neither opens the way for the other's tuples."""
-        with concurrent.futures.ThreadPoolExecutor(max_workers=len(Sender)) as pool:
-            jobs = [pool.submit(self._exchange.sent, sender, mine) for sender, mine in wanted.items() if mine]
-            return [probe for job in jobs for probe in job.result()]
+        return _side_by_side(lambda sender: self._exchange.sent(sender, wanted[sender]), wanted)
 
     def _both(self, call: Callable[[Side], None]) -> None:
         with concurrent.futures.ThreadPoolExecutor(max_workers=len(Side)) as pool:
             for job in [pool.submit(call, side) for side in self._stations]:
                 job.result()
+
+
+def _side_by_side(call: Callable[[Sender], list[SidedProbe]], senders: Iterable[Sender]) -> list[SidedProbe]:
+    """The probes of several senders, none of whom waits for another."""
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(Sender)) as pool:
+        return [probe for found in pool.map(call, senders) for probe in found]
 
 
 def _from_port(wanted: Wanted, port: int | None) -> Wanted:

@@ -22,13 +22,23 @@ from netdiag.path.alone import alone_found, of_refusal, of_silence, refusal_text
 from netdiag.path.another import another_found, untranslated_cause
 from netdiag.path.bursts import between_nics
 from netdiag.path.docker_chains import missing_cause, missing_for
-from netdiag.path.duplicates import duplicate_cause, twice_found
+from netdiag.path.duplicates import another_endpoint_found, answering_cause, duplicate_cause, twice_found
 from netdiag.path.entries import entry_causes, received_causes
+from netdiag.path.filtered import later_filtered_cause
 from netdiag.path.half_entries import as_it_came, came_from_elsewhere, own_entry_causes, went_elsewhere
 from netdiag.path.ingress import SANDBOX
 from netdiag.path.isolation import joined_instead
 from netdiag.path.listening import listener_cause, listeners
-from netdiag.path.questions import Question, into_the_host, questions, refusal_questions, standing, tunnel_back
+from netdiag.path.questions import (
+    Question,
+    encrypted_questions,
+    into_the_host,
+    questions,
+    refusal_questions,
+    standing,
+    tunnel_back,
+)
+from netdiag.path.user import user_founds
 from netdiag.path.verdict import (
     Attempt,
     Traced,
@@ -65,7 +75,12 @@ class Reasons:
         self._watched = watched
         self._leaving = Leaving(planned, now_s=now_s)
         self._between = Middle(planned, watched, self._leaving, now_s=now_s)
-        self._tracer = Tracer(planned.parties, again=lambda wait_s: try_again(planned, wait_s=wait_s), now_s=now_s)
+        self._tracer = Tracer(
+            planned.parties,
+            planned.way.source,
+            again=lambda wait_s: try_again(planned, wait_s=wait_s),
+            now_s=now_s,
+        )
 
     def of_loss(self, loss: Loss) -> list[Found]:
         """The findings of one loss, and of what stands behind it on the way."""
@@ -78,6 +93,8 @@ class Reasons:
         if unseen_back:
             # Whether anything comes back so far, the other host's filters decide: this one's may take it as well.
             ahead = tunnel_back(way, sights)
+        if any(network is not None and network.encrypted for network in self._networks.values()):
+            ahead = (*ahead, *encrypted_questions(way, loss))
         if self._half:
             # Nobody makes the attempt again, so that no answer can be waited for.
             asked = tuple(msgspec.structs.replace(each, made_up=True) for each in asked)
@@ -91,14 +108,13 @@ class Reasons:
             causes = kernel_causes(self._planned, loss)
         if not causes and loss.direction is Direction.BACK and loss.last is None:
             causes = self._listener(refused=False)
-        if self._half:
-            pass  # what more there is to ask takes both hosts
-        elif not causes and between_nics(loss.last, loss.next):
+        # What more there is to ask takes both hosts.
+        if not causes and not self._half and between_nics(loss.last, loss.next):
             seen = self._between.of_loss(loss)
             if seen.chance is not None:
                 return [seen.chance]
             causes, unblamed = list(seen.causes), seen.reason
-        elif not causes:
+        elif not causes and not self._half:
             causes = self._leaving.of_loss(loss, sights) or self._between.of_silence(loss)
         reason = self._unseen() or unblamed or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
         reason = reason or self._nothing(loss)
@@ -109,6 +125,18 @@ class Reasons:
             # It may have come so far under an address that nobody looked for: what stands there is a guess, and a good one.
             behind = [(each, _at_most_likely(one)) for each, one in behind]
         return [*found, *(ahead_found(way, each, one) for each, one in behind)]
+
+    def of_later(self, loss: Loss) -> list[Found]:
+        """Why a connection opens and what follows in it is lost: packets of it are waited for, none is made up."""
+        traced = self._traces(questions(self._way, loss, self._watched.sights))
+        causes, reason = (
+            self._of_filters(traced),
+            "; ".join(dict.fromkeys(each.reason for each in traced if each.reason)),
+        )
+        if not causes and between_nics(loss.last, loss.next):
+            causes = [later_filtered_cause(self._way, loss)]
+        reason = reason or "no filter on either host was seen to take such a packet"
+        return list(loss_found(self._way, loss, self._watched.sights, causes, reason))
 
     def of_what_stands(self) -> list[Found]:
         """What every filter on the way would do, for a flow that was not tried."""
@@ -181,6 +209,9 @@ class Reasons:
         twice = self._duplicates()
         if twice:
             return twice
+        answering = self._answering()
+        if answering is not None:
+            return [answering]
         at = loss.last
         early = at is None or (at.side is sender and at.stage in (Stage.END, Stage.PORT, Stage.TUNNEL))
         astray = at is not None and at.side is sender and at.stage is Stage.NIC and _is_astray(way, sender, sights)
@@ -251,13 +282,27 @@ class Reasons:
         if way.kind is not PathKind.OVERLAY:
             return found
         hosts = {side: Host(name=party.name, facts=party.facts) for side, party in parties.items()}
+        twice = self._duplicates()
+        if twice:
+            # The tables hold one of them, and are not wrong for the other.
+            return [*found, *(twice_found(way, one) for one in twice)]
         for side, other in ((Side.SOURCE, Side.DESTINATION), (Side.DESTINATION, Side.SOURCE)):
             network = networks[side]
             if network is not None:
                 proven = Confidence.PROVEN
                 causes = entry_causes(way, hosts[side], side, other=hosts[other], network=network, confidence=proven)
                 found += [unnoticed_found(way, one) for one in causes]
-        return [*found, *(twice_found(way, one) for one in self._duplicates())]
+        return found
+
+    def of_users(self) -> list[Found]:
+        """Filters where the flow begins that ask whose it is, where it was root's and nobody has chosen that.
+
+        A container's first process that is not root has met them by itself; root is often only who starts the others.
+        """
+        chosen = any(party.options.user is not None for party in self._parties.values())
+        if self._watched.attempt.user != 0 or chosen:
+            return []
+        return list(user_founds(self._way, self._tracer.of_users(self._way)))
 
     def of_second_try(self) -> list[Found]:
         """It was answered, and not at once: whether the network between loses packets."""
@@ -276,11 +321,21 @@ class Reasons:
 
         ``in_place``: it was seen right before, so that whoever answered stands between, known or not.
         """
+        twice = self._answering()
+        if twice is not None:
+            return [another_endpoint_found(self._way, twice, self._watched.sights)]
         causes = self._untranslated(self._traces(into_the_host(self._way)))
         changed = [] if causes else self._between.of_another()
         if changed or not (causes or in_place):
             return changed
         return list(another_found(self._way, self._watched.sights, causes))
+
+    def _answering(self) -> Cause | None:
+        """That another container of an overlay has the address, and answered or refused."""
+        hosts = {side: Host(name=party.name, facts=party.facts) for side, party in self._parties.items()}
+        if len(hosts) < len(Side):
+            return None
+        return answering_cause(self._way, self._watched.sights, hosts[Side.SOURCE], hosts[Side.DESTINATION])
 
     def _untranslated(self, traced: Sequence[Traced]) -> list[Cause]:
         """Why a call to a published port is not led on into the container."""

@@ -11,7 +11,7 @@ from netdiag.facts.name_lookup import read_resolver
 from netdiag.facts.sockets import gather_connections
 from netdiag.host.diagnose_attempt import MOST_TASKS
 from netdiag.host.diagnose_layers import with_port
-from netdiag.host.diagnose_parties import Party, Planned, netns_of
+from netdiag.host.diagnose_parties import Party, Planned, netns_of, sender_of
 from netdiag.host.drive import drive
 from netdiag.model.facts import AbsenceKind, Socket
 from netdiag.model.found import Found
@@ -106,6 +106,7 @@ def _followed(planned: Planned, party: Party, wait_s: float) -> Followed | None:
         "port": way.port,
         "wait_ms": int(wait_s * 1000),
         **({"netns": netns} if netns else {}),
+        **sender_of(source, way.source),
     }
     request = Request("tcp-follow", params, wait_s + 1.0)
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:

@@ -11,7 +11,7 @@ from netdiag.facts.context import Context
 from netdiag.facts.counters import Counters, gather_counters
 from netdiag.facts.route_lookup import gather_lookup
 from netdiag.facts.sockets import gather_sockets
-from netdiag.facts.tables import gather_tc
+from netdiag.facts.tables import gather_tc, gather_tcx
 from netdiag.host.diagnose_arp import arp_causes
 from netdiag.host.diagnose_attempt import burst
 from netdiag.host.diagnose_encryption import encryption_causes
@@ -53,7 +53,10 @@ def _scene(planned: Planned, stop: Stop, party: Party) -> Scene:
     programmed = stop.wire and any(
         link.xdp_mode for link in (party.facts.links.value or {}).get(stop.namespace, ()) if link.name in below
     )
-    count = MOST_BURST if programmed else BURST
+    here = Namespace(id=stop.namespace if netns else HOST, path=netns, inode=0)
+    named = tuple(dict.fromkeys(each for each in (*below, stop.device, stop.toward) if each))
+    beside = drive(gather_tcx(here, named), party.carrier)
+    count = MOST_BURST if programmed or beside else BURST
     moved = _moved(planned, party, netns, tuple(dict.fromkeys(each for each in devices if each)), count)
     own = not stop.device and not stop.wire
     # A host without a route to the other has no address on the way.
@@ -67,7 +70,7 @@ def _scene(planned: Planned, stop: Stop, party: Party) -> Scene:
         moved=moved,
         back=back,
         out=out,
-        filters=_filters(party, stop.namespace, netns) if dropping else (),
+        filters=(*beside, *(_filters(party, stop.namespace, netns) if dropping else ())),
     )
 
 

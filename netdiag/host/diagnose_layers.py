@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import concurrent.futures
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -12,10 +13,10 @@ from netdiag.host.diagnose_leaving import Leaving
 from netdiag.host.diagnose_parties import Planned, netns_of
 from netdiag.model.facts import HOST
 from netdiag.model.found import Found
-from netdiag.model.path import Direction, PathKind, Side, Way
+from netdiag.model.path import Direction, End, PathKind, Side, Way
 from netdiag.model.wire import Request
 from netdiag.path.between import astray_found, between_founds
-from netdiag.path.layers import Row, mtu_of, open_ports, port_found, sizes_asked
+from netdiag.path.layers import Row, is_cut, mtu_of, open_ports, port_found, sizes_asked, sizes_found
 from netdiag.path.sizes import Sending, size_founds
 
 _SIZES_S = 0.8
@@ -46,6 +47,18 @@ def further_layers(planned: Planned) -> tuple[Planned | None, list[Found]]:
     return msgspec.structs.replace(planned, way=with_port(planned.way, broken)), found
 
 
+def full_segments(planned: Planned, leaving: Callable[[], Leaving]) -> list[Found]:
+    """What becomes of a connection's full segments: its handshake says nothing of them.
+
+    They are like echoes of the same size with DF set. Only where some size passes and a larger one does not is the way
+    between the hosts looked at; where no echo passes at all nothing is known.
+    """
+    swept = end_sizes(planned)
+    if not any(is_cut(rows) for rows in swept):
+        return []
+    return [sizes_found(planned.way, *swept), *layer_between(planned, swept, leaving())]
+
+
 def layer_between(planned: Planned, swept: Swept, leaving: Leaving) -> list[Found]:
     """What the network between the hosts does to packets of the way, of which an echo or two says little.
 
@@ -59,6 +72,9 @@ def layer_between(planned: Planned, swept: Swept, leaving: Leaving) -> list[Foun
     seen = look_between(planned, port=next(iter(ports), None), sizes=True)
     if seen is None:
         return []
+    if any(each.heard.icmp is not None for each in seen.sized):
+        # Who was told of a size keeps to it from now on: what was lost before may pass, in smaller pieces.
+        swept = end_sizes(planned)
     astray = [astray_found(way, one) for direction in Direction for one in leaving.astray(direction)]
     sending = {direction: _sending(planned, direction, swept) for direction in Direction}
     return [*astray, *between_founds(way, seen, needed=True), *size_founds(way, seen.sized, sending)]
@@ -84,19 +100,21 @@ def with_port(way: Way, port: int) -> Way:
 
 
 def end_sizes(planned: Planned) -> Swept:
-    """Echoes of growing size with DF set, from either end; None for one that cannot call the other."""
+    """Echoes of growing size with DF set, from either end at once; None for one that cannot call the other."""
     way = planned.way
-    largest: list[Sequence[Row] | None] = []
-    for side, end, other in ((Side.SOURCE, way.source, way.target), (Side.DESTINATION, way.destination, "")):
-        party = planned.parties.get(side)
-        # A container's address is translated behind its host: nobody can call it there.
-        target = other or (way.source.address if way.kind is not PathKind.ROUTED else "")
-        if not target or party is None:
-            largest.append(None)
-            continue
-        sizes = sizes_asked(party.facts, end)
-        netns = netns_of(party.facts, end.namespace)
-        params = {"address": target, "sizes": sizes, "attempts": 2, **({"netns": netns} if netns else {})}
-        (answer,) = party.carrier.ask([Request("echo-sizes", params, _SIZES_S)])
-        largest.append(answer.data["sizes"] if answer.data is not None else None)
-    return largest[0], largest[1]
+    ends = ((Side.SOURCE, way.source, way.target), (Side.DESTINATION, way.destination, ""))
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(ends)) as pool:
+        there, back = pool.map(lambda row: _sweep(planned, *row), ends)
+    return there, back
+
+
+def _sweep(planned: Planned, side: Side, end: End, called: str) -> Sequence[Row] | None:
+    party, way = planned.parties.get(side), planned.way
+    # A container's address is translated behind its host: nobody can call it there.
+    target = called or (way.source.address if way.kind is not PathKind.ROUTED else "")
+    if not target or party is None:
+        return None
+    netns = netns_of(party.facts, end.namespace)
+    params = {"address": target, "sizes": sizes_asked(party.facts, end), "attempts": 2}
+    (answer,) = party.carrier.ask([Request("echo-sizes", {**params, **({"netns": netns} if netns else {})}, _SIZES_S)])
+    return answer.data["sizes"] if answer.data is not None else None

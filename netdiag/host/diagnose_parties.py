@@ -15,7 +15,7 @@ from netdiag.host.drive import Carrier
 from netdiag.model.engine import Network
 from netdiag.model.facts import HOST, Facts
 from netdiag.model.found import Found
-from netdiag.model.path import Side, Way
+from netdiag.model.path import End, Side, Way
 from netdiag.model.wire import Request
 from netdiag.path.ends import Service, node_address, node_name
 from netdiag.path.names import host_name, is_address, is_host, is_loopback
@@ -163,6 +163,19 @@ class Parties:
 def has_address(facts: Facts, address: str) -> bool:
     """Whether a host has an address, in its own namespace."""
     return any(row.cidr.partition("/")[0] == address for row in (facts.addresses.value or {}).get(HOST, ()))
+
+
+def sender_of(party: Party, end: End) -> dict[str, int]:
+    """As whom a packet of an end is sent: the user that was chosen, else that of a container's first process.
+
+    Empty where neither is known: the packet is then netdiag's own.
+    """
+    if party.options.user is not None:
+        return {"as_user": party.options.user[0], "as_group": party.options.user[1]}
+    engine = party.facts.engine.value
+    rows = engine.containers if engine is not None and end.container else ()
+    pid = next((each.pid for each in rows if each.name == end.container and each.running), None)
+    return {"as_pid": pid} if pid else {}
 
 
 def netns_of(facts: Facts, namespace: str) -> str:

@@ -15,8 +15,8 @@ from netdiag.errors import UsageError
 from netdiag.facts.name_lookup import gather_name
 from netdiag.facts.rounds import together
 from netdiag.facts.route_lookup import gather_lookup
+from netdiag.host.diagnose_legs import arrives_by
 from netdiag.host.diagnose_parties import Party, has_address, netns_of
-from netdiag.host.diagnose_plan import arrives_by
 from netdiag.host.drive import drive
 from netdiag.model.engine import Container, Network
 from netdiag.model.path import End, Side, Way

@@ -9,8 +9,8 @@ import msgspec
 from netdiag.errors import CarrierError, UsageError
 from netdiag.facts.context import Options
 from netdiag.facts.route_lookup import gather_lookup
+from netdiag.host.diagnose_legs import published_at
 from netdiag.host.diagnose_parties import Parties, Party, Planned
-from netdiag.host.diagnose_plan import published_at
 from netdiag.host.drive import Carrier, drive
 from netdiag.host.pasted_overlay import OverlayHalf, overlay_plan, unlisted
 from netdiag.model.engine import Network

@@ -133,7 +133,13 @@ class _Tracer:
         (answer,) = self._carrier.ask(
             [
                 request_of(
-                    packet, self._facts, wait_ms=wait_ms, rules=rules, level=self._level, legacy=self._may_hear_legacy()
+                    packet,
+                    self._facts,
+                    wait_ms=wait_ms,
+                    rules=rules,
+                    level=self._level,
+                    legacy=self._may_hear_legacy(),
+                    sender=self._wanted.sender,
                 )
             ]
         )

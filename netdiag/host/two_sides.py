@@ -7,6 +7,7 @@ known by a number; how often it left, arrived and came through is read from both
 from __future__ import annotations
 
 import functools
+import itertools
 import queue
 import secrets
 import threading
@@ -308,8 +309,8 @@ class _Examination:
         with self._lock:
             if len(self._used) >= MOST:
                 raise OutOfNumbers
-            while (number := 1 + secrets.randbelow(MOST)) in self._used:
-                pass
+            drawn = (1 + secrets.randbelow(MOST) for _ in itertools.count())
+            number = next(each for each in drawn if each not in self._used)
             self._used.add(number)
             return number
 

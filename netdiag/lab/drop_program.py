@@ -34,6 +34,7 @@ _IFLA_XDP, _XDP_FD, _XDP_FLAGS, _XDP_GENERIC = 43, 1, 3, 2
 _TCA_KIND, _TCA_OPTIONS = 1, 2
 _BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_DIRECT = 6, 7, 8, 1
 _CLSACT = (0xFFFF0000, 0xFFFFFFF1)
+_TCX = {"ingress": bpf.TCX_INGRESS, "egress": bpf.TCX_EGRESS}
 _HOOKS = {"ingress": 0xFFFFFFF2, "egress": 0xFFFFFFF3}
 _XDP_DROP, _XDP_PASS = 1, 2
 _TCMSG = struct.Struct("=BxxxiIII")
@@ -100,6 +101,14 @@ def attach_tc(device: str, program: int, hook: str) -> None:
     _ask(_RTM_NEWTFILTER, body, flags)
 
 
+def _take_off(device: str, hook: str) -> None:
+    index = socket.if_nametoindex(device)
+    for number, _ in bpf.attached(index, _TCX[hook]):
+        program = bpf.by_id(number)
+        bpf.take_off_tcx(program, index, _TCX[hook])
+        os.close(program)
+
+
 def _ask(kind: int, body: bytes, flags: int) -> None:
     tried = f"rtnetlink message {kind}"
     with open_netlink(NETLINK_ROUTE, tried, 1 << 16, False) as sock:
@@ -116,14 +125,22 @@ def main() -> None:
     parser.add_argument("--proto", choices=tuple(_PROTOCOLS), required=True)
     parser.add_argument("--dport", type=int)
     parser.add_argument("--passes", action="store_true")
+    parser.add_argument("--tcx", action="store_true", help="beside the classic filters")
+    parser.add_argument("--off", action="store_true", help="with --tcx: take all programs off")
     asked = parser.parse_args()
+    if asked.off:
+        _take_off(asked.device, asked.hook)
+        return
     matches = places(_PROTOCOLS[asked.proto], asked.dport)
     if asked.hook.startswith("xdp"):
         program = bpf.load(xdp_program(matches, drops=not asked.passes), bpf.XDP)
         attach_xdp(asked.device, program, generic=asked.hook == "xdp")
     else:
         program = bpf.load(bpf.drop_matching([] if asked.passes else [matches]))
-        attach_tc(asked.device, program, asked.hook)
+        if asked.tcx:
+            bpf.hang_tcx(program, socket.if_nametoindex(asked.device), _TCX[asked.hook])
+        else:
+            attach_tc(asked.device, program, asked.hook)
     os.close(program)
 
 

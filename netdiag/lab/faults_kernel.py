@@ -23,6 +23,10 @@ def _xdp_drop(work: Work, values: Values) -> None:
 
 
 def _tc_drop(work: Work, values: Values) -> None:
+    if values["by"] == "tcx":
+        attach = [*_attach(values, values["direction"]), "--tcx"]
+        work.run(values["host"], attach, undo=[*attach, "--off"])
+        return
     undo = ["tc", "qdisc", "del", "dev", values["interface"], "clsact"]
     there = ["tc", "qdisc", "show", "dev", values["interface"], "clsact"]
     work.run(values["host"], _attach(values, values["direction"]), undo=undo, only_if=there)
@@ -57,6 +61,13 @@ FAULTS = (
         (
             *_PROGRAM,
             Parameter("direction", Kind.CHOICE, "which hook", default="ingress", choices=("ingress", "egress")),
+            Parameter(
+                "by",
+                Kind.CHOICE,
+                "a filter that tc shows, or a program beside them",
+                default="filter",
+                choices=("filter", "tcx"),
+            ),
         ),
         _tc_drop,
         "host=worker proto=udp dport=4789",

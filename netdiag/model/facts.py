@@ -159,6 +159,8 @@ class LinkStats(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     tx_errors: int = 0
     rx_dropped: int = 0
     tx_dropped: int = 0
+    rx_otherhost: int = 0
+    """Frames for other stations, which the stack leaves alone; 0 where the kernel does not tell."""
 
 
 class Link(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -259,6 +261,10 @@ class FdbEntry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     states: tuple[str, ...] = ()
     on_self: bool = False
     on_master: bool = False
+
+
+TCX = "tcx"
+"""The kind of a program at TCX: it stands before the classic filters of its hook, and no counter of theirs counts it."""
 
 
 class TcFilter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -154,6 +154,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
         there: Requests.
         back: Answers.
         refused: Resets among the answers, and ICMP errors about the requests.
+        there_later: Requests that follow the opening of a TCP connection, resets apart.
+        back_later: The same of the answers.
         outer_sources: Where encapsulated requests came from (their outer addresses).
         outer_targets: Where encapsulated requests went.
         back_outer_sources: Where encapsulated answers came from.
@@ -171,6 +173,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     there: int = 0
     back: int = 0
     refused: int = 0
+    there_later: int = 0
+    back_later: int = 0
     outer_sources: tuple[str, ...] = ()
     outer_targets: tuple[str, ...] = ()
     back_outer_sources: tuple[str, ...] = ()
@@ -198,6 +202,14 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
         """To which hardware addresses packets of a direction went."""
         return self.there_macs if direction is Direction.THERE else self.back_macs
 
+    def count(self, direction: Direction) -> int:
+        """How many packets of a direction were seen."""
+        return self.there if direction is Direction.THERE else self.back
+
+    def later(self, direction: Direction) -> int:
+        """How many of them follow the opening of a TCP connection."""
+        return self.there_later if direction is Direction.THERE else self.back_later
+
 
 class Direction(enum.Enum):
     """Which half of the exchange."""
@@ -212,8 +224,10 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         last: Where it was seen last, in the direction's own order; None when it was seen nowhere.
         next: Where it should have been seen next; None when it came to its end.
+        later: The connection opened; what follows in it is lost.
     """
 
     direction: Direction
     last: Place | None
     next: Place | None
+    later: bool = False

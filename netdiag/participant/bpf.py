@@ -9,7 +9,7 @@ import os
 import platform
 import struct
 import sys
-from typing import List, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple
 
 from netdiag.participant.errors import UNSUPPORTED, VerbError
 
@@ -19,7 +19,12 @@ NEXT, DROP = -1, 2
 REDIRECT = 23
 _LOAD_BYTES = 26
 _SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
-_PROG_LOAD, _LINK_CREATE = 5, 28
+_PROG_LOAD, _PROG_ATTACH, _PROG_DETACH, _LINK_CREATE = 5, 8, 9, 28
+_PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD, _PROG_QUERY = 13, 15, 16
+_MOST_PROGRAMS = 64
+"""At one hook (BPF_MPROG_MAX)."""
+_INFO_BYTES, _NAME_AT, _NAME_BYTES = 80, 64, 16
+"""Of struct bpf_prog_info, as far as its name."""
 SCHED_CLS, XDP = 3, 6
 """Kinds of programs."""
 _F_BEFORE = 8
@@ -43,6 +48,46 @@ def attach_tcx(program: int, device: int, where: int) -> int:
         if error.errno == errno.EINVAL:
             return -1
         raise
+
+
+def hang_tcx(program: int, device: int, where: int) -> None:
+    """Attach a program (its descriptor) to a hook without a link: it stays when the descriptor is closed. Raises OSError."""
+    _bpf(_PROG_ATTACH, struct.pack("=IIII", device, program, where, 0) + bytes(16))
+
+
+def take_off_tcx(program: int, device: int, where: int) -> None:
+    """Detach what `hang_tcx` attached. Raises OSError."""
+    _bpf(_PROG_DETACH, struct.pack("=IIII", device, program, where, 0) + bytes(16))
+
+
+def attached(device: int, where: int) -> List[Tuple[int, int]]:
+    """The ids of the programs at one TCX hook of a device of the calling thread's namespace, and of their links.
+
+    Raises OSError: EINVAL where the kernel has no TCX.
+    """
+    programs, links = (ctypes.create_string_buffer(4 * _MOST_PROGRAMS) for _ in range(2))
+    attributes = struct.pack(
+        "=IIIIQIIQQQQ",
+        *(device, where, 0, 0, ctypes.addressof(programs), _MOST_PROGRAMS, 0),
+        *(0, ctypes.addressof(links), 0, 0),
+    )
+    raw = ctypes.create_string_buffer(attributes, len(attributes))
+    _call(_PROG_QUERY, raw)
+    count = min(struct.unpack_from("=I", raw.raw, 24)[0], _MOST_PROGRAMS)
+    numbers = [struct.unpack_from("={}I".format(count), each.raw) for each in (programs, links)]
+    return list(zip(*numbers))
+
+
+def by_id(program: int) -> int:
+    """A descriptor of a loaded program. Raises OSError when it has gone."""
+    return _bpf(_PROG_GET_FD_BY_ID, struct.pack("=III", program, 0, 0))
+
+
+def name_of(program: int) -> str:
+    """The name with which a program (its descriptor) was loaded; empty for one without. Raises OSError."""
+    info = ctypes.create_string_buffer(_INFO_BYTES)
+    _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", program, _INFO_BYTES, ctypes.addressof(info)))
+    return info.raw[_NAME_AT : _NAME_AT + _NAME_BYTES].split(b"\0")[0].decode("ascii", "replace")
 
 
 def instruction(code: int, register: int, immediate: int, source: int = 0, offset: int = 0) -> bytes:
@@ -88,13 +133,15 @@ def _compare(offset: int, value: bytes) -> List[Tuple[bytes, bool]]:
 
 
 def _bpf(command: int, attributes: bytes) -> int:
+    return _call(command, ctypes.create_string_buffer(attributes, len(attributes)))
+
+
+def _call(command: int, raw: Any) -> int:
+    """bpf(2); the kernel may write into ``raw``."""
     number = _SYSCALLS.get(platform.machine())
     if number is None:
         raise VerbError(UNSUPPORTED, "bpf(2) is not known on " + platform.machine())
-    raw = ctypes.create_string_buffer(attributes, len(attributes))
-    descriptor = _libc.syscall(
-        ctypes.c_long(number), ctypes.c_int(command), ctypes.byref(raw), ctypes.c_uint(len(attributes))
-    )
+    descriptor = _libc.syscall(ctypes.c_long(number), ctypes.c_int(command), ctypes.byref(raw), ctypes.c_uint(len(raw)))
     if descriptor < 0:
         error = ctypes.get_errno()
         raise OSError(error, "bpf(2): " + os.strerror(error))

@@ -158,9 +158,10 @@ class _Point:
 
     def _count_dropped(self) -> None:
         """Take the kernel's count; it begins anew each time that it is asked."""
-        if self.socket is not None:
+        sock = self.socket
+        if sock is not None:
             try:
-                _, dropped = struct.unpack("=II", self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+                _, dropped = struct.unpack("=II", sock.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
                 self.dropped += dropped
             except OSError:
                 pass
@@ -205,12 +206,12 @@ class _Capture:
         # Frames are stamped by the clock of the day; only differences of it leave this host.
         self._start_s = time.time()
         self._stop_read, self._stop_write = os.pipe()
-        self._thread: Optional[threading.Thread] = None
+        self._rows: List[Dict[str, Any]] = []
+        self._done = threading.Event()
 
     def begin(self, identity: str) -> None:
         """Start reading."""
-        self._thread = threading.Thread(target=self._run, args=(identity,), name="netdiag-capture", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, args=(identity,), name="netdiag-capture", daemon=True).start()
 
     def drain(self) -> None:
         """Wait until the reader has taken what the kernel holds for it, so that what has arrived is known."""
@@ -225,9 +226,7 @@ class _Capture:
     def end(self) -> List[Dict[str, Any]]:
         """Stop reading, and give what was seen."""
         os.close(self._stop_write)
-        if self._thread is not None:
-            self._thread.join(2.0)
-        return [point.row(0) for point in self.points]
+        return self._rows if self._done.wait(2.0) else [point.row(0) for point in self.points]
 
     def _run(self, identity: str) -> None:
         poller = select.poll()
@@ -254,6 +253,9 @@ class _Capture:
                     if _captures.pop(identity, None) is not None:  # its time is up, and nobody will end it
                         os.close(self._stop_write)
                 break
+        # Told before the sockets are closed: for each the kernel waits until no processor is in it any more.
+        self._rows = [point.row(0) for point in self.points]
+        self._done.set()
         for point in self.points:
             point.close()
         os.close(self._stop_read)

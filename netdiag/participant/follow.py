@@ -13,7 +13,7 @@ _KEPT_BYTES = 256
 def tcp_follow(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """One TCP connection that stays open until the server has said something, or time is up.
 
-    Parameters: ``address``, ``port``, ``source``, ``netns`` as for ``tcp-connect``; ``wait_ms`` (how long the first
+    Parameters: ``address``, ``port``, ``source``, ``netns``, ``as_pid``, ``as_user``, ``as_group`` as for ``tcp-connect``; ``wait_ms`` (how long the first
     byte is waited for, default 400). Data: that of ``tcp-connect``, and ``first_byte_us`` (from the end of the
     handshake; None where none came), ``closed`` (the server ended the connection before), ``greeting`` (the first 256
     bytes of it). Errors: those of ``tcp-connect``.

@@ -226,6 +226,7 @@ RULES: Dict[str, Rule] = {
     "netlink-dump": Guard.free,
     "netlink-get": Guard.free,
     "ethtool": Guard.free,
+    "tcx-programs": Guard.free,
     "resolve": Guard.name,
     "resolver-files": Guard.free,
     "dns-query": Guard.question,

@@ -87,6 +87,15 @@ def payload_is(base: int, offset: int, value: bytes) -> bytes:
     return load + _compare(value)
 
 
+def payload_lacks(base: int, offset: int, bits: int) -> bytes:
+    """Match when none of some bits of one byte of a header is set."""
+    load = _expression("payload", _u32(1, _REGISTER), _u32(2, base), _u32(3, offset), _u32(4, 1))
+    mask, xor = _nest(4, attribute(1, bytes([bits]))), _nest(5, attribute(1, b"\0"))
+    return (
+        load + _expression("bitwise", _u32(1, _REGISTER), _u32(2, _REGISTER), _u32(3, 1), mask, xor) + _compare(b"\0")
+    )
+
+
 def meta_is(key: int, value: bytes, differs: bool = False) -> bytes:
     """Match when what the kernel knows beside the packet is (or is not) ``value``."""
     return _expression("meta", _u32(1, _REGISTER), _u32(2, key)) + _compare(value, differs)

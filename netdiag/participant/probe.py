@@ -27,6 +27,7 @@ from netdiag.participant.marks import ANSWER, TAG_BYTES, VNI_BASE, Mark
 from netdiag.participant.netns import in_netns, namespace_of
 from netdiag.participant.sender import set_initial_sequence
 from netdiag.participant.trace import is_local
+from netdiag.participant.user import owned_socket
 
 MOST_PROBES, MOST_COUNT = 256, 8
 MOST_BYTES = 4 << 20
@@ -44,7 +45,7 @@ _IN_PROGRESS = (errno.EINPROGRESS, errno.EAGAIN)
 def send_probe(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """Send one probe, or several at a bounded rate, and listen for what comes back.
 
-    Parameters: ``netns``; ``wait_ms`` (how long after the last packet answers are waited for, default 500; it ends
+    Parameters: ``netns``; ``as_pid``, ``as_user``, ``as_group`` as for ``tcp-connect``; ``wait_ms`` (how long after the last packet answers are waited for, default 500; it ends
     early when every probe that expects an answer has one); ``pace_ms`` (between two packets, default 1); ``probes``, a
     list of probes, or one probe's own parameters beside these: ``proto`` (tcp, udp, esp, icmp (of the address's family), or a number), ``src``
     (routing's choice by default), ``dst``, ``sport`` (0: any that is free), ``dport``, ``length`` (of the whole IP
@@ -55,7 +56,7 @@ def send_probe(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
 
     Data: for one probe, or for each in ``probes``: ``src``, ``sport``, ``tag``, ``sequence`` (TCP's initial number,
     None when the kernel chose), ``length``, ``sent_us`` (each sending, since the start), ``errno`` and ``error`` (the
-    kernel refused to send), ``heard``: {``kind``: nothing | connected | reset | icmp | reply, ``rtt_us``, ``icmp``:
+    kernel refused to send), ``user`` (whose socket it was), ``heard``: {``kind``: nothing | connected | reset | icmp | reply, ``rtt_us``, ``icmp``:
     None or {``type``, ``code``, ``info``, ``offender``, ``origin``}}. Errors: unsupported (more than is allowed, a
     source that is not this host's), permission, missing, failed.
     """
@@ -79,6 +80,7 @@ class _Batch:
         self._wait_s = float(params.get("wait_ms", 500)) / 1000.0
         self._pace_s = max(LEAST_PACE_MS, float(params.get("pace_ms") or 1.0)) / 1000.0
         self._deadline = deadline
+        self._owner = params
         self._probes: List[_Probe] = []
         self._rows: List[Dict[str, Any]] = []
         try:
@@ -91,7 +93,7 @@ class _Batch:
     def _open(self, wanted: Dict[str, Any], alone: bool) -> None:
         """A probe with its socket. Among several, one for which there is none (protocol 50 needs root) costs no other."""
         try:
-            probe = _Probe(wanted)
+            probe = _Probe(wanted, self._owner)
         except VerbError as error:
             if alone or error.kind == UNSUPPORTED:
                 raise
@@ -152,6 +154,7 @@ def _new_row() -> Dict[str, Any]:
         "sent_us": [],
         "errno": 0,
         "error": "",
+        "user": None,
         "heard": {"kind": "nothing", "rtt_us": None, "icmp": None},
     }
 
@@ -159,7 +162,7 @@ def _new_row() -> Dict[str, Any]:
 class _Probe:
     """One probe with its socket."""
 
-    def __init__(self, params: Dict[str, Any]) -> None:
+    def __init__(self, params: Dict[str, Any], owner: Dict[str, Any]) -> None:
         self.count = max(1, min(MOST_COUNT, int(params.get("count") or 1)))
         self.gap_s = max(1.0, float(params.get("gap_ms") or 20.0)) / 1000.0
         self._expects = bool(params.get("expects", True))
@@ -186,7 +189,9 @@ class _Probe:
         self._whole = False
         self.row = dict(_new_row(), src=flow.source, tag=tag.hex())
         try:
-            self.sock = self._opened()
+            with owned_socket(owner) as user:
+                self.sock = self._opened()
+            self.row["user"] = user
         except OSError as error:
             raise from_os_error(error, "open the socket of a probe to {}".format(flow.destination))
         head = (40 if flow.six else 20) + {6: 20, 17: 8, 1: 8, 58: 8}.get(flow.protocol, 0)

@@ -12,6 +12,7 @@ from netdiag.participant.deadline import Deadline
 from netdiag.participant.errors import FAILED, MISSING, TIMEOUT, VerbError
 from netdiag.participant.errqueue import read_errors, report_icmp_errors
 from netdiag.participant.netns import call_within, in_netns, namespace_of
+from netdiag.participant.user import owned_socket
 
 TCP_MAXSEG, TCP_INFO = 2, 11
 
@@ -45,10 +46,11 @@ def resolve(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
 def tcp_connect(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """One TCP connection attempt, closed again at once.
 
-    Parameters: ``address``, ``port``, ``source`` (optional local address), ``netns``. The request's time-out is how
+    Parameters: ``address``, ``port``, ``source`` (optional local address), ``netns``, and whose the socket is: ``as_pid``
+    (the user and group of this process), or ``as_user`` and ``as_group``; by default this process's own. The request's time-out is how
     long to wait. Data: ``connected`` (bool); ``timed_out`` (bool: nothing decisive came); ``errno`` and ``error`` (0
     and "" unless it failed); ``source``, ``source_port`` (what routing chose, "" and 0 when it chose nothing);
-    ``elapsed_us``; ``syns`` (how often the SYN was sent, None when the kernel does not say); ``icmp``: the ICMP errors
+    ``elapsed_us``; ``user`` (whose it was); ``syns`` (how often the SYN was sent, None when the kernel does not say); ``icmp``: the ICMP errors
     that came, each {``errno``, ``error``, ``origin``, ``type``, ``code``, ``info``, ``offender``}. ECONNREFUSED with no
     ICMP error is a RST; EHOSTUNREACH whose offender is ``source`` itself is a neighbour that answers neither ARP nor
     ND. Errors: missing (namespace), failed (an address that is none).
@@ -71,7 +73,8 @@ def connect(params: Dict[str, Any], deadline: Deadline) -> Tuple[Optional[socket
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         target = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4]
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        with owned_socket(params) as user:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     except OSError as error:
         raise VerbError(FAILED, "{}: {}".format(tried, error.strerror))
     report: Dict[str, Any] = {
@@ -83,6 +86,7 @@ def connect(params: Dict[str, Any], deadline: Deadline) -> Tuple[Optional[socket
         "source_port": 0,
         "elapsed_us": 0,
         "syns": None,
+        "user": user,
         "icmp": [],
     }
     start_s = time.monotonic()

@@ -28,6 +28,7 @@ from netdiag.participant.netlink import (
 from netdiag.participant.netns import in_netns, namespace_of
 from netdiag.participant.sender import TOLD_TO_THE_SENDER, Sender
 from netdiag.participant.trace_events import NETWORK_HEADER, TRANSPORT_HEADER, Clones, Copies, End, Reader
+from netdiag.participant.user import owned_socket
 
 _CONNTRACK_GET = 0x0101
 _RTM_GETROUTE, _RTA_DST, _RTN_LOCAL = 26, 1, 2
@@ -40,7 +41,7 @@ def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]
     Nothing that it makes outlives this process, and what an earlier one left in the namespace is removed first.
     Parameters: ``level`` ("swept-trace": tables without an owner); ``legacy`` (listen to legacy iptables too, which
     changes the namespace's logger meanwhile); ``path``: "in" or "forward" (it arrives on ``in_device`` as from the wire) or "out" (a socket of this host sends it); ``out_device``
-    (by which it should leave); ``copied`` (see `trace_chains.Way`) and ``port`` (the port whose copy decides; empty
+    (by which it should leave); ``as_pid``, ``as_user``, ``as_group`` as for ``tcp-connect``, for "out"; ``copied`` (see `trace_chains.Way`) and ``port`` (the port whose copy decides; empty
     where that is not known); ``src``, ``dst``, ``proto`` (tcp, udp, icmp, icmpv6, arp, or as `packets.PROTOCOLS`),
     ``sport`` (0: any that is free), ``dport``, ``icmp_type``, ``tcp_flags`` ("syn", "syn,ack" …), ``ttl``, ``length``
     (whole IP packet), ``payload`` ("vxlan": it carries a VXLAN header), ``mac`` (the frame's source), ``frame_mac`` (its destination, else the device's own),
@@ -82,7 +83,8 @@ class _Trace:
         sweep.sweep(self._deadline)
         with contextlib.ExitStack() as stack:
             if self._way.path == "out":
-                sender = Sender(self._flow)
+                with owned_socket(self._params):
+                    sender = Sender(self._flow)
                 stack.callback(sender.close)
                 self._flow = sender.flow
                 send = sender.send

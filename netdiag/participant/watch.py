@@ -31,13 +31,15 @@ from netdiag.participant.trace_events import (
     word,
 )
 
+_TCP_FLAGS_AT, _TCP_SYN, _TCP_RST = 13, 2, 4
+
 
 def firewall_watch(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]:
     """Wait for the first packet that matches, and follow it through the filters.
 
     Parameters: ``path`` ("out": one that this host sends; else one that arrives), ``devices`` (where it may arrive),
     ``bridges`` (this namespace has bridges), and what it must be, as far as it is said: ``src``, ``dst``, ``proto``,
-    ``sport``, ``dport``, ``icmp_type``; ``netns``, ``level`` (as for ``firewall-trace``), ``wait_ms``, ``may_load``.
+    ``sport``, ``dport``, ``icmp_type``, ``later`` (a TCP packet behind the handshake's first two, and no reset); ``netns``, ``level`` (as for ``firewall-trace``), ``wait_ms``, ``may_load``.
     Data: ``messages``, ``table``, ``seen_us`` (from the start to the event that ended the trace; None when none came),
     ``foreign``, ``lost``. Errors: withheld, permission, missing, unsupported, timeout, failed.
     """
@@ -158,6 +160,8 @@ class _Watch:
         for key, at in (("sport", 0), ("dport", 2)):
             if self._params.get(key):
                 match += nftables.payload_is(TRANSPORT, at, struct.pack(">H", int(self._params[key])))
+        if self._params.get("later"):
+            match += nftables.payload_lacks(TRANSPORT, _TCP_FLAGS_AT, _TCP_SYN | _TCP_RST)
         if self._params.get("icmp_type") is not None:
             match += nftables.payload_is(TRANSPORT, 0, bytes([int(self._params["icmp_type"])]))
         return match

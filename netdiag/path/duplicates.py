@@ -10,9 +10,12 @@ from netdiag.causes import cause
 from netdiag.model.engine import Network
 from netdiag.model.facts import HOST
 from netdiag.model.found import Found
-from netdiag.model.path import End, Way
+from netdiag.model.path import End, PathKind, Side, Sight, Stage, Way
 from netdiag.model.report import Cause, Confidence, Evidence, State, Subject
 from netdiag.path.ends import address_of
+from netdiag.path.entries import mac_from_address
+from netdiag.path.verdict import sight_evidence
+from netdiag.path.vteps import own_addresses
 from netdiag.path.ways import Host
 
 
@@ -66,6 +69,65 @@ def duplicate_cause(end: End, network: Network, hosts: Sequence[Host]) -> Cause 
             Evidence("engine", f"{each.name} on {each.where}: {end.address}, endpoint {each.endpoint[:12]}")
             for each in rows
         ),
+    )
+
+
+def answering_cause(way: Way, sights: Sequence[Sight], source: Host, destination: Host) -> Cause | None:
+    """The cause where what was sent into an overlay was answered, and not by the container that has the address.
+
+    That it was answered from behind another host, which the request went to, is what tells a second container from an
+    entry that is only wrong: nobody would answer there. An endpoint's link address is made from its IP address, so that
+    the tables of two of them look alike.
+
+    Args:
+        way: The way in an overlay.
+        sights: What was seen of the attempt.
+        source: The host where it begins.
+        destination: The host of the container that was meant.
+    """
+    seen = [sight for sight in sights if sight.watched]
+    if way.kind not in (PathKind.OVERLAY, PathKind.OVERLAY_LOCAL) or not seen or seen[-1].there or seen[-1].back:
+        return None
+    if seen[-1].place.stage is not Stage.END or not any(sight.back for sight in seen):
+        return None
+    behind = _answering(way, seen, source)
+    if not behind or behind in own_addresses(destination.facts):
+        return None
+    end = way.destination
+    meant, other = end.label(), f"a container behind {behind}"
+    return cause(
+        "overlay.duplicate-endpoint",
+        host=None,
+        object={"kind": "address", "address": end.address, "network": end.network, "others": [meant, other]},
+        confidence=Confidence.PROVEN,
+        explanation=(
+            f"{end.address} of the network {end.network} is the address of {meant} and of {other}, which answered: nothing"
+            f" of it came to {seen[-1].place.where}."
+        ),
+        evidence=(Evidence("capture", f"went to {behind} and was answered; {seen[-1].place.where} saw nothing"),),
+    )
+
+
+def _answering(way: Way, seen: Sequence[Sight], source: Host) -> str:
+    """The host behind which the answer came from: by the outer packets, else by the table that the request met."""
+    nics = [sight for sight in seen if (sight.place.side, sight.place.stage) == (Side.SOURCE, Stage.NIC)]
+    if nics:
+        both = [each for each in nics[0].outer_targets if each in nics[0].back_outer_sources]
+        return both[0] if both else ""
+    rows = (source.facts.fdb.value or {}).get(f"overlay:{way.destination.network}", ())
+    mac = mac_from_address(way.destination.address)
+    return next((row.vtep for row in rows if row.mac == mac and row.vtep), "")
+
+
+def another_endpoint_found(way: Way, one: Cause, sights: Sequence[Sight]) -> Found:
+    """An answer that is another container's."""
+    return Found(
+        check="path.another",
+        state=State.FAIL,
+        subject=Subject(host=way.source.host, peer=way.destination.host, network=way.destination.network or None),
+        summary=f"somebody else answers on {way.target}: {one.explanation}",
+        evidence=sight_evidence(way, sights),
+        cause=one,
     )
 
 

@@ -87,6 +87,27 @@ def flow_filtered_cause(
     )
 
 
+def later_filtered_cause(way: Way, loss: Loss) -> Cause:
+    """The cause where a connection's opening comes from card to card and nothing that follows does, twice over.
+
+    Its opening is the control: it had the same addresses and ports.
+    """
+    port = way.vxlan_port or way.port
+    protocol = "udp" if way.vxlan_port else way.protocol
+    text = loss_text(loss)
+    return cause(
+        "underlay.filtered",
+        host=None,
+        object=segment(way, loss.direction, protocol, port),
+        confidence=Confidence.LIKELY,
+        explanation=(
+            f"{text[:1].upper()}{text[1:]}, each time that it is tried. A filter between that keeps state does so, where it"
+            " sees one direction of the connection only or has lost what it knew of it."
+        ),
+        evidence=(Evidence("capture", text),),
+    )
+
+
 def hidden_by_program(one: Cause, facts: Mapping[str, Facts]) -> Cause:
     """A filter between, less sure where the receiver's card runs an XDP program, which drops before anything is seen.
 

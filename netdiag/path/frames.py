@@ -42,6 +42,10 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it asks for a connection."""
         return self.protocol == 6 and self.tcp_flags & (_SYN | _ACK) == _SYN
 
+    def follows(self) -> bool:
+        """Whether it belongs to a TCP connection that both ends have spoken of, and does not end it by a reset."""
+        return self.protocol == 6 and not self.tcp_flags & (_SYN | _RST)
+
     def refuses(self) -> bool:
         """Whether it tells that something was refused: a reset, or an ICMP error."""
         if self.protocol == 6:

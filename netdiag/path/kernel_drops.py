@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from netdiag.causes import cause
-from netdiag.model.facts import HOST, TcFilter
+from netdiag.model.facts import HOST, TCX, TcFilter
 from netdiag.model.path import Side, Stage, Way
 from netdiag.model.probes import RouteChoice
 from netdiag.model.report import Cause, Confidence, Evidence, Remedy, Risk
@@ -145,7 +145,9 @@ def _traffic_control(scene: Scene) -> Iterator[Cause]:
         key = f"qdisc.{device}.{kind}.drops"
         sure = moved.follows(key) if device and kind else None
         mine = [
-            each for each in scene.filters if (each.device, each.parent) == (device, hook) and each.detail != "qdisc"
+            each
+            for each in scene.filters
+            if (each.device, each.parent) == (device, hook) and each.detail != "qdisc" and each.kind != TCX
         ]
         if sure is None or not mine:
             continue
@@ -174,6 +176,80 @@ def _traffic_control(scene: Scene) -> Iterator[Cause]:
             affects=("host traffic", "overlay data"),
             remedy=(_without_filter(scene, one, hook),) if len(mine) == 1 else (),
         )
+
+
+def _tcx(scene: Scene) -> Iterator[Cause]:
+    """A program beside the classic filters: nothing counts what it takes, so that its way before and behind it is read.
+
+    What came to the device and is no frame of another station's is received by IP next (net/core/dev.c); what IP sends is
+    sent by the device. What a classic filter or the device's own queue drops on that way is counted there.
+    """
+    stop, moved = scene.stop, scene.moved
+    if ":" in stop.source:
+        return
+    below = devices_under(scene.host.facts, stop.namespace, stop.device) if stop.device else ()
+    for device, hook in (
+        *((each, "ingress") for each in (below[1:] if stop.wire else below[:1])),
+        (stop.toward, "egress"),
+    ):
+        mine = [each for each in scene.filters if (each.device, each.parent, each.kind) == (device, hook, TCX)]
+        if not mine or (hook == "ingress" and _is_bridged(scene, device)):
+            continue
+        if hook == "ingress":
+            seen, passed = f"link.{device}.rx_packets", "Ip.InReceives"
+            vanished = moved.moved(seen) - moved.moved(f"link.{device}.rx_otherhost") - moved.moved(passed)
+            came, calm = moved.excess(seen), moved.idle(seen) < moved.sent / 4
+        else:
+            seen, passed = "Ip.OutRequests", f"link.{device}.tx_packets"
+            came = moved.excess(seen) + max(0, moved.excess(_FORWARDED))
+            vanished, calm = came - max(0, moved.excess(passed)), moved.idle(seen) < moved.sent / 4
+        counted = (f"qdisc.{device}.{kind}.drops" for kind in (*_HOOKS, "root"))
+        vanished -= sum(max(0, moved.excess(key)) for key in counted if key in moved.after.values)
+        if not moved.sent or min(came, vanished) < moved.sent * _MOST:
+            continue
+        one = mine[0]
+        yield cause(
+            "host.tc-drop",
+            host=scene.host.name,
+            object={
+                "kind": "filter",
+                "device": device,
+                "direction": hook,
+                "name": one.detail,
+                "number": None,
+                "namespace": stop.namespace,
+            },
+            confidence=Confidence.PROVEN if calm and len(mine) == 1 else Confidence.LIKELY,
+            explanation=(
+                f"On {device} of {scene.where} a BPF program ({one.detail}) stands at {hook} (TCX, which tc does not show),"
+                f" and what is sent is counted before it and not behind it."
+            ),
+            evidence=(
+                *(Evidence("device", f"{device} {hook}: tcx {each.detail}") for each in mine),
+                Evidence("counter", moved.text(seen)),
+                Evidence("counter", moved.text(passed)),
+            ),
+            affects=("host traffic", "overlay data"),
+            remedy=(_without_program(scene, one, hook),) if len(mine) == 1 else (),
+        )
+
+
+def _is_bridged(scene: Scene, device: str) -> bool:
+    """Whether a device hands its frames to a bridge, so that IP need not receive them."""
+    links = (scene.host.facts.links.value or {}).get(scene.stop.namespace, ())
+    bridges = {link.index for link in links if link.kind == "bridge"}
+    return any(link.name == device and link.master in bridges for link in links)
+
+
+def _without_program(scene: Scene, one: TcFilter, hook: str) -> Remedy:
+    _, held, link = one.detail.partition(" link ")
+    net = ["net", "detach", f"tcx_{hook}", "dev", one.device]
+    return Remedy(
+        host=scene.host.name,
+        summary="take the program off to prove it; whoever attached it must correct it",
+        commands=(scene.command("bpftool", *(["link", "detach", "id", link] if held else net)),),
+        risk=Risk.DISRUPTIVE,
+    )
 
 
 def _without_filter(scene: Scene, one: TcFilter, hook: str) -> Remedy:
@@ -350,6 +426,7 @@ def _behind(stop: Stop) -> Stop:
 _JUDGES: Sequence[Callable[[Scene], Iterator[Cause]]] = (
     _xdp,
     _traffic_control,
+    _tcx,
     _table_is_full,
     _reverse_path,
     _forwarding,

@@ -48,6 +48,12 @@ def mtu_of(facts: Facts, namespace: str, device: str) -> int:
     return next((link.mtu_bytes for link in links if link.name == device and link.mtu_bytes), _USUAL_MTU)
 
 
+def is_cut(rows: Sequence[Row] | None) -> bool:
+    """Whether some size passes, and a larger one does not."""
+    passed = [row["size"] for row in rows or () if row["outcome"] == "answered"]
+    return bool(passed) and any(row["size"] > max(passed) for row in rows or ())
+
+
 def sizes_found(way: Way, there: Sequence[Row] | None, back: Sequence[Row] | None) -> Found:
     """Up to which size packets pass either way.
 

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from netdiag.firewall.clues import clues
 from netdiag.model.facts import HOST
-from netdiag.model.firewall import FirewallRule
 from netdiag.model.path import Side, Sight
 from netdiag.model.report import Evidence
 
 
-def asks_for_invalid(rule: FirewallRule) -> bool:
-    """Whether a rule takes what connection tracking calls invalid, and nothing that it knows."""
-    states = clues(rule.text).matches.get("--ctstate", "").replace("{", "").replace("}", "").replace(",", " ")
-    return [state.upper() for state in states.split()] == ["INVALID"]
+def one_direction(sights: Sequence[Sight], side: Side, *, answered: bool = False) -> Evidence | None:
+    """That one direction passes a host which the other has not passed, by what was seen at its own devices.
 
+    Args:
+        sights: What was seen of the attempt.
+        side: On which host.
+        answered: The source had an answer, so that one that this host did not see came by another way.
 
-def one_direction(sights: Sequence[Sight], side: Side) -> Evidence | None:
-    """That answers pass a host which no request has passed, by what was seen at its own devices; None where both do."""
+    Returns:
+        None where both directions pass, or where nothing says that the other exists.
+    """
     mine = [sight for sight in sights if sight.watched and sight.place.side is side and sight.place.namespace == HOST]
-    if not mine or any(sight.there for sight in mine):
-        return None
+    requests = [sight for sight in mine if sight.there]
     answers = [sight for sight in mine if sight.back > sight.refused]
-    if not answers:
+    if answers and not requests:
+        passing, seen, other = answers, "answers were", "request"
+    elif requests and answered and not any(sight.back for sight in mine):
+        passing, seen, other = requests, "requests were", "answer"
+    else:
         return None
-    where = ", ".join(sight.place.where for sight in answers)
-    return Evidence("capture", f"answers were seen at {where}, and no request at any device of this host on the way")
+    where = ", ".join(sight.place.where for sight in passing)
+    return Evidence("capture", f"{seen} seen at {where}, and no {other} at any device of this host on the way")

@@ -104,6 +104,16 @@ PAGES: Mapping[str, Page] = {
             remedy="See the cause; ss -lntp on that host shows who listens on the port.",
         ),
         Page(
+            id="path.user",
+            title="Filters that ask whose a packet is",
+            explains=(
+                "The attempt is made as the container's first process is run, and as root from a host. It passes, and a rule"
+                " where it begins decides by user or group (owner, meta skuid): another user's program may meet another"
+                " verdict."
+            ),
+            remedy="Diagnose it with --user UID, the user of the program that cannot connect.",
+        ),
+        Page(
             id="path.clock",
             title="The clocks of the two hosts",
             explains=(

@@ -10,9 +10,11 @@ from netdiag.facts.trace_wanted import Wanted
 from netdiag.model.facts import HOST
 from netdiag.model.path import Direction, Loss, PathKind, Place, Side, Sight, Stage, Way
 from netdiag.model.trace import Endpoints, TracePath
+from netdiag.path.one_way import one_direction
 
 _EPHEMERAL = 40000
 """A port that stands for the source's own, where a packet must be made up."""
+_PAST = (Stage.NIC, Stage.END)
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +27,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         answer: It is an answer: filters that look at connections know it only when it is a real one, so that it is
             waited for while the attempt is made again.
         made_up: Where it is waited for in vain, a packet that looks like it may be sent instead.
+        later: It follows the opening of its connection: only a real one has a connection that is known, so that it is
+            waited for as an answer is.
+        half: Its host sees one direction of the connection only, so that tracking there knows no such connection.
         opened: For an answer: the flow that it belongs to, as connection tracking there knows it.
     """
 
@@ -33,6 +38,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     about: str
     answer: bool = False
     made_up: bool = True
+    later: bool = False
+    half: bool = False
     opened: Endpoints | None = None
 
 
@@ -46,7 +53,39 @@ def questions(way: Way, loss: Loss, sights: Sequence[Sight]) -> tuple[Question, 
         found = [_answer_to_the_start(way, loss.last, sights)]
     else:
         found = list(_between(way, loss.direction, loss.last, loss.next, sights))
-    return tuple(_as_long(each, loss, sights) for each in found)
+    found = [_as_later(each) if loss.later else _as_long(each, loss, sights) for each in found]
+    return tuple(_as_half(each, loss, sights) for each in found)
+
+
+def _as_half(question: Question, loss: Loss, sights: Sequence[Sight]) -> Question:
+    """Told of a packet of a connection of which its host sees one direction only."""
+    half = (question.answer or question.later) and one_direction(sights, question.side, answered=loss.later)
+    return msgspec.structs.replace(question, half=True) if half else question
+
+
+def encrypted_questions(way: Way, loss: Loss) -> tuple[Question, ...]:
+    """The filters that protocol 50 (ESP) meets where it arrives, for a loss between the VXLAN devices of an encrypted network.
+
+    There the packets cannot be looked into, so that none is seen to come so far.
+    """
+    stages = {place.stage for place in (loss.last, loss.next) if place is not None}
+    if not (Stage.NIC in stages and stages <= {Stage.TUNNEL, Stage.NIC}):
+        return ()
+    found = []
+    for sender, receiver in ((Side.SOURCE, Side.DESTINATION), (Side.DESTINATION, Side.SOURCE)):
+        source, target = _tunnel_ends(way, sender)
+        wanted = Wanted(
+            path=TracePath.IN, source=source, destination=target, in_device=way.nic(receiver), protocol="esp"
+        )
+        found.append(Question(side=receiver, wanted=wanted, about=f"protocol 50 in from {source}"))
+    return tuple(found)
+
+
+def _as_later(question: Question) -> Question:
+    wanted = msgspec.structs.replace(question.wanted, later=True, tcp_flags="", out_device="", length=None)
+    if question.answer:
+        wanted = msgspec.structs.replace(wanted, destination_port=None)
+    return msgspec.structs.replace(question, wanted=wanted, made_up=False, later=True)
 
 
 def refusal_questions(way: Way, sights: Sequence[Sight] = ()) -> tuple[Question, ...]:
@@ -110,6 +149,25 @@ def _between(way: Way, direction: Direction, here: Place, there: Place, sights: 
         yield _arrives_in_tunnel(way, here, sights)
     elif here.namespace == there.namespace and _is_one_stack(here, there):
         yield _through(way, direction, here, there, sights)
+    elif direction is Direction.BACK and here.side is there.side and (*stages, here.namespace) == (*_PAST, HOST):
+        yield _past_the_leg(way, here, there, sights)
+
+
+def _past_the_leg(way: Way, here: Place, there: Place, sights: Sequence[Sight]) -> Question:
+    """Answers at the source's host, to a container whose requests left by a card of its own.
+
+    They come straight to that card, or the host passes them on: its filters are asked about those that it does pass.
+    No request left by the host, so that nothing translated the container's address.
+    """
+    wanted = _packet(way, Direction.BACK, here, sights, TracePath.FORWARD)
+    return Question(
+        side=here.side,
+        wanted=msgspec.structs.replace(wanted, destination=way.source.address, in_device=here.device),
+        about=f"from {here.where} to {there.where}",
+        answer=True,
+        made_up=False,
+        opened=_opened(way, here.side, here.namespace, sights),
+    )
 
 
 def _is_one_stack(here: Place, there: Place) -> bool:

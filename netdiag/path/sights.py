@@ -66,6 +66,8 @@ def _sight(place: Place, frames: list[_Timed], source_port: int | None, first: i
         there=len(there),
         back=len(back),
         refused=sum(frame.refuses() for frame, _ in back),
+        there_later=sum(frame.follows() for frame, _ in there),
+        back_later=sum(frame.follows() for frame, _ in back),
         outer_sources=_once(frame.outer_source for frame, _ in there),
         outer_targets=_once(frame.outer_destination for frame, _ in there),
         back_outer_sources=_once(frame.outer_source for frame, _ in back),
@@ -124,6 +126,20 @@ def losses(sights: Sequence[Sight]) -> tuple[Loss, ...]:
     backwards = list(reversed(watched))
     back = _lost(Direction.BACK, backwards, [bool(sight.back) for sight in backwards])
     return (back,) if back is not None else ()
+
+
+def later_losses(sights: Sequence[Sight]) -> tuple[Loss, ...]:
+    """Where a TCP connection that opened loses what follows in it; none where all of it came as far as its opening did.
+
+    One loss at most: once one direction is stuck, the other has nothing more to say.
+    """
+    watched = [sight for sight in sights if sight.watched]
+    for direction, order in ((Direction.THERE, watched), (Direction.BACK, watched[::-1])):
+        furthest = max((index for index, one in enumerate(order) if one.later(direction)), default=-1)
+        beyond = next((one for one in order[furthest + 1 :] if one.count(direction)), None)
+        if furthest >= 0 and beyond is not None:
+            return (Loss(direction=direction, last=order[furthest].place, next=beyond.place, later=True),)
+    return ()
 
 
 def _lost(direction: Direction, watched: Sequence[Sight], seen: Sequence[bool]) -> Loss | None:

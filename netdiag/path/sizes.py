@@ -128,11 +128,12 @@ def _smaller_network(network: str, largest: int) -> tuple[Remedy, ...]:
 def _host(way: Way, direction: Direction, by: Sending, sweeps: Sequence[Sweep]) -> Found:
     best = max(sweeps, key=lambda sweep: sweep.largest)
     said = any(sweep.said for sweep in sweeps)
+    router = next((sweep.said_by for sweep in sweeps if sweep.said_by), "")
     lost = best.lost or 0
     # TCP agrees on the smaller of both cards; what is lost below that hangs every connection with full segments.
     stuck = not said and lost <= min(by.mtu_bytes, by.other_mtu_bytes)
     sender, receiver = ends_of(way, direction)
-    tells = "the path says so, so that the hosts adapt" if said else "nothing on the path says so"
+    tells = f"{router or 'the path'} says so, so that the hosts adapt" if said else "nothing on the path says so"
     text = (
         f"from {sender.host} to {receiver.host} {best.largest} bytes pass and {lost} do not, and {tells};"
         f" {by.device} may send {by.mtu_bytes}"
@@ -146,6 +147,7 @@ def _host(way: Way, direction: Direction, by: Sending, sweeps: Sequence[Sweep]) 
             "mtu_bytes": by.mtu_bytes,
             "largest_bytes": best.largest,
             "peer": receiver.host,
+            **({"router": router} if router else {}),
         },
         confidence=Confidence.PROVEN,
         explanation=f"{text[:1].upper()}{text[1:]}.",
@@ -196,7 +198,7 @@ def _evidence(way: Way, direction: Direction, by: Sending, sweeps: Sequence[Swee
 def _swept(way: Way, direction: Direction, sweep: Sweep) -> Evidence:
     sender, receiver = ends_of(way, direction)
     lost = f", {sweep.lost} bytes do not" if sweep.lost is not None else ""
-    said = " (an ICMP error said so)" if sweep.said else ""
+    said = f" ({sweep.said_by or 'an ICMP error'} said so)" if sweep.said else ""
     text = f"{sweep.label()} with DF from {sender.host} to {receiver.host}: {sweep.largest} bytes arrive{lost}{said}"
     return Evidence("probe", text, {"largest_bytes": sweep.largest, "lost_bytes": sweep.lost})
 

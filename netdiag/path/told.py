@@ -205,36 +205,25 @@ def balancer_found(end: End, service: Service, attempt: Attempt, facts: Facts, *
     missing = feature is not None and feature.state is FeatureState.MISSING
     subject = Subject(host=end.host, network=service.network.name)
     what = f"the virtual IP {service.virtual_address} of {service.name}: {attempt.text}"
-    evidence = (Evidence("probe", what),)
-    if not missing or feature is None:
-        return Found(
-            check="path.virtual-ip",
-            state=State.FAIL,
-            subject=subject,
-            summary=what,
-            evidence=evidence,
-            cause=cause(
-                "overlay.ipvs",
-                host=end.host,
-                object={"kind": "service", "name": service.name, "virtual_ip": service.virtual_address},
-                confidence=Confidence.LIKELY,
-                explanation=f"{what}, while a task behind it answers at its own address.",
-                evidence=evidence,
-            ),
-        )
+    evidence, explanation = [Evidence("probe", what)], f"{what}, while a task behind it answers at its own address."
+    named: dict[str, object] = {"kind": "service", "name": service.name, "virtual_ip": service.virtual_address}
+    if feature is not None and missing:
+        evidence.append(Evidence("feature", f"ip_vs: {feature.evidence}"))
+        explanation = f"{what}. The kernel of {end.host} has no ip_vs, which would pass it on to a task."
+        named = {"kind": "feature", "feature": "ip_vs", "kernel": _release(facts)}
     return Found(
         check="path.virtual-ip",
         state=State.FAIL,
         subject=subject,
         summary=what,
-        evidence=evidence,
+        evidence=tuple(evidence[:1]),
         cause=cause(
             "overlay.ipvs",
             host=end.host,
-            object={"kind": "feature", "feature": "ip_vs", "kernel": _release(facts)},
-            confidence=Confidence.PROVEN,
-            explanation=f"{what}. The kernel of {end.host} has no ip_vs, which would pass it on to a task.",
-            evidence=(*evidence, Evidence("feature", f"ip_vs: {feature.evidence}")),
+            object=named,
+            confidence=Confidence.PROVEN if missing else Confidence.LIKELY,
+            explanation=explanation,
+            evidence=tuple(evidence),
         ),
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from netdiag.causes import cause
+from netdiag.firewall.by_connection import asks_for_invalid
 from netdiag.firewall.reasons import reasons_of
 from netdiag.model.facts import FirewallSaved, RuleSet
 from netdiag.model.fix import Fix
@@ -15,7 +16,7 @@ from netdiag.model.icmp import IcmpError
 from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Way
 from netdiag.model.report import Answer, Cause, Confidence, Evidence, Need, Remedy, State, Step, Subject, clause
 from netdiag.model.trace import Trace, TraceVerdict
-from netdiag.path.one_way import asks_for_invalid, one_direction
+from netdiag.path.one_way import one_direction
 from netdiag.path.questions import Question
 from netdiag.path.rated import looks_at_more
 
@@ -52,6 +53,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         sent: Whether anything could be sent at all.
         icmp: The ICMP error that came back.
         tries: How often it had to be sent: a kernel repeats what is not answered.
+        user: Whose the socket was; None where that does not matter or is not known.
     """
 
     answered: bool
@@ -61,6 +63,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     sent: bool = True
     icmp: IcmpError | None = None
     tries: int = 1
+    user: int | None = None
 
 
 def attempt_found(way: Way, attempt: Attempt, *, state: State = State.FAIL) -> Found:
@@ -157,6 +160,8 @@ def _counted(sight: Sight) -> str:
 def loss_text(loss: Loss) -> str:
     """Where it was lost, in one sentence."""
     what = "requests" if loss.direction is Direction.THERE else "answers"
+    if loss.later:
+        what = f"the connection opens, and {what} that follow"
     if loss.last is None and loss.next is None:
         return f"{what} were seen nowhere"
     if loss.last is None:
@@ -259,7 +264,9 @@ def rule_cause(way: Way, traced: Traced, host: str, sights: Sequence[Sight] = ()
     named: dict[str, object] = dict(rule.as_object())
     if code == "firewall.rule" and attached.split:
         code, named["backends"] = "firewall.backend-split", [each.value for each in attached.split]
-    half = one_direction(sights, traced.question.side) if code == "firewall.rule" and asks_for_invalid(rule) else None
+    half = None
+    if code == "firewall.rule" and asks_for_invalid(rule):
+        half = one_direction(sights, traced.question.side, answered=traced.question.later)
     if half is not None:
         code = "conntrack.invalid"
     elapsed = f", {trace.elapsed_ms:g} ms after it was sent" if trace.elapsed_ms is not None else ""
@@ -269,7 +276,7 @@ def rule_cause(way: Way, traced: Traced, host: str, sights: Sequence[Sight] = ()
         {**rule.as_object(), "elapsed_ms": trace.elapsed_ms},
     )
     sure, doubt = trace.confidence, ""
-    if looks_at_more(rule.text) and not traced.question.answer and sure is Confidence.PROVEN:
+    if looks_at_more(rule.text) and not (traced.question.answer or traced.question.later) and sure is Confidence.PROVEN:
         sure = Confidence.LIKELY
         doubt = " It looks at more than the packet itself, so that the lost one may have met it otherwise."
     return cause(
@@ -278,7 +285,7 @@ def rule_cause(way: Way, traced: Traced, host: str, sights: Sequence[Sight] = ()
         object=named,
         confidence=sure,
         explanation=(
-            f"{traced.question.about}: a packet like the lost one was traced there, and the kernel named what takes it:"
+            f"{traced.question.about}: {_which(traced.question)} was traced there, and the kernel named what takes it:"
             f' {rule.place()}, "{rule.text}".'
             + (f" It is called from {rule.call_site}." if rule.call_site else "")
             + doubt
@@ -288,6 +295,10 @@ def rule_cause(way: Way, traced: Traced, host: str, sights: Sequence[Sight] = ()
         affects=_AFFECTS.get(way.kind, ("container traffic",)),
         remedy=(_remedy(traced.fix),) if traced.fix is not None else (),
     )
+
+
+def _which(question: Question) -> str:
+    return "a later packet of the connection" if question.later else "a packet like the lost one"
 
 
 def _remedy(fix: Fix) -> Remedy:

@@ -54,10 +54,12 @@ def plan_lines(way: Way) -> list[str]:
     ]
     if way.vxlan_port is not None:
         said.append(f"  if it fails, one ICMP echo from {way.source.host_address} to {way.destination.host_address}")
+    if way.protocol == "tcp" or way.port is None:
+        said.append("  if it passes, ICMP echoes of growing size with DF set, from either end that can call the other")
     if way.nic(Side.SOURCE) and way.nic(Side.DESTINATION):
         said.append(
-            "  if nothing on either host explains that, and without a port: some hundred numbered packets between the two,"
-            " both ways, that reach no program, and an ARP probe"
+            "  if nothing on either host explains that, where large ones are lost, and without a port: some hundred numbered"
+            " packets between the two, both ways, that reach no program, and an ARP probe"
         )
     said += [
         "  if it fails, packets like the lost one through the filters of the host where it was lost; they reach nobody",

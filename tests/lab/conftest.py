@@ -10,6 +10,7 @@ from netdiag.errors import LabToolMissing
 from netdiag.lab import Lab, load_topology
 from netdiag.lab.residue import residue
 from netdiag.lab.root import find
+from tests.lab.participants import carrier_into
 
 
 def pytest_collection_modifyitems(items):
@@ -65,6 +66,13 @@ pair_lab = _module_lab("pair")
 swarm2_lab = _module_lab("swarm2")
 swarm3_lab = _module_lab("swarm3")
 story1_lab = _module_lab("story1")
+
+
+@pytest.fixture(scope="module")
+def sides(pair_lab):
+    """A participant on each of the two hosts without engines."""
+    with carrier_into(pair_lab.host("one")) as one, carrier_into(pair_lab.host("two")) as two:
+        yield one, two
 
 
 @pytest.fixture

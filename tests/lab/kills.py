@@ -13,7 +13,7 @@ OURS = (
     " tc qdisc show; ip -br link; ip rule;"
     " sysctl -a -r '^net[.](netfilter[.]nf_log|ipv4[.]conf[.]all|ipv4[.]ip_forward)';"
     " ss -Hlntu; ss -Hn0; ss -Hnw;"
-    " find /run /var/lib/netdiag /tmp /dev/shm /root/.ssh -not -type s; ls -A /root /"
+    " find /run /var/lib/netdiag /tmp /dev/shm /root/.ssh -not -type s -not -path '*/__pycache__/*'; ls -A /root /"
 )
 
 

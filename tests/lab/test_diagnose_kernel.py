@@ -128,6 +128,24 @@ def test_a_tc_filter_that_drops(cluster, host, direction):
         assert diagnose(cluster, *OVERLAY, code=0)["causes"] == []
 
 
+@pytest.mark.parametrize(("host", "direction"), [("worker1", "ingress"), ("manager", "egress")])
+def test_a_program_that_tc_does_not_show(cluster, host, direction):
+    fault = cluster.break_("tc-drop", host=host, proto="udp", dport=4789, direction=direction, by="tcx")
+    cause = only_cause(diagnose(cluster, *OVERLAY, code=1))
+    assert said(cause) == ("host.tc-drop", host, "proven")
+    assert (cause["object"]["device"], cause["object"]["direction"]) == ("eth0", direction)
+    assert cause["remedy"][0]["commands"] == [f"bpftool net detach tcx_{direction} dev eth0"]
+    cluster.heal(fault)
+    assert diagnose(cluster, *OVERLAY, code=0)["causes"] == []
+
+
+def test_such_a_program_that_passes_is_not_blamed(cluster):
+    """For what the stack behind it drops."""
+    cluster.break_("tc-drop", host="worker1", action="pass", by="tcx")
+    cluster.break_("sysctl", host="worker1", key="net.ipv4.ip_forward", value=0)
+    assert said(only_cause(diagnose(cluster, *PUBLISHED, code=1))) == ("sysctl.ip-forward", "worker1", "proven")
+
+
 def test_a_tc_filter_that_passes_is_not_blamed_for_a_rule(cluster):
     cluster.break_("tc-drop", host="worker1", proto="udp", dport=4789, action="pass")
     cluster.break_("drop", host="worker1", proto="udp", dport=4789)
@@ -243,6 +261,11 @@ def test_an_encrypted_network(cluster):
     named = [(*said(cause), cause["object"]["feature"] in lacking) for cause in report["causes"]]
     if lacking & {"esp4", "gcm"}:
         assert named == [("overlay.encryption", host, "proven", True) for host in ("manager", "worker1")]
+    fault = cluster.break_("drop", host="worker1", proto="esp")
+    stopped = diagnose(cluster, "sender", "worker1/receiver:80", code=1)["causes"]
+    assert said(stopped[-1]) == ("firewall.rule", "worker1", "proven")
+    assert "protocol 50 in from 10.71.0.1" in stopped[-1]["explanation"]
+    cluster.heal(fault)
     # A network that is not encrypted needs none of it.
     assert diagnose(cluster, *OVERLAY, code=0)["causes"] == []
 

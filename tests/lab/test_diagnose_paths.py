@@ -6,6 +6,7 @@ import json
 import pytest
 
 from netdiag.lab.host import end_group
+from tests.lab.diagnosing import healed, only_cause
 from tests.lab.pasting import both
 
 IMAGE = "netdiag/busybox:lab"
@@ -56,22 +57,6 @@ def rule(lab, host, text, within=()):
         yield
     finally:
         lab.host(host).exec([*within, "iptables", "-w", "-D", chain, *rest])
-
-
-def only_cause(report):
-    (found,) = report["causes"]
-    return found
-
-
-@contextlib.contextmanager
-def healed(lab, cause):
-    """With the proposed commands run, and undone afterwards."""
-    (remedy,) = cause["remedy"]
-    for command in remedy["commands"]:
-        lab.host(remedy["host"]).exec(["sh", "-c", command])
-    yield
-    for command in remedy["undo"]:
-        lab.host(remedy["host"]).exec(["sh", "-c", command])
 
 
 VIA = ("--via", "ssh")
@@ -246,6 +231,49 @@ def test_a_routed_flow_that_nothing_accepts(hosts):
     assert (cause["host"], cause["object"]["chain"], cause["object"]["policy"]) == ("worker", "FORWARD", "DROP")
     with healed(hosts, cause):
         diagnose(hosts, "manager", "worker/inner:80", *VIA, code=0)
+
+
+BY_USER = "OUTPUT -p tcp --dport {port} -m owner --uid-owner {user} -j DROP"
+
+
+def warned(report):
+    return [found["evidence"][0]["text"] for found in report["findings"] if found["check"] == "path.user"]
+
+
+def test_a_filter_inside_a_container_that_goes_by_user(hosts):
+    """The attempt is made as the container's first process is run, so that the kernel itself answers."""
+    manager = hosts.host("manager")
+    manager.exec(["docker", "run", "-d", "--name", "app", "--user", "1000", IMAGE, "sleep", "100000"])
+    try:
+        pid = manager.exec(["docker", "inspect", "-f", "{{.State.Pid}}", "app"]).stdout.strip()
+        inside = ("nsenter", "-n", "-t", pid)
+        with rule(hosts, "manager", BY_USER.format(port=7000, user=1000), inside):
+            cause = only_cause(diagnose(hosts, "app", "10.71.0.2:7000", *VIA, code=1))
+            assert (cause["code"], cause["host"], cause["confidence"]) == ("firewall.container", "manager", "proven")
+            assert "--uid-owner 1000" in cause["object"]["text"]
+            with healed(hosts, cause):
+                diagnose(hosts, "app", "10.71.0.2:7000", *VIA, code=0)
+        with rule(hosts, "manager", BY_USER.format(port=7000, user=1001), inside):
+            report = diagnose(hosts, "app", "10.71.0.2:7000", *VIA, code=0)
+            assert (report["causes"], warned(report)) == ([], [])
+    finally:
+        manager.exec(["docker", "rm", "-f", "app"])
+
+
+def test_a_filter_of_a_host_that_goes_by_user(hosts):
+    """Whose connection hangs is not known: it is tried as root, which is said, or as the user that was named."""
+    with rule(hosts, "manager", BY_USER.format(port=7000, user=1000)):
+        report = diagnose(hosts, "manager", "worker:7000", *VIA, code=0)
+        (said,) = warned(report)
+        assert (report["verdict"], report["causes"]) == ("warn", [])
+        assert said.startswith("filter OUTPUT rule 1: ")
+        cause = only_cause(diagnose(hosts, "manager", "worker:7000", *VIA, "--user", "1000", code=1))
+        assert (cause["code"], cause["host"], cause["confidence"]) == ("firewall.rule", "manager", "proven")
+        assert (cause["object"]["chain"], cause["object"]["number"]) == ("OUTPUT", 1)
+        with healed(hosts, cause):
+            diagnose(hosts, "manager", "worker:7000", *VIA, "--user", "1000", code=0)
+    with rule(hosts, "manager", BY_USER.format(port=7001, user=1000)):
+        assert warned(diagnose(hosts, "manager", "worker:7000", *VIA, code=0)) == []
 
 
 def test_without_a_port_every_layer_is_asked(hosts):

@@ -7,15 +7,9 @@ import pytest
 
 from netdiag.model.wire import Request
 from netdiag.participant import bound
-from tests.lab.participants import ask, carrier_into
+from tests.lab.participants import ask
 
 MARK = "a1b2c3d4"
-
-
-@pytest.fixture(scope="module")
-def sides(pair_lab):
-    with carrier_into(pair_lab.host("one")) as one, carrier_into(pair_lab.host("two")) as two:
-        yield one, two
 
 
 @pytest.fixture

@@ -10,12 +10,6 @@ IN, OUT = "two-sides.inbound", "two-sides.outbound"
 PORTS = [("tcp", 2377), ("tcp", 7946), ("udp", 7946), ("udp", 4789), ("50", None)]
 
 
-@pytest.fixture(scope="module")
-def sides(pair_lab):
-    with carrier_into(pair_lab.host("one")) as one, carrier_into(pair_lab.host("two")) as two:
-        yield one, two
-
-
 @pytest.fixture
 def took():
     """How long each examination of a test took, in seconds."""

@@ -6,7 +6,6 @@ import pytest
 
 from netdiag.lab.host import end_group
 from netdiag.lab.process import until
-from tests.lab.participants import carrier_into
 from tests.lab.two_sides import examined, target
 
 IN, OUT, SIZES = "two-sides.inbound", "two-sides.outbound", "two-sides.sizes"
@@ -16,12 +15,6 @@ held = [socket.create_server(("127.0.0.1", port)) for port in (2377, 7946)]
 print("ready", flush=True)
 time.sleep(60)
 """
-
-
-@pytest.fixture(scope="module")
-def sides(pair_lab):
-    with carrier_into(pair_lab.host("one")) as one, carrier_into(pair_lab.host("two")) as two:
-        yield one, two
 
 
 @pytest.fixture

@@ -6,17 +6,10 @@ import subprocess
 import pytest
 
 from netdiag.host.meet import Target
-from tests.lab.participants import carrier_into
 from tests.lab.relay import ADDRESSES, relay
 from tests.lab.two_sides import examined, target
 
 IN, OUT = "two-sides.inbound", "two-sides.outbound"
-
-
-@pytest.fixture(scope="module")
-def sides(pair_lab):
-    with carrier_into(pair_lab.host("one")) as one, carrier_into(pair_lab.host("two")) as two:
-        yield one, two
 
 
 @pytest.fixture

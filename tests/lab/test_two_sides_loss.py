@@ -2,17 +2,10 @@
 
 import pytest
 
-from tests.lab.participants import carrier_into
 from tests.lab.two_sides import examined, target
 
 IN, OUT = "two-sides.inbound", "two-sides.outbound"
 SURE = {"proven", "likely"}
-
-
-@pytest.fixture(scope="module")
-def sides(pair_lab):
-    with carrier_into(pair_lab.host("one")) as one, carrier_into(pair_lab.host("two")) as two:
-        yield one, two
 
 
 @pytest.fixture

@@ -17,12 +17,6 @@ from tests.lab.two_sides import examined, target
 IN, OUT = "two-sides.inbound", "two-sides.outbound"
 
 
-@pytest.fixture(scope="module")
-def sides(pair_lab):
-    with carrier_into(pair_lab.host("one")) as one, carrier_into(pair_lab.host("two")) as two:
-        yield one, two
-
-
 @pytest.fixture
 def look(pair_lab, sides):
     """Examine the path to host two over any carrier to it."""

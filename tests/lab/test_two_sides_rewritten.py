@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.lab.participants import carrier_into
 from tests.lab.two_sides import examined, target
 
 IN, OUT = "two-sides.inbound", "two-sides.outbound"
@@ -10,12 +9,6 @@ IN, OUT = "two-sides.inbound", "two-sides.outbound"
 REWRITE = (
     "tcp dport 7946 tcp sequence set tcp sequence ^ 0x5a5a0000; tcp sport 7946 tcp ackseq set tcp ackseq ^ 0x5a5a0000"
 )
-
-
-@pytest.fixture(scope="module")
-def sides(pair_lab):
-    with carrier_into(pair_lab.host("one")) as one, carrier_into(pair_lab.host("two")) as two:
-        yield one, two
 
 
 @pytest.fixture

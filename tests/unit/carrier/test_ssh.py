@@ -146,7 +146,7 @@ FAILURES = {
         "ssh's own configuration has to be mended",
     ),
     "something new": ("ssh: something that nobody knows", "manager: ssh: something that nobody knows"),
-    "nothing": ("", "manager: ssh: it gave no reason"),
+    "nothing": ("", "manager: ssh: it gave no reason: where small packets pass"),
 }
 
 

@@ -498,6 +498,19 @@ def test_the_answers_of_a_forwarded_flow_pass_as_well():
     assert "address changes" not in " ".join(found.fix.notes)
 
 
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [("-A FORWARD -m conntrack --ctstate INVALID -j DROP", {}), ("-A FORWARD -j DROP", {"half": True})],
+    ids=["invalid", "half of a way"],
+)
+def test_what_belongs_to_no_connection_is_let_through_by_its_addresses(text, more):
+    """Nothing that asks for who opened the connection would match it."""
+    found = plan(trace(rule(text, 2), **FORWARDED), around(with_nat(DOCKER), **more))
+    assert texts(found)[0] == [f"iptables -I FORWARD 2 {INSIDE_FLOW}"]
+    tracked = plan(trace(rule("-A FORWARD -j DROP", 2), **FORWARDED), around(with_nat(DOCKER)))
+    assert "--ctorigsrc" in texts(tracked)[0][0]
+
+
 def test_in_raw_nothing_is_tracked_yet():
     traced = trace(rule("-A PREROUTING -j DROP", 2, table="raw"), **FORWARDED)
     found = plan(traced, around(with_nat(DOCKER)))

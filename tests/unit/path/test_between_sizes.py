@@ -91,6 +91,7 @@ def test_hosts_that_send_more_than_passes(said, other, code, state):
     (found,) = judged(both(1400, 1400, 1500, said=said), HOSTS, other_mtu_bytes=other)
     assert (found.cause.code, found.state, found.cause.host) == (code, state, "near")
     assert (found.cause.object["mtu_bytes"], found.cause.object["largest_bytes"]) == (1500, 1400)
+    assert found.cause.object.get("router") == ("192.0.2.9" if said else None)
     assert found.cause.remedy[0].commands == ("ip link set dev eth0 mtu 1400",)
 
 

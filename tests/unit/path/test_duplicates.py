@@ -4,10 +4,11 @@ import msgspec
 import pytest
 
 from netdiag.model.engine import ContainerNetwork, OverlayTask
-from netdiag.model.path import End
+from netdiag.model.path import End, PathKind, Side, Sight, Stage, Way
 from netdiag.model.report import Confidence
-from netdiag.path.duplicates import duplicate_cause
+from netdiag.path.duplicates import answering_cause, duplicate_cause
 from tests.unit.path.facts_of import FAR, NEAR, container, facts, host, overlay
+from tests.unit.path.test_sights import place
 
 ADDRESS, THIRD = "10.0.1.4", "192.0.2.3"
 END = End(host="far", container="db", address=ADDRESS, network="app")
@@ -68,3 +69,43 @@ def test_one_of_them_is_known_from_gossip_only():
 )
 def test_an_address_that_is_one_s_alone(near, records):
     assert judged(near, [with_address("db", "e2")], *records) is None
+
+
+TUNNELLED = Way(
+    kind=PathKind.OVERLAY,
+    source=End(host="near", container="front", address="10.0.1.2", host_address=NEAR),
+    destination=msgspec.structs.replace(END, host="far", container="db", host_address=FAR, network="app"),
+    protocol="tcp",
+    port=80,
+    places=(),
+)
+
+
+def answered(target=THIRD, source=THIRD, there=0, back=2):
+    nic = Sight(
+        place=place(Stage.NIC, vxlan_port=4789),
+        there=2,
+        back=back,
+        outer_targets=(target,),
+        back_outer_sources=(source,),
+    )
+    return (nic, Sight(place=place(Stage.END, Side.DESTINATION), there=there))
+
+
+def answering(seen):
+    return answering_cause(TUNNELLED, seen, host(facts(own=NEAR)), host(facts(own=FAR), name="far", nic_address=FAR))
+
+
+def test_an_answer_from_behind_a_third_host():
+    one = answering(answered())
+    assert (one.code, one.host, one.confidence) == ("overlay.duplicate-endpoint", None, Confidence.PROVEN)
+    assert one.object["others"] == ["db on far", f"a container behind {THIRD}"]
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [answered(back=0), answered(there=2), answered(target=FAR, source=FAR), answered(target=FAR), answered()[:1]],
+    ids=["nobody answers", "it arrives", "behind its own host", "translated on the way", "its end is not watched"],
+)
+def test_an_answer_that_says_nothing_of_a_second_container(seen):
+    assert answering(seen) is None

@@ -5,9 +5,11 @@ import pytest
 from netdiag.model.facts import Feature, FeatureState, Kernel, Section
 from netdiag.model.path import Direction, Loss
 from netdiag.model.report import Confidence
+from netdiag.model.trace import TracePath
 from netdiag.path.encryption import Side, association_causes, concerns, missing_parts, read_associations
+from netdiag.path.questions import encrypted_questions
 from tests.unit.path.facts_of import FAR, NEAR, facts, host
-from tests.unit.path.test_kernel_drops import PLACES
+from tests.unit.path.test_kernel_drops import PLACES, WAY
 
 STATES = """src 192.0.2.1 dst 192.0.2.2
 \tproto esp spi 0x{spi:08x}({spi}) reqid 13681891(0x00d0c4e3) mode transport
@@ -60,6 +62,33 @@ def test_numbers_that_differ():
     (one,) = judged((states(), states(16)), (states(0, 7), states(0, 7)))
     assert (one.host, one.object["spi"], one.object["expected"]) == ("far", "0x8e1b9f3d", ["0x7"])
     assert one.confidence is Confidence.PROVEN
+
+
+OLD, NEW = 0x11, 0x22
+"""Two of the keys that an engine has for a peer while it changes them: it sends with one and takes what came with any."""
+
+
+def keys(**carried):
+    numbers = {"old": OLD, "new": NEW}
+    return tuple(one for name, packets in carried.items() for one in states(packets, numbers[name]))
+
+
+def test_a_key_that_is_used_and_not_known_though_another_is():
+    (one,) = judged((keys(old=3, new=0), keys(old=3, new=16)), (keys(old=3), keys(old=3)))
+    assert (one.host, one.object["spi"], one.object["expected"]) == ("far", "0x22", ["0x11"])
+
+
+@pytest.mark.parametrize(
+    ("sender", "receiver"),
+    [
+        ((keys(new=0), keys(new=16)), (keys(old=5, new=0), keys(old=5, new=16))),
+        ((keys(old=0, new=9), keys(old=16, new=9)), (keys(old=0), keys(old=16))),
+        ((keys(old=0), keys(old=16)), (keys(old=0, new=0), keys(old=9, new=0))),
+    ],
+    ids=["the receiver keeps an old one", "the sender keeps a new one", "some of it is lost"],
+)
+def test_keys_that_are_being_changed(sender, receiver):
+    assert judged(sender, receiver) == []
 
 
 def test_protocol_50_is_lost():
@@ -116,3 +145,15 @@ def test_a_part_that_is_there_or_can_be_loaded_or_is_not_known(esp4):
 def test_where_encryption_can_be_the_reason(last, following, concerned):
     loss = Loss(direction=Direction.THERE, last=PLACES.get(last), next=PLACES.get(following))
     assert concerns(loss) is concerned
+
+
+@pytest.mark.parametrize(
+    ("last", "following", "asked"),
+    [("near tunnel", "near nic", 2), ("near nic", "far nic", 2), ("far tunnel", "end", 0)],
+)
+def test_the_filters_that_protocol_50_meets(last, following, asked):
+    """Where the VXLAN devices are left or come to, both hosts are asked about what arrives for them."""
+    loss = Loss(direction=Direction.THERE, last=PLACES[last], next=PLACES[following])
+    found = encrypted_questions(WAY, loss)
+    assert len(found) == asked
+    assert {(each.wanted.protocol, each.wanted.path) for each in found} <= {("esp", TracePath.IN)}

@@ -290,6 +290,49 @@ class TestTrafficControl:
         assert (one.object["name"], one.object["direction"]) == ("shape id 6", "egress")
 
 
+OURS = TcFilter(device="eth0", parent="ingress", kind="tcx", detail="guard id 5")
+OUTWARD = TcFilter(device="eth0", parent="egress", kind="tcx", detail="shape id 6 link 9")
+OUT = Stop(side=Side.SOURCE, namespace="host", toward="eth0", source=NEAR, destination=FAR)
+ASKED, LEFT, OTHERS = "Ip.OutRequests", "link.eth0.tx_packets", "link.eth0.rx_otherhost"
+
+
+class TestTcx:
+    def test_what_comes_to_the_device_and_not_to_the_stack(self):
+        (one,) = drop_causes(scene(moved(during={CAME: SENT + 2, TAKEN: 2}), filters=(OURS, OUTWARD)))
+        assert (one.code, one.confidence, one.object["direction"]) == ("host.tc-drop", PROVEN, "ingress")
+        assert one.remedy[0].commands == ("bpftool net detach tcx_ingress dev eth0",)
+
+    def test_what_the_stack_sends_and_the_device_does_not(self):
+        counters = moved(during={ASKED: SENT + 3, LEFT: 3})
+        (one,) = drop_causes(scene(counters, stop=OUT, filters=(OURS, OUTWARD)))
+        assert (one.confidence, one.object["direction"]) == (PROVEN, "egress")
+        assert one.remedy[0].commands == ("bpftool link detach id 9",)
+
+    def test_one_of_several_is_likely_and_none_is_taken_off(self):
+        filters = (OURS, TcFilter(device="eth0", parent="ingress", kind="tcx", detail="id 7"))
+        (one,) = drop_causes(scene(moved(during={CAME: SENT, TAKEN: 0}), filters=filters))
+        assert (one.confidence, one.remedy) == (LIKELY, ())
+
+    @pytest.mark.parametrize(
+        ("during", "more"),
+        [
+            ({CAME: SENT, TAKEN: SENT}, {}),
+            ({CAME: 2, TAKEN: 2}, {}),
+            ({CAME: SENT, TAKEN: 0, OTHERS: SENT}, {}),
+            ({CAME: SENT, TAKEN: 0, DROPPED: SENT}, {}),
+            ({CAME: SENT, TAKEN: 0}, {"filters": (OUTWARD,)}),
+            ({ASKED: SENT, LEFT: SENT}, {"stop": OUT}),
+            ({ASKED: SENT, LEFT: 0, "qdisc.eth0.root.drops": SENT}, {"stop": OUT}),
+        ],
+        ids=[
+            *("the stack takes it", "it does not come", "frames for another station", "a classic filter counts it"),
+            *("a program the other way", "the device sends it", "its queue drops it"),
+        ],
+    )
+    def test_what_only_looks_alike(self, during, more):
+        assert codes(scene(moved(during=during), **{"filters": (OURS, OUTWARD), **more})) == []
+
+
 def test_what_is_proven_leaves_out_what_is_likely():
     counters = moved(idle={DROPPED: 1}, during={REVERSE: SENT, DROPPED: SENT + 1})
     assert codes(scene(counters, back=AWAY, filters=(HOOK, MINE))) == [("sysctl.rp-filter", PROVEN)]

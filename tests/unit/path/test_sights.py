@@ -10,7 +10,7 @@ from scapy.layers.vxlan import VXLAN
 
 from netdiag.model.path import Direction, Place, Side, Stage
 from netdiag.path.frames import read_frame
-from netdiag.path.sights import losses, read_sights
+from netdiag.path.sights import later_losses, losses, read_sights
 
 A, B = "10.0.1.2", "10.0.1.4"
 # With both addresses given scapy asks nobody for one.
@@ -172,3 +172,44 @@ def test_a_datagram_is_known_by_what_it_contains():
     answer = raw(datagram(A, B, b"our-tag!"), datagram(A, B, b"another"), datagram(B, A, b"any answer"))
     (seen,) = read_sights([BEFORE], {BEFORE.key(): answer}, tag=b"our-tag!")
     assert (seen.there, seen.back) == (1, 1)
+
+
+def opened(at, there, back, *, then_there=0, then_back=0):
+    """A place that has seen the opening of a connection, and so many packets that follow."""
+    frames = [syn()] * there + [syn(B, A, 80, 5000, "SA")] * back
+    return read_sight(at, raw(*frames, *[syn(flags="A")] * then_there, *[syn(B, A, 80, 5000, "A")] * then_back), 5000)
+
+
+PLAIN = [WAY[0], place(Stage.NIC, Side.DESTINATION), WAY[4]]
+
+
+def test_a_connection_that_opens_and_loses_what_follows():
+    counts = [{"then_there": 2}, {"then_there": 2}, {}]
+    (loss,) = later_losses([opened(at, 1, 1, **more) for at, more in zip(PLAIN, counts, strict=True)])
+    assert (loss.direction, loss.last, loss.next, loss.later) == (Direction.THERE, PLAIN[1], PLAIN[2], True)
+
+
+def test_a_connection_whose_answers_are_lost_behind_its_opening():
+    counts = [{"then_there": 2}, {"then_there": 2}, {"then_there": 2, "then_back": 1}]
+    (loss,) = later_losses([opened(at, 1, 1, **more) for at, more in zip(PLAIN, counts, strict=True)])
+    assert (loss.direction, loss.last, loss.next) == (Direction.BACK, PLAIN[2], PLAIN[1])
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        [opened(at, 1, 1, then_there=2, then_back=1) for at in PLAIN],
+        [opened(at, 1, 1) for at in PLAIN],
+        [opened(PLAIN[0], 1, 1, then_there=2), opened(PLAIN[1], 0, 0), opened(PLAIN[2], 1, 1, then_there=2)],
+        [opened(PLAIN[0], 1, 0, then_there=2), opened(PLAIN[1], 0, 1), opened(PLAIN[2], 0, 1)],
+        [opened(at, 1, 1, then_there=2, then_back=1) for at in PLAIN[:2]] + [sight(PLAIN[2], error="gone")],
+    ],
+    ids=["whole", "nothing follows", "one place is passed by", "all places are passed by", "the last is not watched"],
+)
+def test_a_connection_that_loses_nothing(seen):
+    assert later_losses(seen) == ()
+
+
+def test_a_reset_follows_nothing():
+    seen = read_sight(PLAIN[0], raw(syn(), syn(B, A, 80, 5000, "SA"), syn(flags="R"), syn(flags="RA")), 5000)
+    assert (seen.there, seen.there_later, seen.back_later) == (3, 0, 0)
