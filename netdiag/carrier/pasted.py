@@ -23,7 +23,7 @@ from itertools import pairwise
 
 from netdiag.errors import UsageError
 
-VERSION = 1
+VERSION = 2
 COLUMNS = 78
 LINES = 3
 LEAST_CODE = 8
@@ -51,8 +51,12 @@ _DICTIONARY = (
     b'["firewall.rule",0,false,{"kind":"rule","backend":"iptables-nft","namespace":"host","family":"ip","table":"filter",'
     b'"chain":"INPUT","number":1,"text":"-A INPUT -p tcp -m tcp --dport 2377 -j DROP","owner":"operator"},['
     b'"iptables -I INPUT 1 -s 10. -p tcp --dport 22 -m comment --comment netdiag- -j ACCEPT"],["iptables -D INPUT -s '
+    b'["overlay.fdb-stale",1,false,{"kind":"fdb","namespace":"overlay:","mac":"02:42:0a:00:","device":"vxlan0","vtep":"10.'
+    b'","expected":"10."text":"-A INPUT -p udp -m udp --dport 4789 -j REJECT --reject-with icmp-port-unreachable","'
+    b'[[3,0,"eth0"],[2,2,"vxlan0"],[1,2,"veth1"],[0,1,"eth0"]],[[179[[0,1,"eth0"],[1,2,"veth1"],[2,2,"vxlan0"],[3,0,"eth0"]],'
+    b'[[2,0,0],[2,0,0],[2,0,0],[2,0,0]],2,"",null,true,[[2,0,0],[0,0,0],[0,0,0],[0,0,0]],null,"",null,true,"",4789],""]'
     b'[[1,"10.","10.0.0.1","tcp",2377],60,[[3,"host","eth0"]],[[17640,[[1,0,0],[2,0,0]],2,"no answer within",null,true,'
-    b'[[0,0,0]],null,"",null,false,1]],[],0,"",""]'
+    b'[[0,0,0]],null,"",null,false,1]],[],0,"","",null,""]'
 )
 """What answers hold, so that deflate need not spell it; the commonest last (zlib's manual, deflateSetDictionary)."""
 

@@ -21,7 +21,7 @@ from netdiag.host.pasted_side import HalfRun
 from netdiag.model.half import Half
 from netdiag.model.report import Report, Step
 from netdiag.path.half_alone import alone
-from netdiag.path.half_join import Joined, check_fits, joined
+from netdiag.path.half_join import Joined, check_fits, joined, service_found
 from netdiag.path.half_wire import half_from_value, half_value, shrunk
 from netdiag.path.names import Typed, is_address, parse_end
 from netdiag.report.assemble import build_report
@@ -74,7 +74,7 @@ class PastedRun:
         early = [half for text in given for half in self._halves(_early(text))]
         if len(early) > 1:
             own, other = self._two(early)
-            return self._report(joined(own, other), own.host)
+            return self._report(joined(own, other), own.host, of=(own, other))
         if early and not any(_is_file(text) for text in given):
             raise UsageError(
                 "--pasted: that is one answer, and nothing is known here of the run that it belongs to: give both, this"
@@ -95,7 +95,7 @@ class PastedRun:
             other_half = self._other(half, given, plan.away)
         done = alone(half, plan.away) if other_half is None else joined(half, other_half)
         steps = [] if other_half is not None else [self._later(half)]
-        return self._report(done, half.host, steps)
+        return self._report(done, half.host, steps, of=(half, other_half) if other_half is not None else (half,))
 
     def _encoded(self, half: Half) -> str:
         """The fullest form that three lines hold."""
@@ -162,13 +162,15 @@ class PastedRun:
 
     # --- what comes of it ---
 
-    def _report(self, done: Joined, host: str, steps: Iterable[Step] = ()) -> tuple[Report, Joined]:
+    def _report(
+        self, done: Joined, host: str, steps: Iterable[Step] = (), *, of: Sequence[Half]
+    ) -> tuple[Report, Joined]:
         report = build_report(
             command=self._command("CODE").removeprefix("netdiag "),
             host=host,
             started=self._began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             duration_s=round(time.monotonic() - self._start_s, 3),
-            found=done.found,
+            found=(*done.found, *service_found(of, self._ends[1].name)),
             next_steps=tuple(steps),
         )
         return report, done
@@ -230,7 +232,7 @@ def _text_of(given: str) -> str:
 def _unreadable(given: str, why: str) -> UsageError:
     shown = given if len(given) <= _MOST_SHOWN else f"{given[:_MOST_SHOWN]}…"
     return UsageError(
-        f"--pasted {visible(shown)}: {why}: give the other side's answer (it begins with nd1:), a file, or - for"
+        f"--pasted {visible(shown)}: {why}: give the other side's answer (it begins with nd2:), a file, or - for"
         " standard input"
     )
 

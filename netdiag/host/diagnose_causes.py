@@ -25,6 +25,7 @@ from netdiag.path.docker_chains import missing_cause, missing_for
 from netdiag.path.duplicates import another_endpoint_found, answering_cause, duplicate_cause, twice_found
 from netdiag.path.entries import entry_causes, received_causes
 from netdiag.path.filtered import later_filtered_cause
+from netdiag.path.half_entries import as_it_came, came_from_elsewhere, own_entry_causes, went_elsewhere
 from netdiag.path.ingress import SANDBOX
 from netdiag.path.isolation import joined_instead
 from netdiag.path.listening import listener_cause, listeners
@@ -35,12 +36,14 @@ from netdiag.path.questions import (
     questions,
     refusal_questions,
     standing,
+    tunnel_back,
 )
 from netdiag.path.user import user_founds
 from netdiag.path.verdict import (
     Attempt,
     Traced,
     ahead_found,
+    entry_ahead_found,
     loss_found,
     loss_text,
     passing_found,
@@ -52,13 +55,22 @@ from netdiag.path.verdict import (
 from netdiag.path.vni import vni_cause
 from netdiag.path.ways import Host
 
+NOTHING_HERE = "no filter of its own takes such a packet"
+"""What a host says that is asked for itself alone, and has nothing to say."""
+_NOTHING = "no filter on either host takes such a packet, and the entries that lead on are as they should be"
+
 
 class Reasons:
     """Finds what took a flow, on whichever host that is."""
 
-    def __init__(self, planned: Planned, watched: Watched, *, now_s: float, half: bool = False) -> None:
-        """``half``: the other host answers for itself, by an answer of its own that is carried here."""
-        self._planned, self._half = planned, half
+    def __init__(
+        self, planned: Planned, watched: Watched, *, now_s: float, half: bool = False, heard: bool = True
+    ) -> None:
+        """``half``: the other host answers for itself, by an answer of its own that is carried here.
+
+        ``heard``: this host's engine knows of the other end's container then.
+        """
+        self._planned, self._half, self._heard = planned, half, heard
         self._way, self._parties, self._networks = planned.way, planned.parties, planned.networks
         self._watched = watched
         self._leaving = Leaving(planned, now_s=now_s)
@@ -77,6 +89,10 @@ class Reasons:
             said = of_silence(way, survey_silence(self._planned), own=own_addresses(self._planned))
             return [alone_found(way, sights, loss_text(loss), said, self._unseen())]
         asked, ahead, unblamed = questions(way, loss, sights), standing(way, loss, sights), ""
+        unseen_back = self._half and loss.direction is Direction.BACK and loss.last is None
+        if unseen_back:
+            # Whether anything comes back so far, the other host's filters decide: this one's may take it as well.
+            ahead = tunnel_back(way, sights)
         if any(network is not None and network.encrypted for network in self._networks.values()):
             ahead = (*ahead, *encrypted_questions(way, loss))
         if self._half:
@@ -101,11 +117,9 @@ class Reasons:
         elif not causes and not self._half:
             causes = self._leaving.of_loss(loss, sights) or self._between.of_silence(loss)
         reason = self._unseen() or unblamed or "; ".join(dict.fromkeys(each.reason for each in here if each.reason))
-        reason = (
-            reason or "no filter on either host takes such a packet, and the entries that lead on are as they should be"
-        )
+        reason = reason or self._nothing(loss)
         found = list(loss_found(way, loss, sights, causes, reason))
-        asks_on = bool(causes) or not self._half
+        asks_on = bool(causes) or not self._half or unseen_back
         behind = [(each, one) for each in further if asks_on for one in self._of_filters([each])]
         if not causes:
             # It may have come so far under an address that nobody looked for: what stands there is a guess, and a good one.
@@ -130,6 +144,10 @@ class Reasons:
         start = Loss(direction=Direction.THERE, last=None, next=way.places[0] if way.places else None)
         traced = self._traces([*questions(way, start, ()), *standing(way, start, ())])
         stopped = [ahead_found(way, each, one) for each in traced for one in self._of_filters([each])]
+        if self._half and way.kind is PathKind.OVERLAY:
+            into = [place for place in way.places if place.stage is Stage.NIC]
+            wrong = self._own_entries(Loss(direction=Direction.THERE, last=into[0], next=None)) if into else []
+            stopped += [entry_ahead_found(way, one) for one in wrong]
         return stopped or [passing_found(way, traced)]
 
     def _traces(self, asked: Sequence[Question]) -> list[Traced]:
@@ -160,9 +178,15 @@ class Reasons:
         one = listener_cause(party.facts, self._way, refused=refused)
         return [one] if one is not None else []
 
+    def _nothing(self, loss: Loss) -> str:
+        """What is said where nothing was found that takes the flow."""
+        if not self._half:
+            return _NOTHING
+        return came_from_elsewhere(self._way, next(iter(self._parties)), loss, self._watched.sights) or NOTHING_HERE
+
     def _unseen(self) -> str:
-        """Why nothing is known of the destination; empty where it takes part."""
-        return "" if Side.DESTINATION in self._parties else unseen_reason(self._way)
+        """Why nothing is known of the destination; empty where it takes part, or answers for itself."""
+        return "" if self._half or Side.DESTINATION in self._parties else unseen_reason(self._way)
 
     def _leaves_for_good(self, loss: Loss) -> bool:
         """Whether it was lost behind this host's last device, and nobody else takes part."""
@@ -177,6 +201,8 @@ class Reasons:
         way, sights, parties, networks = self._way, self._watched.sights, self._parties, self._networks
         if way.kind is not PathKind.OVERLAY:
             return []
+        if self._half:
+            return self._own_entries(loss)
         sender = Side.SOURCE if loss.direction is Direction.THERE else Side.DESTINATION
         other = Side.DESTINATION if sender is Side.SOURCE else Side.SOURCE
         network = networks[sender]
@@ -203,6 +229,38 @@ class Reasons:
             return []
         proven = Confidence.PROVEN
         return list(entry_causes(way, hosts[sender], sender, other=hosts[other], network=network, confidence=proven))
+
+    def _own_entries(self, loss: Loss) -> list[Cause]:
+        """What this host alone can say of the overlay's tables: they lead elsewhere than its engine says, or nowhere."""
+        way = self._way
+        ((side, party),) = self._parties.items()
+        network = self._networks[side]
+        if network is None:
+            return []
+        host = Host(name=party.name, facts=party.facts, nic=way.nic(side))
+        conflict = vni_cause(way, host, way.end(side), network)
+        if conflict is not None:
+            return [conflict]
+        sends = Side.SOURCE if loss.direction is Direction.THERE else Side.DESTINATION
+        at = loss.last
+        early = sends is side and (at is None or at.stage in (Stage.END, Stage.PORT, Stage.TUNNEL))
+        into = sends is not side and at is not None and at.stage is Stage.NIC
+        if not (early or into or went_elsewhere(way, side, self._watched.sights)):
+            return []
+        found = list(own_entry_causes(way, host, side, network, heard=self._heard))
+        # A VXLAN device takes nothing from a host that its own entry puts elsewhere; one that is missing is learnt.
+        if not into:
+            return found
+        return [as_it_came(way, side, self._watched.sights, one) for one in found if one.code == "overlay.fdb-stale"]
+
+    def of_answers_that_left(self) -> list[Found]:
+        """The exchange was seen whole on this side, answers too: whether those left for another host."""
+        side = next(iter(self._parties))
+        if self._way.kind is not PathKind.OVERLAY or not went_elsewhere(self._way, side, self._watched.sights):
+            return []
+        cards = [place for place in self._way.places if place.stage is Stage.NIC]
+        loss = Loss(direction=Direction.BACK, last=cards[0], next=None)
+        return list(loss_found(self._way, loss, self._watched.sights, self._own_entries(loss), ""))
 
     def _duplicates(self) -> list[Cause]:
         """An address of one of the ends that another container of the network has as well."""

@@ -1,4 +1,4 @@
-"""One side's half of the way between two hosts that do not reach each other: which side this host is, and where it looks."""
+"""One side's half of the way between two ends whose hosts do not reach each other: which side this host is, and where it looks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from netdiag.facts.route_lookup import gather_lookup
 from netdiag.host.diagnose_legs import published_at
 from netdiag.host.diagnose_parties import Parties, Party, Planned
 from netdiag.host.drive import Carrier, drive
+from netdiag.host.pasted_overlay import OverlayHalf, overlay_plan, unlisted
+from netdiag.model.engine import Network
 from netdiag.model.facts import HOST
 from netdiag.model.half import HalfFlow
-from netdiag.model.path import PathKind, Side, Way
+from netdiag.model.path import PathKind, Side, Stage, Way
 from netdiag.model.probes import RouteChoice
 from netdiag.model.wire import Request
-from netdiag.path.names import Typed, find_container, is_address, is_host
+from netdiag.path.names import Typed, is_address, is_host
 from netdiag.path.routed import Leg, publishes, routed_way
 from netdiag.path.ways import Host
 
@@ -33,6 +35,7 @@ class HalfPlan(msgspec.Struct, frozen=True, kw_only=True):
         flow: The flow, by the ends' addresses.
         away: What the other host is called.
         hidden: Why packets may pass the NIC unseen; empty where they do not.
+        why: Why nothing can be said of a part of what stands here; empty where all can.
     """
 
     planned: Planned
@@ -40,6 +43,7 @@ class HalfPlan(msgspec.Struct, frozen=True, kw_only=True):
     flow: HalfFlow
     away: str
     hidden: str = ""
+    why: str = ""
 
     @property
     def party(self) -> Party:
@@ -56,17 +60,14 @@ def plan_half(
     options: Options,
     progress: Callable[[str], None] = lambda _: None,
 ) -> HalfPlan:
-    """This host's part of a flow between two hosts.
+    """This host's part of a flow between two hosts, or between containers of an overlay network on two hosts.
 
-    Raises UsageError where this host is neither end or both, an end is no host, or its name means nothing here.
+    Raises UsageError where this host has neither end or both, or what was typed means nothing here.
     """
     here = Parties(local, _nobody, now_s, options, progress).here
-    for typed, what in ((source, "SOURCE"), (destination, "DESTINATION")):
-        if typed.host or (not is_address(typed.name) and find_container(here.facts, typed.name) is not None):
-            raise UsageError(
-                f"{what} {typed.text!r}: with --code the ends are hosts, by name or address, and a container is meant by"
-                " the port that its host publishes"
-            )
+    overlay = overlay_plan(here, source, destination, _resolved)
+    if overlay is not None:
+        return _in_overlay(here, overlay)
     mine = {
         side: is_host(here.facts, end.name) for side, end in ((Side.SOURCE, source), (Side.DESTINATION, destination))
     }
@@ -108,6 +109,24 @@ def _planned(here: Party, side: Side, own: Typed, other: Typed, destination: Typ
         flow=flow,
         away=other.name,
         hidden=_hidden(here, route.device),
+    )
+
+
+def _in_overlay(here: Party, found: OverlayHalf) -> HalfPlan:
+    way = found.way
+    nic = way.nic(found.side)
+    if not nic or not any(place.stage is Stage.END for place in way.places):
+        raise UsageError(f"{here.name}: the devices of {way.end(found.side).label()} could not be read")
+    networks: dict[Side, Network | None] = {**dict.fromkeys(Side), found.side: found.network}
+    return HalfPlan(
+        planned=Planned(way=way, parties={found.side: here}, networks=networks),
+        side=found.side,
+        flow=HalfFlow(
+            source=way.source.address, destination=way.destination.address, protocol=way.protocol, port=way.port
+        ),
+        away=found.away,
+        hidden=_hidden(here, nic),
+        why=unlisted(found, here.name),
     )
 
 

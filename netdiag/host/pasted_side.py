@@ -12,12 +12,16 @@ from netdiag.carrier.pasted_schedule import Mark, Schedule, Turn, mark
 from netdiag.errors import UsageError
 from netdiag.host.diagnose import losses_of
 from netdiag.host.diagnose_attempt import SETTLE_MS, Watched, heard_in, watch_point
-from netdiag.host.diagnose_causes import Reasons
+from netdiag.host.diagnose_causes import NOTHING_HERE, Reasons
+from netdiag.host.diagnose_parties import netns_of
 from netdiag.host.pasted_plan import HalfPlan
 from netdiag.model.found import Found
-from netdiag.model.half import Half, HalfCount, HalfPlace, HalfRound, Outcome, Told
-from netdiag.model.path import Direction, Side, Sight, Stage
+from netdiag.model.half import Half, HalfCount, HalfEnd, HalfPlace, HalfRound, Outcome, Told
+from netdiag.model.path import Direction, PathKind, Place, Side, Sight, Stage
+from netdiag.model.report import State
 from netdiag.model.wire import Answer, Request
+from netdiag.path.ends import short_name
+from netdiag.path.half_entries import other_end
 from netdiag.path.half_way import attempt_of
 from netdiag.path.listening import who_listens
 from netdiag.path.sights import losses, read_sights
@@ -68,17 +72,39 @@ class HalfRun:
         """What is known on this side; filters are asked for it."""
         plan = self._plan
         rounds = tuple(self._round(turn) for turn in taken)
-        told, listens = self._judged(rounds)
+        told, listens, why = self._judged(rounds)
         return Half(
             side=plan.side,
             host=plan.party.name,
             flow=plan.flow,
             within_s=self._timing.within_s,
-            places=tuple(HalfPlace.of(place) for place in self._way.places),
+            places=tuple(self._half_place(place) for place in self._way.places),
             rounds=rounds,
             told=told,
             listens=listens,
             hidden=plan.hidden,
+            end=self._end(),
+            why=why,
+        )
+
+    def _half_place(self, place: Place) -> HalfPlace:
+        """A place as an answer names it: a task without its id, which three lines have no room for."""
+        own, end = HalfPlace.of(place), self._end()
+        if end is None or place.namespace != self._way.end(self._plan.side).namespace:
+            return own
+        return msgspec.structs.replace(own, namespace=f"container:{end.container}")
+
+    def _end(self) -> HalfEnd | None:
+        """The container at this host's end of an overlay network."""
+        if self._way.kind is not PathKind.OVERLAY:
+            return None
+        own, other = self._way.end(self._plan.side), other_end(self._way, self._plan.side)
+        return HalfEnd(
+            container=short_name(own.container),
+            network=own.network,
+            host_address=own.host_address,
+            towards=other.host_address,
+            vxlan_port=self._way.vxlan_port or DEFAULT_DATA_PATH_PORT,
         )
 
     # --- rounds ---
@@ -107,11 +133,18 @@ class HalfRun:
         way, flow = self._way, self._plan.flow
         points = [watch_point(way, self._plan.party, place) for place in way.places]
         nic = next(place for place in way.places if place.stage is Stage.NIC)
-        six = ":" in flow.source
-        echo = {"a": flow.source, "b": flow.destination, "proto": 58 if six else 1}
+        begin, end = self._hosts()
+        echo = {"a": begin, "b": end, "proto": 58 if ":" in begin else 1}
         if flow.protocol == "icmp":
-            points = [{**point, "flow": {**point["flow"], "proto": echo["proto"]}} for point in points]
+            number = 58 if ":" in flow.source else 1
+            points = [{**point, "flow": {**point["flow"], "proto": number}} for point in points]
         return [*points, {"name": _CONTROL, "device": nic.device, "netns": "", "flow": echo}]
+
+    def _hosts(self) -> tuple[str, str]:
+        """The two hosts' own addresses, between which echoes are the control of what a tunnel carries."""
+        if self._way.kind is PathKind.OVERLAY:
+            return self._way.source.host_address, self._way.destination.host_address
+        return self._plan.flow.source, self._plan.flow.destination
 
     def _await(self, until_s: float, what: str) -> None:
         at = time.strftime("%H:%M:%S", time.localtime(until_s))
@@ -140,20 +173,21 @@ class HalfRun:
         return mark(self._code, kind, due_s)
 
     def _send(self, turn: Turn) -> None:
-        flow = self._plan.flow
+        begin, end = self._hosts()
         if self._plan.side is Side.DESTINATION:
-            self._carrier.ask([self._echo(flow.destination, flow.source, self._mark(_ECHO_BACK, turn.due_s))])
+            self._carrier.ask([self._echo(end, begin, self._mark(_ECHO_BACK, turn.due_s))])
             return
         requests = [self._flow_request(self._mark(_FLOW, turn.due_s))]
-        if flow.protocol != "icmp":
-            requests.append(self._echo(flow.source, flow.destination, self._mark(_ECHO, turn.due_s)))
+        if self._plan.flow.protocol != "icmp" or self._way.kind is PathKind.OVERLAY:
+            requests.append(self._echo(begin, end, self._mark(_ECHO, turn.due_s)))
         answer = self._carrier.ask(requests)[0]
         self._sent[turn.due_s] = _ended(answer)
 
     def _flow_request(self, known: Mark) -> Request:
         flow = self._plan.flow
+        netns = netns_of(self._plan.party.facts, self._way.source.namespace)
         if flow.protocol == "icmp":
-            return self._echo(flow.source, flow.destination, known)
+            return self._echo(flow.source, flow.destination, known, netns=netns)
         probe = {
             "proto": flow.protocol,
             "src": flow.source,
@@ -163,13 +197,21 @@ class HalfRun:
             "tag": known.tag.hex(),
             "count": 1 if flow.protocol == "tcp" else 2,
             "wait_ms": _ATTEMPT_MS,
-            "payload": "vxlan" if (flow.protocol, flow.port) == ("udp", DEFAULT_DATA_PATH_PORT) else "tag",
+            "payload": "vxlan" if self._is_to_a_tunnel() else "tag",
+            **({"netns": netns} if netns else {}),
         }
         return Request("send-probe", probe, _ATTEMPT_MS / 1000 + 0.5)
 
+    def _is_to_a_tunnel(self) -> bool:
+        """Whether a host's own port of tunnels is called, which is asked with a marked VXLAN packet."""
+        flow = self._plan.flow
+        tunnels = ("udp", DEFAULT_DATA_PATH_PORT)
+        return (flow.protocol, flow.port) == tunnels and self._way.kind is not PathKind.OVERLAY
+
     @staticmethod
-    def _echo(source: str, destination: str, known: Mark) -> Request:
-        probe = {"proto": "icmp", "src": source, "dst": destination, "tag": known.tag.hex()}
+    def _echo(source: str, destination: str, known: Mark, *, netns: str = "") -> Request:
+        where = {"netns": netns} if netns else {}
+        probe = {"proto": "icmp", "src": source, "dst": destination, "tag": known.tag.hex(), **where}
         return Request("send-probe", {**probe, "count": 2, "wait_ms": _ECHO_MS}, _ECHO_MS / 1000 + 0.5)
 
     # --- what was seen ---
@@ -232,15 +274,23 @@ class HalfRun:
 
     # --- what stands here ---
 
-    def _judged(self, rounds: Sequence[HalfRound]) -> tuple[tuple[Told, ...], str]:
-        """The causes on this host, and who listens for the flow's datagrams."""
+    def _judged(self, rounds: Sequence[HalfRound]) -> tuple[tuple[Told, ...], str, str]:
+        """The causes on this host, who listens for the flow's datagrams, and why no cause is named."""
         one = next((each for each in rounds if any(count.there for count in each.counts)), rounds[-1])
         self._progress("asking this host's filters")
         if self._plan.side is Side.SOURCE:
             failed = next((each for each in rounds if each.outcome is not Outcome.ANSWERED), None)
-            return ((), "") if failed is None else (_told(self._of_source(failed)), "")
+            found = [] if failed is None else list(self._of_source(failed))
+            return _told(found), "", self._why(found)
         who = who_listens(self._plan.party.facts, self._way) if self._way.protocol == "udp" else ""
-        return _told(self._of_destination(one, who)), who
+        found = list(self._of_destination(one, who))
+        return _told(found), who, self._why(found)
+
+    def _why(self, found: Sequence[Found]) -> str:
+        """Why a loss on this host has no cause; of what was not lost here nothing is said."""
+        reasons = [each.reason for each in found if each.check == "path.loss" and each.state is State.UNKNOWN]
+        said = [reason for reason in reasons if reason and reason != NOTHING_HERE]
+        return "; ".join(part for part in (self._plan.why, *said) if part)
 
     def _of_source(self, one: HalfRound) -> Iterable[Found]:
         watched = Watched(attempt=attempt_of(one), sights=self._sights(one.due_s))
@@ -255,18 +305,18 @@ class HalfRun:
         if not any(sight.there for sight in sights):
             return reasons.of_what_stands()
         if not lost:
-            return reasons.of_refusal() if refused else ()
+            return reasons.of_refusal() if refused else reasons.of_answers_that_left()
         if who and lost[0].direction is Direction.BACK and lost[0].last is None:
             return reasons.of_silence(lost[0], who)
         return [found for loss in lost for found in reasons.of_loss(loss)]
 
     def _reasons(self, watched: Watched) -> Reasons:
-        return Reasons(self._plan.planned, watched, now_s=time.time(), half=True)
+        return Reasons(self._plan.planned, watched, now_s=time.time(), half=True, heard=not self._plan.why)
 
 
 def _told(found: Iterable[Found]) -> tuple[Told, ...]:
     told = [
-        Told(cause=each.cause, ahead=each.check == "path.ahead", about=each.summary.partition(":")[0])
+        Told(cause=each.cause, ahead=each.check == "path.ahead", about=each.summary.partition(": ")[0])
         for each in found
         if each.cause is not None
     ]

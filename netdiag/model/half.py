@@ -35,6 +35,24 @@ class HalfFlow(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.source} to {self.destination}, {self.protocol}{port}"
 
 
+class HalfEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """A container of an overlay network as the end of a flow, and where this host's engine puts the other one.
+
+    Attributes:
+        container: The container.
+        network: The network.
+        host_address: Where this host's tunnels end, as its engine tells.
+        towards: Where the other container's host has its tunnels end, as this host's engine tells.
+        vxlan_port: The UDP port of the tunnels.
+    """
+
+    container: str
+    network: str
+    host_address: str
+    towards: str
+    vxlan_port: int
+
+
 class HalfPlace(msgspec.Struct, frozen=True, kw_only=True):
     """Where this side watched."""
 
@@ -115,6 +133,8 @@ class Half(msgspec.Struct, frozen=True, kw_only=True):
         more: How many causes were left out because three lines hold no more.
         listens: Who listens at the destination's port; empty for nobody, and on the side of the source.
         hidden: Why packets may pass its NIC unseen, in a few words; empty where they do not.
+        end: The container that is its end; None where the end is the host.
+        why: Why it names no cause although it may have one; empty where nothing of its own is left open.
     """
 
     side: Side
@@ -127,3 +147,5 @@ class Half(msgspec.Struct, frozen=True, kw_only=True):
     more: int = 0
     listens: str = ""
     hidden: str = ""
+    end: HalfEnd | None = None
+    why: str = ""

@@ -159,7 +159,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
         outer_sources: Where encapsulated requests came from (their outer addresses).
         outer_targets: Where encapsulated requests went.
         back_outer_sources: Where encapsulated answers came from.
-        vnis: Their VNIs.
+        back_outer_targets: Where encapsulated answers went.
+        vnis: The VNIs of encapsulated requests.
         there_length: Bytes of the IP packet (the outer one inside VXLAN) of the first request; 0 where there was none.
         back_length: The same of the first answer.
         origin: The address from which the first request came here; empty where there was none.
@@ -177,6 +178,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     outer_sources: tuple[str, ...] = ()
     outer_targets: tuple[str, ...] = ()
     back_outer_sources: tuple[str, ...] = ()
+    back_outer_targets: tuple[str, ...] = ()
     vnis: tuple[int, ...] = ()
     there_length: int = 0
     back_length: int = 0

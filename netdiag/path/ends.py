@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -14,6 +15,8 @@ from netdiag.path.entries import host_behind
 from netdiag.path.names import Typed, find_container, is_address, is_host
 from netdiag.path.routed import networks_of
 
+_TASK_NAME = re.compile(r"(.+)\.[a-z0-9]{25}")
+"""SERVICE.NUMBER.ID, or SERVICE.NODE.ID of a global one; ids are 25 digits of base 36 (swarmkit identity)."""
 _TASKS = "tasks."
 """The engine's name server answers tasks.SERVICE with the tasks' own addresses."""
 
@@ -180,6 +183,12 @@ def task_label(task: OverlayTask) -> str:
     if not task.service or not task.name.startswith(f"{task.service}."):
         return task.name
     return f"{task.service}.{task.name[len(task.service) + 1 :].partition('.')[0]}"
+
+
+def short_name(container: str) -> str:
+    """A task's container without the task's id ("web.1" of "web.1.<25 characters>"); any other as it is."""
+    found = _TASK_NAME.fullmatch(container)
+    return found[1] if found is not None else container
 
 
 def task_text(task: OverlayTask) -> str:

@@ -33,15 +33,15 @@ def entry_causes(
     """
     target = way.destination if side is Side.SOURCE else way.source
     namespace = f"overlay:{network.name}"
-    device = _device(host.facts, namespace, network)
+    device = vxlan_device(host.facts, namespace, network)
     if device is None:
         return
-    path = _path(host.facts, namespace)
+    path = namespace_path(host.facts, namespace)
     mac = _mac_of(other.facts, target) or mac_from_address(target.address)
     neighbours = [row for row in (host.facts.neighbours.value or {}).get(namespace, ()) if row.device == device.name]
     known = next((row for row in neighbours if row.address == target.address and row.mac), None)
     if known is None or known.mac != mac:
-        yield _neighbour(host, target, namespace, path, device.name, known.mac if known else "", mac, confidence)
+        yield neighbour_cause(host, target, namespace, path, device.name, known.mac if known else "", mac, confidence)
     rows = [
         row
         for row in (host.facts.fdb.value or {}).get(namespace, ())
@@ -49,9 +49,11 @@ def entry_causes(
     ]
     vtep = target.host_address
     if not rows:
-        yield _fdb("overlay.fdb-missing", host, target, namespace, path, device.name, mac, "", vtep, confidence)
+        yield fdb_cause("overlay.fdb-missing", host, target, namespace, path, device.name, mac, "", vtep, confidence)
     elif vtep and not {row.vtep for row in rows} & {vtep, *own_addresses(other.facts)}:
-        yield _fdb("overlay.fdb-stale", host, target, namespace, path, device.name, mac, rows[0].vtep, vtep, confidence)
+        yield fdb_cause(
+            "overlay.fdb-stale", host, target, namespace, path, device.name, mac, rows[0].vtep, vtep, confidence
+        )
 
 
 def received_causes(
@@ -150,14 +152,16 @@ def mac_from_address(address: str) -> str:
     return ":".join(["02", "42", *(f"{int(part):02x}" for part in parts)])
 
 
-def _device(facts: Facts, namespace: str, network: Network) -> Link | None:
+def vxlan_device(facts: Facts, namespace: str, network: Network) -> Link | None:
+    """The VXLAN device of a network in the overlay's namespace of a host; None where it has none."""
     for link in (facts.links.value or {}).get(namespace, ()):
         if link.vxlan is not None and (not network.vnis or link.vxlan.vni in network.vnis):
             return link
     return None
 
 
-def _path(facts: Facts, namespace: str) -> str:
+def namespace_path(facts: Facts, namespace: str) -> str:
+    """What nsenter takes for a namespace; empty where it is not known."""
     found = (facts.namespaces.value or {}).get(namespace)
     return found.path if found is not None else ""
 
@@ -167,9 +171,10 @@ def _mac_of(facts: Facts, end: End) -> str:
     return next((link.mac for link in links if link.name == end.device and link.mac != _UNSET), "")
 
 
-def _neighbour(
+def neighbour_cause(
     host: Host, target: End, namespace: str, path: str, device: str, actual: str, mac: str, confidence: Confidence
 ) -> Cause:
+    """The entry that gives a container's link address is missing (``actual`` is empty) or another than ``mac``."""
     seen = f"{target.address} is {actual}" if actual else f"there is no entry for {target.address}"
     inside = f"nsenter --net={path} -- "
     undo = (
@@ -202,7 +207,7 @@ def _neighbour(
     )
 
 
-def _fdb(
+def fdb_cause(
     code: str,
     host: Host,
     target: End,
@@ -214,6 +219,7 @@ def _fdb(
     vtep: str,
     confidence: Confidence,
 ) -> Cause:
+    """The entry that puts a link address behind a host is missing (``actual`` is empty) or leads to another than ``vtep``."""
     seen = f"{mac} is behind {actual}" if actual else f"there is no entry for {mac}"
     inside = f"nsenter --net={path} -- "
     undo = (

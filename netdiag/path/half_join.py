@@ -10,8 +10,8 @@ import msgspec
 from netdiag.errors import UsageError
 from netdiag.model.found import Found
 from netdiag.model.half import Half, Outcome, Told
-from netdiag.model.path import Direction, Loss, Side, Sight, Way
-from netdiag.model.report import Answer, Cause, Evidence, Need, State, Step, Subject
+from netdiag.model.path import Direction, Loss, PathKind, Side, Sight, Way
+from netdiag.model.report import Answer, Cause, Confidence, Evidence, Need, State, Step, Subject
 from netdiag.path.filtered import flow_filtered_cause
 from netdiag.path.half_way import attempt_of, sights_of, way_of
 from netdiag.path.sights import losses
@@ -68,6 +68,27 @@ def joined(own: Half, other: Half) -> Joined:
     return _Join(source, destination).done()
 
 
+def service_found(halves: Sequence[Half], typed: str) -> Iterator[Found]:
+    """What is to be said where the destination was typed as a service: its task was called, and not its virtual IP.
+
+    Args:
+        halves: Of one side or of both.
+        typed: The name of the destination, as typed.
+    """
+    for half in halves:
+        task = half.end.container if half.end is not None and half.side is Side.DESTINATION else ""
+        if task.startswith(f"{typed}."):
+            yield Found(
+                check="path.virtual-ip",
+                state=State.SKIP,
+                subject=Subject(host=half.host, container=task, network=half.end.network if half.end else None),
+                summary=f"{typed} is a service: its task {task} was called, and no virtual IP",
+                reason=(
+                    "a virtual IP is its caller's host's own affair: netdiag diagnose without --code, on that host, tries it"
+                ),
+            )
+
+
 def _told_apart(own: Half, other: Half) -> tuple[Half, Half]:
     """Hosts that are called the same, with their addresses."""
     if own.host != other.host:
@@ -77,6 +98,8 @@ def _told_apart(own: Half, other: Half) -> tuple[Half, Half]:
 
 def _renamed(half: Half) -> Half:
     address = half.flow.source if half.side is Side.SOURCE else half.flow.destination
+    if half.end is not None:
+        address = half.end.host_address
     name = f"{half.host} ({address})"
     told = []
     for each in half.told:
@@ -164,7 +187,7 @@ class _Join:
     def _of_loss(self, loss: Loss, used: list[Told]) -> tuple[list[Cause], str]:
         side = _side_of(loss)
         if side is None:
-            return self._between(loss)
+            return self._between(loss, used)
         half = self._halves[side]
         here = [told for told in half.told if not told.ahead]
         used += here
@@ -172,19 +195,32 @@ class _Join:
             return [told.cause for told in here], ""
         if half.more:
             return [], f"{half.host} names the cause in its own report; three lines did not hold it"
+        if half.why:
+            return [], f"{half.host} says: {half.why}"
         return [], f"{half.host} found no filter of its own that takes such a packet, and no listener that is missing"
 
-    def _between(self, loss: Loss) -> tuple[list[Cause], str]:
+    def _between(self, loss: Loss, used: list[Told]) -> tuple[list[Cause], str]:
         """Lost between the two NICs."""
         there = loss.direction is Direction.THERE
         receiver = self._halves[Side.DESTINATION if there else Side.SOURCE]
+        sender = self._halves[Side.SOURCE if there else Side.DESTINATION]
+        astray = [told for told in sender.told if not told.ahead and told.cause.code.startswith("overlay.")]
+        if astray:
+            used += astray
+            return [_as_the_receiver_says(told.cause, receiver) for told in astray], ""
+        if sender.end is not None and receiver.end is not None and sender.end.towards != receiver.end.host_address:
+            return [], (
+                f"{sender.host} sends for {receiver.end.container} to {sender.end.towards}, and {receiver.host} says that"
+                f" its tunnels end at {receiver.end.host_address}: the engines do not agree, or an address is translated"
+                " between them"
+            )
         if receiver.hidden:
             return [], f"{receiver.hidden} on {receiver.host} may take packets before they can be seen there"
         echo = self._round[receiver.side].echo_arrived
         one = flow_filtered_cause(self._way, loss, (), others=False, control_arrived=echo)
         if one is not None:
             return [one], ""
-        if self._way.protocol == "icmp":
+        if self._way.protocol == "icmp" and self._way.kind is not PathKind.OVERLAY:
             return [], f"nothing of it came to the NIC of {receiver.host}, and no other kind of packet was tried"
         known = any(each.heard() for each in self._round.values())
         reason = (
@@ -232,7 +268,7 @@ class _Join:
             answers=_OPEN,
             reason=(
                 f"another machine may have {self._way.destination.address}, or it is led elsewhere on the way; ip"
-                f" neigh on {self._way.source.host} shows who answers for it"
+                f" neigh {'in' if self._way.source.container else 'on'} {self._way.source.label()} shows who answers for it"
             ),
         )
 
@@ -259,6 +295,14 @@ class _Join:
                 subject=Subject(host=self._way.source.host, peer=self._way.destination.host),
                 summary=f"the rounds did not end alike: {ends}",
             )
+
+
+def _as_the_receiver_says(one: Cause, receiver: Half) -> Cause:
+    """Packets left for another host than the one that, by its own word, has the container and ends its tunnels there."""
+    expected = one.object.get("expected")
+    if one.code == "overlay.fdb-stale" and receiver.end is not None and expected == receiver.end.host_address:
+        return msgspec.structs.replace(one, confidence=Confidence.PROVEN)
+    return one
 
 
 def _where_it_stands(half: Half, told: Told) -> tuple[Step, ...]:

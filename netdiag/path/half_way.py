@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netdiag.model.half import Half, HalfRound, Outcome
-from netdiag.model.path import End, PathKind, Place, Sight, Way
+from netdiag.model.path import End, PathKind, Place, Sight, Stage, Way
 from netdiag.path.verdict import Attempt
 
 
@@ -30,10 +30,9 @@ def attempt_of(one: HalfRound) -> Attempt:
 def way_of(source: Half, destination: Half) -> Way:
     """The way that two halves make together; one that knows nothing has no places."""
     flow = source.flow
-    ends = (
-        End(host=source.host, address=flow.source, host_address=flow.source),
-        End(host=destination.host, address=flow.destination, host_address=flow.destination),
-    )
+    ends = (_end_of(source, flow.source, destination), _end_of(destination, flow.destination, source))
+    tunnels = next((half.end for half in (source, destination) if half.end is not None), None)
+    vxlan_port = tunnels.vxlan_port if tunnels is not None else None
     places = tuple(
         Place(
             side=half.side,
@@ -43,13 +42,37 @@ def way_of(source: Half, destination: Half) -> Way:
             a=flow.source,
             b=flow.destination,
             port=flow.port,
+            vxlan_port=vxlan_port if each.stage is Stage.NIC else None,
             where=each.where(half.host),
         )
         for half in (source, destination)
         for each in half.places
     )
     kind = PathKind.PUBLISHED if len(destination.places) > 1 else PathKind.HOST
-    return Way(kind=kind, source=ends[0], destination=ends[1], protocol=flow.protocol, port=flow.port, places=places)
+    return Way(
+        kind=PathKind.OVERLAY if tunnels is not None else kind,
+        source=ends[0],
+        destination=ends[1],
+        protocol=flow.protocol,
+        port=flow.port,
+        places=places,
+        vxlan_port=vxlan_port,
+    )
+
+
+def _end_of(half: Half, address: str, other: Half) -> End:
+    """An end of the way; of a side that has not answered, what the other one's engine tells."""
+    if half.end is None:
+        host_address = other.end.towards if other.end is not None else address
+        return End(host=half.host, address=address, host_address=host_address)
+    return End(
+        host=half.host,
+        container=half.end.container,
+        namespace=f"container:{half.end.container}",
+        address=address,
+        host_address=half.end.host_address,
+        network=half.end.network,
+    )
 
 
 def sights_of(half: Half, one: HalfRound, way: Way) -> Iterator[Sight]:

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from netdiag.causes import CATALOGUE, cause
-from netdiag.model.half import Half, HalfCount, HalfFlow, HalfPlace, HalfRound, Outcome, Told
+from netdiag.model.facts import HOST
+from netdiag.model.half import Half, HalfCount, HalfEnd, HalfFlow, HalfPlace, HalfRound, Outcome, Told
 from netdiag.model.path import Side, Stage
 from netdiag.model.report import Confidence, Evidence, Remedy
 
@@ -28,13 +29,34 @@ def half_value(half: Half) -> list[Any]:
         _shown(half.host),
         [flow.source, flow.destination, flow.protocol, flow.port],
         half.within_s,
-        [[_STAGES.index(place.stage), _shown(place.namespace), _shown(place.device)] for place in half.places],
+        [
+            [_STAGES.index(place.stage), _namespace_value(place.namespace, half.end), _shown(place.device)]
+            for place in half.places
+        ],
         [_round_value(each) for each in half.rounds],
         [_told_value(each) for each in half.told],
         half.more,
         _shown(half.listens),
         _shown(half.hidden),
+        _end_value(half.end),
+        _shown(half.why),
     ]
+
+
+def _namespaces(end: HalfEnd) -> list[str]:
+    """What most places of an overlay are in, which is said by a number."""
+    return [HOST, f"container:{end.container}", f"overlay:{end.network}"]
+
+
+def _namespace_value(namespace: str, end: HalfEnd | None) -> str | int:
+    known = _namespaces(end) if end is not None else []
+    return known.index(namespace) if namespace in known else _shown(namespace)
+
+
+def _end_value(end: HalfEnd | None) -> list[Any] | None:
+    if end is None:
+        return None
+    return [_shown(end.container), _shown(end.network), end.host_address, end.towards, end.vxlan_port]
 
 
 def _round_value(one: HalfRound) -> list[Any]:
@@ -82,32 +104,42 @@ def shrunk(half: Half) -> Iterator[Half]:
     """The half as it is, then with less and less: for a place that holds little. The last holds hardly more than counts."""
     yield half
     told = tuple(msgspec.structs.replace(each, cause=_without_remedy(each)) for each in half.told)
-    yield (half := msgspec.structs.replace(half, told=told))
+    yield (half := msgspec.structs.replace(half, told=told, why=_cut(half.why, _SHORT_TEXT)))
     yield (half := msgspec.structs.replace(half, rounds=tuple(_brief(each) for each in half.rounds)))
     while len(half.told) > 1:
         yield (half := msgspec.structs.replace(half, told=half.told[:-1], more=half.more + 1))
     told = tuple(msgspec.structs.replace(each, cause=_short_object(each)) for each in half.told)
     yield (half := msgspec.structs.replace(half, told=told))
     half = msgspec.structs.replace(
-        half,
+        _short_names(half, _SHORT_NAME),
         listens=_cut(half.listens, _SHORT_NAME),
         hidden=_cut(half.hidden, _SHORT_NAME),
+        why=_cut(half.why, _SHORT_NAME),
         host=_cut(half.host, _SHORT_NAME),
     )
     yield half
-    places = tuple(msgspec.structs.replace(each, namespace=_cut(each.namespace, _SHORT_NAME)) for each in half.places)
-    yield (half := msgspec.structs.replace(half, places=places))
     yield (half := msgspec.structs.replace(half, told=(), more=half.more + len(half.told)))
     # The other side may have been there in either; a round in which it was heard is the better one.
     heard = [each for each in half.rounds if each.heard()]
-    yield (half := msgspec.structs.replace(half, rounds=(heard or half.rounds)[:1], listens="", hidden=""))
-    yield msgspec.structs.replace(half, host=_cut(half.host, _SHORTEST), places=tuple(map(_nameless, half.places)))
+    yield (half := msgspec.structs.replace(half, rounds=(heard or half.rounds)[:1], listens="", hidden="", why=""))
+    yield msgspec.structs.replace(_short_names(half, _SHORTEST, devices=True), host=_cut(half.host, _SHORTEST))
 
 
-def _nameless(place: HalfPlace) -> HalfPlace:
-    return msgspec.structs.replace(
-        place, namespace=_cut(place.namespace, _SHORTEST), device=_cut(place.device, _SHORTEST)
-    )
+def _short_names(half: Half, most: int, *, devices: bool = False) -> Half:
+    """With the names of namespaces cut, and of the end that some of them are called after."""
+    end, renamed = half.end, {}
+    if end is not None:
+        short = msgspec.structs.replace(end, container=_cut(end.container, most), network=_cut(end.network, most))
+        renamed, end = dict(zip(_namespaces(end), _namespaces(short), strict=True)), short
+    places = [
+        msgspec.structs.replace(
+            each,
+            namespace=renamed.get(each.namespace) or _cut(each.namespace, most),
+            device=_cut(each.device, most) if devices else each.device,
+        )
+        for each in half.places
+    ]
+    return msgspec.structs.replace(half, end=end, places=tuple(places))
 
 
 def _without_remedy(told: Told) -> Any:  # noqa: ANN401 - replace() loses the type
@@ -140,12 +172,13 @@ def half_from_value(value: object) -> Half:
 
 
 def _half(value: Any) -> Half:  # noqa: ANN401 - whatever JSON held
-    side, host, flow, within_s, places, rounds, told, more, listens, hidden = _list(value)
+    side, host, flow, within_s, places, rounds, told, more, listens, hidden, end, why = _list(value)
     name = _text(host)
     source, destination, protocol, port = _list(flow)
     if protocol not in ("tcp", "udp", "icmp"):
         raise ValueError("protocol")
-    found = tuple(_place(each) for each in _list(places))
+    tunnels = None if end is None else _end(end)
+    found = tuple(_place(each, tunnels) for each in _list(places))
     return Half(
         side=_SIDES[_number(side, most=1)],
         host=name,
@@ -158,17 +191,37 @@ def _half(value: Any) -> Half:  # noqa: ANN401 - whatever JSON held
         within_s=_number(within_s, most=3600),
         places=found,
         rounds=tuple(_round(each, len(found)) for each in _list(rounds)),
-        told=tuple(
-            _told(each, name, affects="published ports" if len(found) > 1 else "host traffic") for each in _list(told)
-        ),
+        told=tuple(_told(each, name, affects=_affected(end, len(found))) for each in _list(told)),
         more=_number(more),
         listens=_text(listens),
         hidden=_text(hidden),
+        end=tunnels,
+        why=_text(why),
     )
 
 
-def _place(value: Any) -> HalfPlace:  # noqa: ANN401
+def _affected(end: Any, places: int) -> str:  # noqa: ANN401
+    """What a cause of a half breaks."""
+    if end is not None:
+        return "overlay data"
+    return "published ports" if places > 1 else "host traffic"
+
+
+def _end(value: Any) -> HalfEnd:  # noqa: ANN401
+    container, network, host_address, towards, vxlan_port = _list(value)
+    return HalfEnd(
+        container=_text(container),
+        network=_text(network),
+        host_address=_text(host_address),
+        towards=_text(towards),
+        vxlan_port=_number(vxlan_port, least=1, most=65535),
+    )
+
+
+def _place(value: Any, end: HalfEnd | None) -> HalfPlace:  # noqa: ANN401
     stage, namespace, device = _list(value)
+    if end is not None and not isinstance(namespace, str):
+        namespace = _namespaces(end)[_number(namespace, most=2)]
     return HalfPlace(
         stage=_STAGES[_number(stage, most=len(_STAGES) - 1)], namespace=_text(namespace), device=_text(device)
     )

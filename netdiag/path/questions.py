@@ -116,10 +116,17 @@ def standing(way: Way, loss: Loss, sights: Sequence[Sight]) -> tuple[Question, .
     for here, there in zip(places[start:], places[start + 1 :], strict=False):
         found += _between(way, Direction.THERE, here, there, sights)
     found += _into_the_end(way, sights)
-    if way.kind is PathKind.OVERLAY:
-        for here, there in zip(places[::-1], places[::-1][1:], strict=False):
-            if {here.stage, there.stage} == {Stage.TUNNEL, Stage.NIC}:
-                found += _between(way, Direction.BACK, here, there, sights)
+    return (*found, *tunnel_back(way, sights))
+
+
+def tunnel_back(way: Way, sights: Sequence[Sight]) -> tuple[Question, ...]:
+    """The filters that what a tunnel carries back meets on either host; none where there is no tunnel."""
+    if way.kind is not PathKind.OVERLAY:
+        return ()
+    found: list[Question] = []
+    for here, there in zip(way.places[::-1], way.places[::-1][1:], strict=False):
+        if {here.stage, there.stage} == {Stage.TUNNEL, Stage.NIC}:
+            found += _between(way, Direction.BACK, here, there, sights)
     return tuple(found)
 
 

@@ -71,6 +71,7 @@ def _sight(place: Place, frames: list[_Timed], source_port: int | None, first: i
         outer_sources=_once(frame.outer_source for frame, _ in there),
         outer_targets=_once(frame.outer_destination for frame, _ in there),
         back_outer_sources=_once(frame.outer_source for frame, _ in back),
+        back_outer_targets=_once(frame.outer_destination for frame, _ in back),
         vnis=tuple(dict.fromkeys(frame.vni for frame, _ in there if frame.vni is not None)),
         there_length=there[0][0].length if there else 0,
         back_length=back[0][0].length if back else 0,

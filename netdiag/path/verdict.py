@@ -223,6 +223,17 @@ def ahead_found(way: Way, traced: Traced, one: Cause) -> Found:
     )
 
 
+def entry_ahead_found(way: Way, one: Cause) -> Found:
+    """An entry of the overlay that would stop the flow, once it is not lost before."""
+    return Found(
+        check="path.ahead",
+        state=State.FAIL,
+        subject=Subject(host=one.host, network=way.destination.network or None),
+        summary="VXLAN in: it would be lost here, were it not lost before",
+        cause=one,
+    )
+
+
 def unseen_reason(way: Way) -> str:
     """Why nothing is known of a destination that takes no part."""
     return f"{way.destination.host} takes no part, so that what happens there is not seen (--via ssh reaches it)"

@@ -60,6 +60,43 @@ def overlay_way(
     )
 
 
+def overlay_half(
+    own: tuple[Host, Container], away: End, network: Network, side: Side, *, protocol: str, port: int | None
+) -> Way:
+    """What one of the two hosts knows of the way between containers of an overlay network: its own places.
+
+    Args:
+        own: This host, and its container.
+        away: The other end, as far as this host knows it.
+        network: The network, as this host's engine knows it.
+        side: Which end is this host's.
+        protocol: Of the flow.
+        port: That is called.
+
+    Raises UsageError when the container is not attached.
+    """
+    host, container = own
+    end = _with_host(_container_end(host, container, network.id), host, network)
+    begin, last = (end, away) if side is Side.SOURCE else (away, end)
+    flow = Flow(begin.address, last.address, port)
+    vxlan_port = _vxlan_port(host.facts) or DEFAULT_DATA_PATH_PORT
+    places = (
+        *near(host, end, side, flow),
+        *_tunnel(host, network, side, flow),
+        *_nic(host, side, flow, vxlan_port),
+    )
+    return Way(
+        kind=PathKind.OVERLAY,
+        source=begin,
+        destination=last,
+        protocol=protocol,
+        port=port,
+        places=places if side is Side.SOURCE else places[::-1],
+        vnis=network.vnis,
+        vxlan_port=vxlan_port,
+    )
+
+
 def bridge_way(
     host: Host, source: Container, destination: Container, network: Network, *, protocol: str, port: int | None
 ) -> Way:

@@ -72,7 +72,10 @@ def plan_lines(way: Way) -> list[str]:
 
 def half_plan_lines(way: Way, flow: HalfFlow, side: Side, within_s: int) -> list[str]:
     """What one side of a diagnosis that two hosts make apart would watch, send and change."""
-    there, back = (flow.source, flow.destination), (flow.destination, flow.source)
+    begin, end = flow.source, flow.destination
+    if way.kind is PathKind.OVERLAY:
+        begin, end = way.source.host_address, way.destination.host_address
+    there, back = (begin, end), (end, begin)
     sent = (
         ["  one attempt (a connection that is closed again, a marked datagram, or an echo)", _echo(there)]
         if side is Side.SOURCE

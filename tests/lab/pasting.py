@@ -16,7 +16,7 @@ from tests.lab.asking import Answered
 
 CODE = "H9JA-QDA3"
 WITHIN = ("--within", "6")
-LINES = re.compile(r"nd1:[^.]*\.")
+LINES = re.compile(r"nd2:[^.]*\.")
 PATIENCE_S = 60.0
 
 

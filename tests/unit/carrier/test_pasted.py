@@ -86,10 +86,10 @@ def test_a_wrong_code_is_told_from_a_damaged_text(text):
         (lambda text: "\n".join(text.splitlines()[:2]), "is cut"),
         (lambda text: "\n".join(text.splitlines()[1:]), "no answer of netdiag"),
         (lambda text: text.replace("\n", "", 1)[:60] + ".", "damaged"),
-        (lambda text: "nd1:.", "damaged"),
-        (lambda text: "nd1:" + "ä" * 40 + ".", "damaged"),
+        (lambda text: "nd2:.", "damaged"),
+        (lambda text: "nd2:" + "ä" * 40 + ".", "damaged"),
         (lambda text: "", "no answer of netdiag"),
-        (lambda text: text.replace("nd1:", "nd2:"), "version 2, this netdiag reads version 1"),
+        (lambda text: text.replace("nd2:", "nd1:"), "version 1, this netdiag reads version 2"),
         (lambda text: "\n".join(reversed(text.splitlines())), "damaged|is cut"),
     ],
 )
@@ -131,7 +131,7 @@ def test_any_small_value_and_any_wrap(value, columns):
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=300))
 def test_nonsense_is_one_clear_line(text):
-    for candidate in (text, "nd1:" + text, "nd1:" + text + "."):
+    for candidate in (text, "nd2:" + text, "nd2:" + text + "."):
         with pytest.raises(UsageError):
             pasted.decode(candidate, CODE)
 

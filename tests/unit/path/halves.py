@@ -1,7 +1,9 @@
 """Two halves of a diagnosis by hand."""
 
+import msgspec
+
 from netdiag.causes import cause
-from netdiag.model.half import Half, HalfCount, HalfFlow, HalfPlace, HalfRound, Outcome, Told
+from netdiag.model.half import Half, HalfCount, HalfEnd, HalfFlow, HalfPlace, HalfRound, Outcome, Told
 from netdiag.model.path import Side, Stage
 from netdiag.model.report import Confidence, Remedy
 
@@ -47,3 +49,32 @@ def far(*rounds, **more):
     first = turn(echo_arrived=True, late_ms=3)
     given = {"host": "far", "flow": FLOW, "within_s": 60, "places": (NIC,), **more}
     return Half(side=Side.DESTINATION, rounds=rounds or (first,), **given)
+
+
+INNER = HalfFlow(source="10.0.1.3", destination="10.0.1.6", protocol="tcp", port=22)
+"""Between two containers of an overlay network."""
+
+
+def tunnelled(half, *counts, container="web", network="app", **more):
+    """A half whose end is a container; ``counts`` are the requests seen at its four places, in the order of the way."""
+    hosts = ("192.0.2.1", "192.0.2.2")
+    there = half.side is Side.DESTINATION
+    end = HalfEnd(
+        container=container,
+        network=network,
+        host_address=hosts[there],
+        towards=more.pop("towards", hosts[not there]),
+        vxlan_port=4789,
+    )
+    rows = [
+        (Stage.END, f"container:{container}", "eth0"),
+        (Stage.PORT, f"overlay:{network}", "veth1"),
+        (Stage.TUNNEL, f"overlay:{network}", "vxlan0"),
+        (Stage.NIC, "host", "eth0"),
+    ]
+    places = [HalfPlace(stage=stage, namespace=namespace, device=device) for stage, namespace, device in rows]
+    seen = tuple(HalfCount(count) for count in counts)
+    rounds = tuple(msgspec.structs.replace(each, counts=seen) for each in half.rounds)
+    return msgspec.structs.replace(
+        half, flow=INNER, end=end, places=tuple(places[::-1] if there else places), rounds=rounds, **more
+    )

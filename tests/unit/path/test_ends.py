@@ -12,6 +12,7 @@ from netdiag.path.ends import (
     node_name,
     other_hosts,
     service_by_name_server,
+    short_name,
     task_label,
 )
 from netdiag.path.names import parse_end
@@ -126,3 +127,16 @@ def test_hosts_that_are_not_settled(source, destination):
 def test_a_name_that_fits_several_is_for_the_one_who_asks_for_it():
     both = facts(networks=(overlay(task("web", 1, "10.0.1.2", FAR), *TASKS),), cluster=manager())
     assert asked("web", "db.abc:22", both) == ()
+
+
+@pytest.mark.parametrize(
+    ("container", "short"),
+    [
+        ("db.1.usrztdja3b93xlez1597clshx", "db.1"),
+        ("my.db.12.usrztdja3b93xlez1597clshx", "my.db.12"),
+        ("db.1.short", "db.1.short"),
+        ("db", "db"),
+    ],
+)
+def test_a_task_without_its_id(container, short):
+    assert short_name(container) == short

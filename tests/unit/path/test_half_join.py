@@ -3,13 +3,14 @@
 import msgspec
 import pytest
 
+from netdiag.causes import cause
 from netdiag.errors import UsageError
-from netdiag.model.half import HalfCount, HalfFlow, HalfPlace, Outcome
-from netdiag.model.path import Direction, Stage
-from netdiag.model.report import State
+from netdiag.model.half import HalfCount, HalfFlow, HalfPlace, Outcome, Told
+from netdiag.model.path import Direction, PathKind, Stage
+from netdiag.model.report import Confidence, State
 from netdiag.path.half_alone import alone
-from netdiag.path.half_join import joined
-from tests.unit.path.halves import DUE_S, NIC, far, near, told, turn
+from netdiag.path.half_join import joined, service_found
+from tests.unit.path.halves import DUE_S, NIC, far, near, told, tunnelled, turn
 
 LATER_S = DUE_S + 60
 
@@ -148,3 +149,59 @@ def test_one_side_alone_waits_for_the_other(half, says):
 def test_one_side_alone_names_what_it_found():
     assert causes(alone(far(told=(told(),)), "other")) == [("path.loss", "firewall.rule", "far")]
     assert {each.state for each in alone(far(told=(told(),)), "other").found} == {State.FAIL}
+
+
+# --- containers of an overlay network ---
+
+
+def test_in_an_overlay_the_places_of_both_sides_are_one_way():
+    done = joined(tunnelled(near(), 1, 1, 1, 1), tunnelled(far(told=(told(),)), 1, 0, 0, 0, container="db.1"))
+    assert (done.losses[0].last.stage, done.losses[0].next.stage) == (Stage.NIC, Stage.TUNNEL)
+    assert causes(done) == [("path.loss", "firewall.rule", "far")]
+    assert (done.way.kind, done.way.vxlan_port, done.way.destination.container) == (PathKind.OVERLAY, 4789, "db.1")
+
+
+def test_tunnels_that_vanish_between_while_an_echo_of_the_hosts_arrives():
+    other = tunnelled(far(turn(there=0, echo_arrived=True, late_ms=2)), 0, 0, 0, 0, container="db.1")
+    (found,) = [each.cause for each in joined(tunnelled(near(), 1, 1, 1, 1), other).found if each.cause]
+    assert (found.code, found.confidence) == ("underlay.filtered", Confidence.LIKELY)
+    assert (found.object["protocol"], found.object["port"]) == ("udp", 4789)
+
+
+def test_engines_that_do_not_agree_where_tunnels_end_blame_nothing_between():
+    one = tunnelled(near(), 1, 1, 1, 1, towards="192.0.2.9")
+    done = joined(one, tunnelled(far(turn(there=0, echo_arrived=True, late_ms=2)), 0, 0, 0, 0))
+    assert causes(done) == []
+    assert "192.0.2.9" in unknown(done).reason
+
+
+def stale(expected):
+    thing = {"kind": "fdb", "mac": "02:42:0a:00:01:06", "vtep": "192.0.2.9", "expected": expected}
+    found = cause("overlay.fdb-stale", host="near", object=thing, confidence=Confidence.LIKELY)
+    return Told(cause=found)
+
+
+@pytest.mark.parametrize(("expected", "sure"), [("192.0.2.2", Confidence.PROVEN), ("192.0.2.7", Confidence.LIKELY)])
+def test_a_stale_entry_of_the_sender_goes_before_the_network_between(expected, sure):
+    one = tunnelled(near(told=(stale(expected),)), 1, 1, 1, 1)
+    done = joined(one, tunnelled(far(turn(there=0, echo_arrived=True, late_ms=2)), 0, 0, 0, 0))
+    ((found, how),) = [(each.cause.code, each.cause.confidence) for each in done.found if each.cause]
+    assert (found, how) == ("overlay.fdb-stale", sure)
+
+
+def test_what_the_other_side_could_not_find_out_is_said():
+    one = tunnelled(near(), 1, 1, 1, 1)
+    done = joined(one, tunnelled(far(why="VXLAN in: no trace could be made"), 1, 0, 0, 0))
+    assert unknown(done).reason == "far says: VXLAN in: no trace could be made"
+
+
+def test_hosts_of_one_name_are_told_apart_by_where_their_tunnels_end():
+    other = tunnelled(far(host="near", told=(told(),)), 1, 0, 0, 0)
+    assert causes(joined(tunnelled(near(), 1, 1, 1, 1), other)) == [("path.loss", "firewall.rule", "near (192.0.2.2)")]
+
+
+def test_a_service_that_was_called_by_its_task_is_said():
+    half = tunnelled(far(), 1, 1, 1, 1, container="db.1")
+    assert [each.check for each in service_found([half], "db")] == ["path.virtual-ip"]
+    assert list(service_found([half], "db.1")) == []
+    assert list(service_found([far()], "db")) == []

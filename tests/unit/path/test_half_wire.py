@@ -13,7 +13,7 @@ from netdiag.carrier import pasted
 from netdiag.model.half import HalfFlow, HalfPlace, Outcome, Told
 from netdiag.model.path import Stage
 from netdiag.path.half_wire import half_from_value, half_value, shrunk
-from tests.unit.path.halves import COMMAND, DUE_S, NIC, far, near, rule, told, turn
+from tests.unit.path.halves import COMMAND, DUE_S, NIC, far, near, rule, told, tunnelled, turn
 
 CODE = "H9JA-QDA3"
 
@@ -39,6 +39,31 @@ def test_both_sides_of_a_round_arrive():
         turn(outcome=Outcome.REFUSED, detail="ICMP 3/13 from 192.0.2.2", late_ms=-1200), hidden="an XDP program"
     )
     assert carried(half) == half
+
+
+def test_a_rule_of_an_overlays_host_arrives_with_all_places_and_its_remedy():
+    command = "iptables -I INPUT 1 -s 10.71.0.2 -p udp --dport 4789 -m comment --comment netdiag-6b06a01b -j ACCEPT"
+    found = rule(number=1, text="-A INPUT -p udp -m udp --dport 4789 -j REJECT --reject-with icmp-port-unreachable")
+    remedy = msgspec.structs.replace(
+        found.remedy[0], commands=(command,), undo=(command.replace("-I INPUT 1", "-D INPUT"),)
+    )
+    found = msgspec.structs.replace(found, remedy=(remedy,))
+    half = tunnelled(far(told=(Told(cause=found),), host="worker2"), 2, 0, 0, 0, container="db.1")
+    there = carried(half)
+    assert (there.end, there.places, there.rounds) == (half.end, half.places, half.rounds)
+    assert there.told[0].cause.object["text"] == found.object["text"]
+    assert there.told[0].cause.affects == ("overlay data",)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(min_size=1, max_size=64), st.text(min_size=1, max_size=64), st.text(max_size=300))
+def test_something_of_an_overlay_always_fits(container, network, text):
+    half = far(told=(Told(cause=rule(text=text)),) * 3, why=text, hidden=text)
+    half = tunnelled(half, 2, 1, 1, 0, container=container, network=network)
+    there = carried(half)
+    assert [each.stage for each in there.places] == [each.stage for each in half.places]
+    assert there.rounds[0].counts == half.rounds[0].counts
+    assert (there.end.host_address, there.end.towards) == (half.end.host_address, half.end.towards)
 
 
 def test_what_is_too_much_is_left_out_from_the_least_that_matters():
