@@ -33,7 +33,7 @@ from netdiag.firewall.standing import StandingTable
 NOT_READ = "is not understood"
 """What `netdiag.firewall.netfilter.iptables` says of a rule that may be any."""
 _MOST_UNDER_ONE = 100
-_MOST_IN_ALL = 200_000
+MOST_COMPARED = 200_000
 """Comparisons of a table; behind them only the first few under a condition are looked at."""
 _THEN = 2
 _MOST_CALLERS = 8
@@ -51,7 +51,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order:
-    """One table, each chain indexed once."""
+    """One table, each chain indexed once; ``compared`` counts the pairs of rules that were looked at so far."""
 
     def __init__(self, table: StandingTable) -> None:
         """Look at what ends and what changes packets, and index every chain."""
@@ -59,7 +59,7 @@ class Order:
         self._family = table.family
         self._ends: dict[str, bool] = {}
         self._changes: dict[str, tuple[bool, bool]] = {}
-        self._left = _MOST_IN_ALL
+        self.compared = 0
         self._chains = {name: _Indexed(self, chain) for name, chain in table.chains.items()}
 
     @property
@@ -199,11 +199,7 @@ class Order:
 
     def room(self) -> int:
         """How many rules may be looked at under one condition."""
-        return _MOST_UNDER_ONE if self._left > 0 else _THEN
-
-    def spend(self) -> None:
-        """One more was."""
-        self._left -= 1
+        return _MOST_UNDER_ONE if self.compared < MOST_COMPARED else _THEN
 
     @property
     def family(self) -> int:
@@ -264,7 +260,7 @@ class _Indexed:
             for at in kept[:room]:
                 if at >= before or (found is not None and at >= found):
                     break
-                self._order.spend()
+                self._order.compared += 1
                 if self._takes(at, asks, before):
                     found = at
         return found
