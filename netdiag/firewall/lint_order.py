@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from netdiag.firewall.lint_covers import demands, exclude, is_kept, is_mutable, takes_all_of
-from netdiag.firewall.netfilter import header, kernel
+from netdiag.firewall.lint_keys import key_of, wider_keys, written
 from netdiag.firewall.netfilter.rules import (
     Chain,
     Changing,
@@ -26,14 +26,13 @@ from netdiag.firewall.netfilter.rules import (
     Translating,
     Verdict,
 )
-from netdiag.firewall.netfilter.sets import SetMatch
 from netdiag.firewall.netfilter.target_grammar import NO_TARGET
 from netdiag.firewall.standing import StandingTable
 
 NOT_READ = "is not understood"
 """What `netdiag.firewall.netfilter.iptables` says of a rule that may be any."""
 _MOST_UNDER_ONE = 100
-_MOST_IN_ALL = 200_000
+MOST_COMPARED = 200_000
 """Comparisons of a table; behind them only the first few under a condition are looked at."""
 _THEN = 2
 _MOST_CALLERS = 8
@@ -51,7 +50,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order:
-    """One table, each chain indexed once."""
+    """One table, each chain indexed once; ``compared`` counts the pairs of rules that were looked at so far."""
 
     def __init__(self, table: StandingTable) -> None:
         """Look at what ends and what changes packets, and index every chain."""
@@ -59,7 +58,7 @@ class Order:
         self._family = table.family
         self._ends: dict[str, bool] = {}
         self._changes: dict[str, tuple[bool, bool]] = {}
-        self._left = _MOST_IN_ALL
+        self.compared = 0
         self._chains = {name: _Indexed(self, chain) for name, chain in table.chains.items()}
 
     @property
@@ -199,11 +198,7 @@ class Order:
 
     def room(self) -> int:
         """How many rules may be looked at under one condition."""
-        return _MOST_UNDER_ONE if self._left > 0 else _THEN
-
-    def spend(self) -> None:
-        """One more was."""
-        self._left -= 1
+        return _MOST_UNDER_ONE if self.compared < MOST_COMPARED else _THEN
 
     @property
     def family(self) -> int:
@@ -236,7 +231,7 @@ class _Indexed:
             if not self._order.is_last_word(rule) or not all(map(is_kept, asks)):
                 continue
             self._asks[at] = asks
-            keys = [_key(match) for match in asks]
+            keys = [key_of(match) for match in asks]
             # Under the condition that the fewest share.
             best = min(keys, key=lambda key: len(self._at.get(key, ())), default=None)
             self._at.setdefault(best, []).append(at)
@@ -264,7 +259,7 @@ class _Indexed:
             for at in kept[:room]:
                 if at >= before or (found is not None and at >= found):
                     break
-                self._order.spend()
+                self._order.compared += 1
                 if self._takes(at, asks, before):
                     found = at
         return found
@@ -280,64 +275,15 @@ class _Indexed:
         """Where a rule is kept that takes all of these packets."""
         seen: set[object] = set()
         for match in asks:
-            for key in (*_general_keys(match), _key(match)):
+            for key in (*wider_keys(match), key_of(match)):
                 if key not in seen:
                     seen.add(key)
                     yield key
-            written = _written(match)
-            if written is not None:
-                side, address, own = written
+            named = written(match)
+            if named is not None:
+                side, address, own = named
                 for mask in self._masks.get(side, ()):
                     key = "network", side, mask, address & mask
                     if mask & ~own == 0 and key not in seen:
                         seen.add(key)
                         yield key
-
-
-def _written(match: Match) -> tuple[str, int, int] | None:
-    """The side, an address and the mask of a condition on addresses, where one is written."""
-    if isinstance(match, header.Network) and not match.negated:
-        return match.side, match.network, match.mask
-    if isinstance(match, header.Range) and not match.negated:
-        return match.side, match.first, -1
-    return None
-
-
-def _key(match: Match) -> object:
-    """Under what a condition is kept: its value where that is one, else its kind."""
-    if isinstance(match, header.Network) and not match.negated:
-        return "network", match.side, match.mask, match.network
-    if isinstance(match, header.Ports) and not match.negated and match.first == match.last:
-        return "port", match.side, match.first
-    if isinstance(match, header.Protocol) and not match.negated:
-        return "protocol", match.number
-    if isinstance(match, header.Device) and not match.negated and not match.name.endswith("+"):
-        return "device", match.side, match.name
-    if isinstance(match, header.Mac | SetMatch):
-        return match
-    return "kind", _field(match)
-
-
-def _general_keys(match: Match) -> Iterator[object]:
-    """Where wider conditions on the same field are kept."""
-    yield "kind", _field(match)
-    if isinstance(match, kernel.StateFirst):
-        yield "kind", _field(kernel.State(frozenset()))
-    if isinstance(match, header.Multiport) and len(match.sides) == 1 and not match.negated:
-        for first, last in match.ranges:
-            if first == last:
-                yield "port", match.sides[0], first
-    if isinstance(match, header.Protocol):
-        yield "kind", "Icmp"
-
-
-def _field(match: Match) -> str:
-    if isinstance(match, header.Network | header.Range):
-        return f"address {match.side}"
-    if isinstance(match, header.Ports):
-        return f"port {match.side}"
-    if isinstance(match, header.Multiport):
-        return f"port {match.sides[0]}" if len(match.sides) == 1 else "ports"
-    if isinstance(match, header.Device):
-        return f"device {match.side}"
-    return type(match).__name__

@@ -10,18 +10,14 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from netdiag.firewall.engine_view import EngineView
-from netdiag.firewall.explain import Explainer
 from netdiag.firewall.flow import Flow
+from netdiag.firewall.lint_asking import ANOTHER, Asking, Stopped
 from netdiag.firewall.lint_context import SHOWN, Check, Context, Found, Need
 from netdiag.firewall.near_miss import Candidate, candidate, judged
 from netdiag.firewall.netfilter import header
-from netdiag.firewall.netfilter.evaluate import Step
 from netdiag.firewall.netfilter.nft.model import NftRule
-from netdiag.firewall.netfilter.packet import asked_of
-from netdiag.firewall.netfilter.rules import Decide, Rule, Verdict
+from netdiag.firewall.netfilter.rules import Rule, Verdict
 from netdiag.firewall.standing import Standing, StandingTable
-from netdiag.model.explain import PacketLine
 from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.firewall_lint import RulePlace, Severity
@@ -29,95 +25,15 @@ from netdiag.model.level import Level
 from netdiag.model.report import Confidence
 from netdiag.model.trace import Trace, TracedPacket, TracePath, TraceVerdict
 
-_NOT_AN_UPLINK = ("lo", "veth", "cali", "virbr", "vnet", "cni", "tunl", "lxc", "lxd", "podman", "flannel")
-_ANOTHER = "another-device"
-"""Stands for every device that no rule names."""
-_MOST_DEVICES = 12
-_MOST_PEERS = 64
 _WIDEST = 100
 """Ports of a range that is still taken for a rule about one of them."""
-
-
-class _Stopped(msgspec.Struct, frozen=True, kw_only=True):
-    """A need that is dropped: by what, and for whom; ``peer`` is empty where it is for everybody."""
-
-    need: Need
-    steps: tuple[Step, ...]
-    verdict: Verdict
-    device: str
-    peer: str = ""
-
-
-class _Asking:
-    """One rule set, asked about packets that come in."""
-
-    def __init__(self, standing: Standing) -> None:
-        self._standing = standing
-        sets = standing.asked()
-        self._any = any(each.family == 4 for each in sets.tables)
-        self._explainer = Explainer(sets, standing.host)
-        self._devices = _devices(standing)
-        self._stopped: dict[Need, _Stopped | None] = {}
-        self.accepts = tuple(_accepting(standing))
-
-    def stopped(self, need: Need) -> _Stopped | None:
-        """Who drops it; None where somebody may get through, or it is not known."""
-        if not self._any:
-            return None
-        if need not in self._stopped:
-            self._stopped[need] = self._asked(need)
-        return self._stopped[need]
-
-    def _asked(self, need: Need) -> _Stopped | None:
-        for_all = self._by_all(need, "")
-        if for_all is not None:
-            return for_all
-        for peer in need.peers[:_MOST_PEERS] if need.meant else ():
-            found = self._by_all(need, peer)
-            if found is not None:
-                return msgspec.structs.replace(found, peer=peer)
-        return None
-
-    def _by_all(self, need: Need, source: str) -> _Stopped | None:
-        first: _Stopped | None = None
-        for device in (need.device,) if need.device else self._devices:
-            packet = PacketLine(
-                path=TracePath.IN,
-                in_device=device,
-                source=source or None,
-                destination=need.destination or None,
-                proto=need.protocol,
-                dport=need.port,
-            )
-            asked = asked_of(packet)
-            outcomes = self._explainer.traversal(asked.skb.family, None).outcomes(asked)
-            if any(each.verdict not in (Verdict.DROP, Verdict.REJECT) or each.step is None for each in outcomes):
-                return None
-            steps = tuple(each.step for each in outcomes if each.step is not None)
-            first = first or _Stopped(need=need, steps=steps, verdict=outcomes[0].verdict, device=device)
-        return first
-
-
-def _devices(standing: Standing) -> tuple[str, ...]:
-    """The devices that packets of other hosts may come by, as far as the rules tell them apart."""
-    view = EngineView(standing.facts.engine.value if standing.facts is not None else None)
-    named: dict[str, None] = {}
-    for table in standing.tables:
-        reached = table.reached_from("INPUT") | table.reached_from("PREROUTING")
-        for name in table.chains:
-            for rule in table.chains[name].rules if name in reached else ():
-                for match in rule.matches:
-                    if isinstance(match, header.Device) and match.side == "in" and match.name != "+":
-                        named[match.name[:-1] + "0" if match.name.endswith("+") else match.name] = None
-    found = [name for name in named if not name.startswith(_NOT_AN_UPLINK) and not view.is_bridge(name)]
-    return (_ANOTHER, *found[:_MOST_DEVICES])
 
 
 # --- who is meant ---
 
 
 def _blocked(context: Context) -> Iterator[Found]:
-    asking = context.once(_Asking)
+    asking = context.once(Asking)
     for need in context.needs:
         if need.meant or _swarm_is_written(context.standing, need):
             stopped = asking.stopped(need)
@@ -135,7 +51,7 @@ def _swarm_is_written(standing: Standing, need: Need) -> bool:
 _MANAGERS_ONLY = 2377
 
 
-def _found(context: Context, stopped: _Stopped) -> Found:
+def _found(context: Context, stopped: Stopped) -> Found:
     need = stopped.need
     for_whom = f" from {stopped.peer}" if stopped.peer else ""
     by = _said(stopped)
@@ -153,7 +69,7 @@ def _found(context: Context, stopped: _Stopped) -> Found:
     )
 
 
-def _said(stopped: _Stopped) -> str:
+def _said(stopped: Stopped) -> str:
     step = stopped.steps[0]
     what = {Verdict.DROP: "drops", Verdict.REJECT: "rejects"}[stopped.verdict]
     by = f"rule {step.rule.number}" if step.rule is not None else "the policy"
@@ -161,7 +77,7 @@ def _said(stopped: _Stopped) -> str:
     return f"{by} of {step.table} {step.chain} ({step.backend}) {what} it" + (f", or {others} more" if others else "")
 
 
-def _deciding(context: Context, stopped: _Stopped) -> tuple[RulePlace, ...]:
+def _deciding(context: Context, stopped: Stopped) -> tuple[RulePlace, ...]:
     found = []
     for step in stopped.steps[:1]:
         rule = step.rule
@@ -179,7 +95,7 @@ def _deciding(context: Context, stopped: _Stopped) -> tuple[RulePlace, ...]:
 
 def _near(context: Context) -> Iterator[Found]:
     """Rules that were written for a port, and that do not let it in."""
-    asking = context.once(_Asking)
+    asking = context.once(Asking)
     for need in context.needs:
         if need.meant or _swarm_is_written(context.standing, need) or need.port is None:
             continue
@@ -218,41 +134,10 @@ def _protocols(rule: Rule) -> set[int]:
     return {match.number for match in rule.matches if isinstance(match, header.Protocol) and not match.negated}
 
 
-class _Accept(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule that accepts and names ports of its destination."""
-
-    table: StandingTable
-    chain: str
-    rule: Rule
-    ranges: tuple[tuple[int, int], ...]
-
-    def names(self, port: int, widest: int) -> bool:
-        """Whether the port is among them, in a range of no more than so many."""
-        return any(first <= port <= last and last - first < widest for first, last in self.ranges)
-
-
-def _accepting(standing: Standing) -> Iterator[_Accept]:
-    for table in standing.of("filter", 4):
-        for chain in table.chains.values():
-            for rule in chain.rules:
-                if isinstance(rule.target, Decide) and rule.target.verdict is Verdict.ACCEPT:
-                    ranges = tuple(_destinations(rule))
-                    if ranges:
-                        yield _Accept(table=table, chain=chain.name, rule=rule, ranges=ranges)
-
-
-def _destinations(rule: Rule) -> Iterator[tuple[int, int]]:
-    for match in rule.matches:
-        if isinstance(match, header.Ports) and match.side == "destination" and not match.negated:
-            yield match.first, match.last
-        elif isinstance(match, header.Multiport) and "destination" in match.sides and not match.negated:
-            yield from match.ranges
-
-
 def _accepts(context: Context, need: Need, *, strict: bool) -> Iterator[_Written]:
     """Rules of no program's that accept and name the port; ``strict``: only where nothing else can be meant."""
     has_engine = any(name.startswith("DOCKER") for table in context.standing.of("filter", 4) for name in table.chains)
-    for each in context.once(_Asking).accepts:
+    for each in context.once(Asking).accepts:
         if need.port is None or not each.names(need.port, 1 if strict else _WIDEST):
             continue
         inward = each.chain in each.table.reached_from("INPUT")
@@ -275,7 +160,7 @@ def _means(rule: Rule, need: Need, *, inward: bool) -> bool:
 _NUMBERS = {"tcp": 6, "udp": 17, "esp": 50}
 
 
-def _why_not(table: StandingTable, chain: str, rule: Rule, stopped: _Stopped) -> str | None:
+def _why_not(table: StandingTable, chain: str, rule: Rule, stopped: Stopped) -> str | None:
     """As `netdiag.firewall.near_miss` tells it."""
     hook = (
         "input" if chain in table.reached_from("INPUT") else "forward" if chain in table.reached_from("FORWARD") else ""
@@ -295,7 +180,7 @@ def _why_not(table: StandingTable, chain: str, rule: Rule, stopped: _Stopped) ->
     )
     packet = TracedPacket(
         path=TracePath.IN,
-        in_device="" if stopped.device == _ANOTHER else stopped.device,
+        in_device="" if stopped.device == ANOTHER else stopped.device,
         source=stopped.peer,
         destination=need.destination,
         protocol=need.protocol,

@@ -172,6 +172,17 @@ def test_a_table_of_nft_s_beside_iptables_is_a_remark():
     assert "lint.blocked-port" in codes(blocked)
 
 
+def test_a_table_that_is_not_modelled_leaves_a_swarm_s_ports_unknown():
+    firewalld = NATIVE.replace("inet own", "inet firewalld")
+    told = found(facts(save(), nft=firewalld))
+    assert told.verdict is LintVerdict.UNKNOWN
+    assert "inet firewalld" in told.unknown[0]
+    docker = NATIVE.replace("inet own", "ip docker-bridges")
+    assert found(facts(save(), nft=docker)).verdict is LintVerdict.CLEAN
+    inactive = engine(swarm=SwarmMembership(state=SwarmState.INACTIVE))
+    assert found(facts(save(), nft=firewalld, of=inactive)).verdict is LintVerdict.CLEAN
+
+
 def test_peers_of_overlay_networks_are_members():
     app = Network(
         id="1", name="app", driver="overlay", scope="swarm", peers=(OverlayPeer(name="x", address="192.0.2.33"),)

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from netdiag.facts.standing_rules import needs_of
+from netdiag.firewall.lint_order import Order
 from netdiag.firewall.lint_registry import LINT, LINT_CHECKS, lint
 from netdiag.firewall.standing import of_files
 from netdiag.model.firewall_lint import LintVerdict, Severity
@@ -135,8 +136,18 @@ def test_both_variants_at_one_hook():
         pytest.param(
             ["-A INPUT -s 10.0.0.0/255.0.0.255 -j ACCEPT", "-A INPUT -s 10.0.1.0/24 -j DROP"], id="a mask with holes"
         ),
+        pytest.param(
+            ["-A INPUT -s 10.0.0.0/255.0.0.255 -j ACCEPT", "-A INPUT -m iprange --src-range 10.0.1.0-10.0.1.9 -j DROP"],
+            id="a range and a mask with holes",
+        ),
         pytest.param(["-A INPUT ! -s 10.0.0.0/8 -j ACCEPT", "-A INPUT ! -s 10.1.0.0/16 -j DROP"], id="not and not"),
         pytest.param(["-A INPUT -i eth0 -j ACCEPT", "-A INPUT -i eth+ -j DROP"], id="one device of many"),
+        pytest.param(["-A INPUT ! -i eth0 -j ACCEPT", "-A INPUT ! -i eth1 -j DROP"], id="not one, not another device"),
+        pytest.param(
+            ["-A INPUT -m ttl --ttl-gt 64 -j U", "-A U -j TTL --ttl-set 9", "-A U -m ttl --ttl-lt 10 -j DROP"],
+            id="a TTL that is another than at the jump",
+        ),
+        pytest.param(["-A DOCKER-USER -s 192.0.2.7 -j DROP"], id="a chain that the engine will jump to"),
         pytest.param(
             ["-A INPUT -m state --state NEW,ESTABLISHED -j ACCEPT", "-A INPUT -m state ! --state ESTABLISHED -j DROP"],
             id="states that are not named",
@@ -159,7 +170,7 @@ def test_both_variants_at_one_hook():
     ],
 )
 def test_what_some_packet_meets_is_no_finding(lines):
-    found = of(rules(*lines, chains=("U",)))
+    found = of(rules(*lines, chains=("U", "DOCKER-USER")))
     assert [each.summary for each in found.findings if each.severity is not Severity.INFO] == []
 
 
@@ -228,8 +239,19 @@ def test_a_port_that_somebody_may_come_in_by_is_no_near_miss(line):
     assert [each.summary for each in found.findings] == []
 
 
+def test_a_port_that_is_open_on_another_device_is_no_near_miss():
+    lines = ["-A INPUT -i eth1 -j U", "-A U -p udp --dport 4789 -j ACCEPT"]
+    assert codes(of(rules(*lines, policy="DROP", chains=("U",)))) == []
+
+
+def test_a_rule_of_the_other_protocol_means_itself_where_both_are_written():
+    lines = ["-p tcp --dport 7946 -j DROP", "-p tcp --dport 7946 -j ACCEPT", "-p udp --dport 7946 -j ACCEPT"]
+    assert codes(of(rules(*(f"-A INPUT {line}" for line in lines), policy="DROP"))) == ["lint.shadowed"]
+
+
 def test_half_of_the_gossip_is_a_near_miss():
-    found = of(rules("-A INPUT -p tcp --dport 7946 -j ACCEPT", policy="DROP"))
+    lines = ["-A INPUT -i docker0 -j ACCEPT", "-A INPUT -p tcp --dport 7946 -j ACCEPT"]
+    found = of(rules(*lines, policy="DROP"))
     assert codes(found) == ["lint.near-miss"]
     assert "written for udp/7946" in found.findings[0].summary
     assert "protocol tcp" in found.findings[0].summary
@@ -253,6 +275,17 @@ def test_a_finding_names_its_line():
         2,
         "-A INPUT -p tcp --dport 22 -j ACCEPT",
     )
+
+
+def test_many_rules_are_not_compared_each_with_each():
+    count = 6000
+    lines = [f"-A INPUT -s 10.{at >> 8}.{at & 255}.0/24 -p tcp --dport {at + 1} -j ACCEPT" for at in range(count)]
+    lines.append("-A INPUT -s 10.1.2.0/28 -p tcp --dport 259 -j DROP")
+    standing = of_files([("rules", rules(*lines))])
+    order = Order(standing.tables[0])
+    assert [(taken.rule.number, taken.by.number) for taken in order.taken()] == [(count + 1, 259)]
+    assert order.compared < 3 * count
+    assert not order.bounded
 
 
 def test_many_alike_are_bounded_and_said():
