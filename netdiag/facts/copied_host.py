@@ -208,7 +208,7 @@ def _has_gateway(route: Route) -> bool:
 
 
 def _route(route: Route, names: set[str]) -> str:
-    if route.table == _LOCAL_TABLE or route.type not in _KEPT_TYPES:
+    if route.type not in _KEPT_TYPES:
         return ""  # the kernel's own, with the addresses
     network = ipaddress.ip_network(route.destination, strict=False)
     if network.is_multicast:

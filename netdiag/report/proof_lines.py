@@ -42,8 +42,10 @@ def _why(fate: Fate) -> list[str]:
 def _flows(proof: Proof, width: int) -> list[str]:
     others = [flow for flow in proof.changed if not flow.meant]
     meant = len(proof.changed) - len(others)
-    text = f"{proof.asked} other flows: {len(others)} that the rule is not for change"
-    text += f", {meant} that it is for" if meant else ""
+    text = f"{proof.asked} other flows: "
+    text += (
+        f"{meant} change that the rule is for, {len(others)} that it is not for" if proof.changed else "none changes"
+    )
     text += f", {proof.unknown} not known" if proof.unknown else ""
     said = wrapped(text, width, indent=2)
     said += [f"    {_flow(flow)}" for flow in [*others, *(flow for flow in proof.changed if flow.meant)][:_MOST]]

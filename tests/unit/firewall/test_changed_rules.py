@@ -122,7 +122,7 @@ def test_firewalld_writes_into_its_zone(priority, chain):
 
 def test_fail2ban_takes_its_own_away():
     bans = "-A f2b-ssh -s 192.0.2.21/32 -j REJECT\n"
-    others = "-A f2b-ssh -s 192.0.2.2/32 -j REJECT\n-A f2b-ssh -j RETURN\n"
+    others = "-A f2b-ssh -s 192.0.2.210/32 -j REJECT\n-A f2b-ssh -j RETURN\n"
     sets = "create f2b-ssh hash:ip\nadd f2b-ssh 192.0.2.21 timeout 60\nadd f2b-ssh 192.0.2.210\n"
     rule_sets = [rule_set(SAVE.format(bans + others)), rule_set(sets, IPSET, 0), rule_set(LISTING, NATIVE, 0)]
     unban = "fail2ban-client set ssh unbanip 192.0.2.21"

@@ -21,6 +21,7 @@ SAVE = """\
 -A INPUT -s 198.51.100.0/24 -i wan0 -p tcp -m multiport --dports 80,8000:8010 -j ACCEPT
 [1:1] -A INPUT ! -s 10.0.0.0/8 -p udp -m udp --dport 53 -j DROP
 -A INPUT -p esp -j ACCEPT
+-A INPUT -s 192.0.2.11/32 -j ACCEPT
 -A FORWARD -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 9000 -j ACCEPT
 -A PREROUTING -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.3:80
 COMMIT
@@ -69,7 +70,7 @@ def test_flows_that_differ_in_one_thing_only_come_first():
     passing = [flow for flow in flows if flow.path is TracePath.FORWARD]
     assert {flow.destination for flow in passing} >= {"172.17.0.2", "172.17.0.3"}
     assert len(set(flows)) == len(flows) <= LIMIT
-    # Nobody is this host itself, and every flow is of the packet's family.
+    # Nobody is this host itself, whoever a rule names, and every flow is of the packet's family.
     assert not {flow.source for flow in flows} & {"192.0.2.10", "192.0.2.11"}
     assert all(":" not in flow.source + flow.destination for flow in flows)
 
