@@ -23,10 +23,11 @@ def explain(name: str | None, everything: bool, markdown: bool) -> None:
       netdiag explain firewall.near-miss
     """
     from netdiag.checks.registry import CHECKS
+    from netdiag.firewall.lint_registry import LINT_CHECKS
     from netdiag.path.pages import PAGES
     from netdiag.report import pages
 
-    known: dict[str, pages.Explained] = {**CHECKS, **PAGES}
+    known: dict[str, pages.Explained] = {**CHECKS, **PAGES, **LINT_CHECKS}
     if markdown and not everything:
         raise UsageError("--markdown goes with --all")
     if everything and name:

@@ -12,6 +12,9 @@ import msgspec
 
 from netdiag.cli.firewall_allow import allow, confirm
 from netdiag.cli.firewall_diff import diff
+from netdiag.cli.firewall_explain import explain
+from netdiag.cli.firewall_lint import lint
+from netdiag.cli.firewall_show import show
 from netdiag.cli.output import Progress, columns
 from netdiag.cli.packet_options import named_namespace, packet_options, wanted_of
 from netdiag.model.level import Level
@@ -40,6 +43,9 @@ def firewall() -> None:
 firewall.add_command(allow)
 firewall.add_command(confirm)
 firewall.add_command(diff)
+firewall.add_command(explain)
+firewall.add_command(lint)
+firewall.add_command(show)
 
 
 @firewall.command("trace")

@@ -7,7 +7,8 @@ import secrets
 import select
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import msgspec
@@ -21,6 +22,7 @@ from netdiag.model.trace import Trace, TraceVerdict
 if TYPE_CHECKING:
     from netdiag.facts.context import Options
     from netdiag.facts.trace_wanted import Wanted
+    from netdiag.host import LocalHost
     from netdiag.host.change import Change
 
 
@@ -39,6 +41,20 @@ if TYPE_CHECKING:
     help=f"With --apply: for how long it waits to be confirmed, {WITHIN_S[0]} to {WITHIN_S[1]}.",
 )
 @click.option("--unproven", is_flag=True, help="With --apply: also where what decides is likely only, not proven.")
+@click.option(
+    "--prove",
+    is_flag=True,
+    help="Try the rule out in a copy of the rules that nobody uses: this packet, and which others change.",
+)
+@click.option(
+    "--rules",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="For saved rules instead of this host's: iptables-save, ip6tables-save, ipset save; - is standard input.",
+)
+@click.option("--bundle", type=click.Path(path_type=Path), metavar="FILE", help="For the rules of a bundle's host.")
 @click.option("--load-modules", is_flag=True, help="Go on where this loads a kernel module.")
 @click.option(
     "--let-remember", is_flag=True, help="Go on where a rule would remember the packet's addresses (SET, recent)."
@@ -50,6 +66,9 @@ def allow(
     apply_: bool,
     confirm_within: int,
     unproven: bool,
+    prove: bool,
+    files: tuple[Path, ...],
+    bundle: Path | None,
     load_modules: bool,
     let_remember: bool,
     output: str,
@@ -66,30 +85,37 @@ def allow(
     proven, unless --unproven is given.
 
     \b
+    With --prove the packet and a sample of other flows are sent through two copies of this host's rules, with the rule
+    and without it, in network namespaces that nobody uses and that are gone afterwards; --apply then applies it only if
+    it does what was meant and changes nothing else.
+
+    \b
     Examples:
-      netdiag firewall allow --src 192.0.2.21 --dport 2377
+      netdiag firewall allow --src 192.0.2.21 --dport 2377 --prove
       netdiag firewall allow --src 192.0.2.21 --dport 2377 --apply
     """
     from netdiag.firewall.allow import unproven as not_proven
     from netdiag.host import LocalHost
-    from netdiag.host.allow import propose
     from netdiag.host.collect import local_options
-    from netdiag.host.trace import find_namespace
     from netdiag.report.allow_lines import proposal_lines, result_lines
 
     if plan and apply_:
         raise click.UsageError("--plan changes nothing and --apply does: give one of them")
     if unproven and not apply_:
         raise click.UsageError("--unproven is for --apply: nothing is changed without that")
-    container, netns = named_namespace(options)
+    if files and bundle is not None:
+        raise click.UsageError("--rules and --bundle each name the rules: give one of them")
+    if apply_ and (files or bundle is not None):
+        raise click.UsageError("--apply changes this host: it does not go with --rules and --bundle")
     host, asked, now_s = LocalHost(), local_options(load_modules=load_modules, let_remember=let_remember), time.time()
     change_id = secrets.token_hex(4)
     # Whoever finds the rule later reads in its comment since when it is there.
     rule_id = time.strftime("%Y%m%d-", time.localtime(now_s)) + change_id
     with Progress("following a packet"):
-        namespace = find_namespace(host, container=container, netns=netns, now_s=now_s, options=asked)
-        wanted = wanted_of(options, namespace)
-        answer = propose(host, wanted, now_s=now_s, options=asked, rule_id=rule_id)
+        ask = _saved_proposal if files or bundle is not None else _live_proposal
+        answer, wanted = ask(
+            _Asked(host, asked, now_s, rule_id, prove=prove, files=files, bundle=bundle, packet=options)
+        )
     as_json = output == "json"
     if not as_json:
         click.echo("\n".join(proposal_lines(answer, columns())))
@@ -97,7 +123,10 @@ def allow(
         if as_json:
             click.echo("\n".join(proposal_lines(answer, columns())), err=True)
         doubt = "" if unproven else not_proven(answer.before)
-        if doubt:
+        objection = answer.proof.objection() if answer.proof is not None else ""
+        if objection:
+            answer = msgspec.structs.replace(answer, reason=f"the rule is not proven: {objection}")
+        elif doubt:
             answer = msgspec.structs.replace(answer, reason=f"{doubt}; --unproven applies the rule all the same")
         else:
             answer = _applied(answer, wanted, asked, change_id, confirm_within)
@@ -107,6 +136,55 @@ def allow(
         sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
         sys.stdout.buffer.flush()
     sys.exit(_exit_code(answer))
+
+
+class _Asked(NamedTuple):
+    """What was asked for, and when."""
+
+    host: LocalHost
+    options: Options
+    now_s: float
+    rule_id: str
+    prove: bool
+    files: tuple[Path, ...]
+    bundle: Path | None
+    packet: dict[str, Any]
+
+
+def _live_proposal(asked: _Asked) -> tuple[Allow, Wanted]:
+    """The rule for this host's own rules, which are traced."""
+    from netdiag.host.allow import propose
+    from netdiag.host.trace import find_namespace
+
+    container, netns = named_namespace(asked.packet)
+    host, now_s, chosen = asked.host, asked.now_s, asked.options
+    namespace = find_namespace(host, container=container, netns=netns, now_s=now_s, options=chosen)
+    wanted = wanted_of(asked.packet, namespace)
+    return propose(host, wanted, now_s=now_s, options=chosen, rule_id=asked.rule_id, prove=asked.prove), wanted
+
+
+def _saved_proposal(asked: _Asked) -> tuple[Allow, Wanted]:
+    """The rule for saved rules, or those of a bundle, which are computed."""
+    from netdiag.cli.saved_rules import of_bundle, of_files
+    from netdiag.host.allow_saved import propose_saved
+    from netdiag.report.explain_lines import problem_lines
+
+    saved, namespace, problems = (
+        of_files(asked.files, asked.packet) if asked.bundle is None else of_bundle(asked.bundle, asked.packet)
+    )
+    for line in problem_lines(problems):
+        click.echo(line, err=True)
+    wanted = wanted_of(asked.packet, namespace)
+    answer = propose_saved(
+        asked.host,
+        saved,
+        wanted,
+        now_s=asked.now_s,
+        options=asked.options,
+        rule_id=asked.rule_id,
+        prove=asked.prove,
+    )
+    return answer, wanted
 
 
 @click.command("confirm")
@@ -191,7 +269,9 @@ def _decide(change: Change, change_id: str) -> None:
 
 
 def _exit_code(answer: Allow) -> int:
-    """0 the packet is let through now, 1 it is not, 3 not known."""
+    """0 the packet is let through now, 1 it is not, 3 not known, or the proof that was asked for is not."""
+    if answer.proof is not None and not answer.proof.known() and not answer.kept:
+        return 3
     last = answer.after if answer.kept and answer.after is not None else answer.before
     if last.verdict is TraceVerdict.UNKNOWN:
         return 3

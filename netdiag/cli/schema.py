@@ -16,7 +16,8 @@ from netdiag.errors import UsageError
 def schema(document: str, markdown: bool) -> None:
     """Print the JSON schema of a document that netdiag writes.
 
-    NAME is facts, report, trace, allow, firewall-diff, clean or plan; or participant, for the lines of its stream.
+    NAME is facts, report, trace, explain, allow, firewall-diff, firewall-show, firewall-lint, clean or plan; or
+    participant, for the lines of its stream.
 
     \b
     Examples:

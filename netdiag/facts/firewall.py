@@ -29,11 +29,12 @@ _RULES_TIMEOUT_S = 5.0
 
 
 class _Listing(NamedTuple):
-    """One command to run in a namespace."""
+    """One command to run in a namespace; ``as_json`` tells again what another has told as text."""
 
     backend: Backend
     family: int
     argv: tuple[str, ...]
+    as_json: bool = False
 
 
 class _Seen(NamedTuple):
@@ -58,20 +59,24 @@ def gather_firewall(context: Context, reading: str = "") -> Gather[Section[dict[
     looked: _Looked = yield from _look(context)
 
     def ask(namespace: Namespace) -> list[Request]:
-        return [_run(namespace, item.argv, reading) for item in _listings(context, looked[namespace.id][0], plain)]
+        listings = _listings(context, looked[namespace.id][0], plain, again=bool(reading))
+        return [_run(namespace, item.argv, reading) for item in listings]
 
     def read(namespace: Namespace, answers: Sequence[Answer]) -> tuple[tuple[RuleSet, ...] | None, Absence | None]:
         seen, hidden = looked[namespace.id]
         reasons = [hidden] if hidden is not None else []
-        listings = _listings(context, seen, plain)
+        listings = _listings(context, seen, plain, again=bool(reading))
         rules: list[RuleSet] = []
         for item, answer in zip(listings, answers, strict=True):
             text, reason = _output(item, answer)
-            if reason is not None:
+            if item.as_json:
+                # An nft without JSON, or a bundle from before it was asked for, leaves the text alone.
+                rules = [msgspec.structs.replace(each, json=text) if _is_native(each) else each for each in rules]
+            elif reason is not None:
                 reasons.append(reason)
             elif text.strip():
                 rules.append(RuleSet(backend=item.backend, family=item.family, text=text, sha256=fingerprint(text)))
-        if not rules and reasons and len(reasons) >= len(listings):
+        if not rules and reasons and len(reasons) >= sum(not item.as_json for item in listings):
             return None, _joined(reasons)
         return tuple(rules), _joined(reasons)
 
@@ -136,8 +141,12 @@ def _table_families(data: bytes) -> frozenset[int]:
     return frozenset(found)
 
 
-def _listings(context: Context, seen: _Seen, plain: Backend | None) -> list[_Listing]:
-    """The commands for one namespace."""
+def _is_native(rules: RuleSet) -> bool:
+    return rules.backend is Backend.NFT_NATIVE
+
+
+def _listings(context: Context, seen: _Seen, plain: Backend | None, *, again: bool) -> list[_Listing]:
+    """The commands for one namespace; a second reading is only for what the counters say."""
     wanted: list[_Listing] = []
     for family, prefix in ((4, "iptables"), (6, "ip6tables")):
         if family in seen.legacy:
@@ -149,6 +158,8 @@ def _listings(context: Context, seen: _Seen, plain: Backend | None) -> list[_Lis
             wanted.append(_Listing(Backend.IPTABLES_NFT, family, (tool, "-c")))
     if seen.nft_families:
         wanted.append(_Listing(Backend.NFT_NATIVE, 0, ("nft", "-a", "list", "ruleset")))
+        if not again:
+            wanted.append(_Listing(Backend.NFT_NATIVE, 0, ("nft", "-j", "list", "ruleset"), as_json=True))
     if context.present("ip_set") or context.options.load_modules:
         wanted.append(_Listing(Backend.IPSET, 0, ("ipset", "save")))
     return wanted

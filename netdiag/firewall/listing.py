@@ -15,6 +15,7 @@ import msgspec
 _TABLE = re.compile(r"^table (\S+) (\S+) \{")
 _CHAIN = re.compile(r"^\tchain (\S+) \{")
 _BASE = re.compile(r"^type (\S+) hook (\S+) .*?priority ([^;]+);(?: policy (\S+);)?")
+_DEVICES = re.compile(r"\bdevices? (?:= )?(\{[^}]*\}|\S+) priority")
 _RULE = re.compile(r"^(.*\S)\s+# handle (\d+)$")
 _OPENS = re.compile(r"(?:^|\s)(?:jump|goto) \{$")
 _CLOSES = re.compile(r"^\}(.*?)\s+# handle (\d+)$")
@@ -43,7 +44,10 @@ class ListedRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListedChain(msgspec.Struct, frozen=True, kw_only=True):
-    """One chain; ``kind`` (filter, nat, route) and ``hook`` are empty and ``policy`` None for one that is only called."""
+    """One chain; ``kind`` (filter, nat, route) and ``hook`` are empty and ``policy`` None for one that is only called.
+
+    ``devices`` are those of a chain at ingress or egress; None for any other.
+    """
 
     family: str
     table: str
@@ -53,6 +57,7 @@ class ListedChain(msgspec.Struct, frozen=True, kw_only=True):
     priority: str = ""
     policy: str | None = None
     rules: tuple[ListedRule, ...] = ()
+    devices: frozenset[str] | None = None
 
     def rule(self, handle: int) -> ListedRule | None:
         """The rule with a handle; None if the chain was changed since it was listed."""
@@ -85,7 +90,8 @@ def read_listing(text: str) -> Listing:
             body = line.strip()
             if base := _BASE.match(body):
                 policy = base[4] or "accept"
-                chain = msgspec.structs.replace(chain, kind=base[1], hook=base[2], priority=base[3], policy=policy)
+                place = {"kind": base[1], "hook": base[2], "priority": base[3], "devices": _devices(body)}
+                chain = msgspec.structs.replace(chain, policy=policy, **place)
             elif outside is None and _OPENS.search(body):
                 outside, rules = (body, rules), []
             elif outside is not None and (closing := _CLOSES.match(body)):
@@ -95,7 +101,7 @@ def read_listing(text: str) -> Listing:
                 (head, rules), outside = outside, None
                 whole = f"{head} {'; '.join(rule.text for rule in inner.rules)} }}{closing[1]}"
                 outer = _rule(head, int(closing[2]), len(rules) + 1)
-                rules.append(msgspec.structs.replace(outer, text=_text(whole), block=block))
+                rules.append(msgspec.structs.replace(outer, text=without_counts(whole), block=block))
             elif rule := _RULE.match(body):
                 rules.append(_rule(rule[1], int(rule[2]), len(rules) + 1))
             elif outside is not None and body:
@@ -103,13 +109,21 @@ def read_listing(text: str) -> Listing:
     return chains
 
 
+def _devices(body: str) -> frozenset[str] | None:
+    found = _DEVICES.search(body)
+    if found is None:
+        return None
+    return frozenset(re.findall(r'[^\s",{}]+', found[1]))
+
+
 def _rule(text: str, handle: int, number: int) -> ListedRule:
     counter = _COUNTER.search(text)
     packets = int(counter[1]) if counter else None
-    return ListedRule(number=number, handle=handle, text=_text(text), packets=packets)
+    return ListedRule(number=number, handle=handle, text=without_counts(text), packets=packets)
 
 
-def _text(body: str) -> str:
+def without_counts(body: str) -> str:
+    """A rule's text without the numbers of its counters."""
     return _USED.sub(r"\1", _COUNTER.sub("counter ", body)).strip()
 
 

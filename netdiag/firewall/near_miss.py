@@ -45,7 +45,9 @@ class NearMiss(msgspec.Struct, frozen=True, kw_only=True):
     elsewhere: Backend | None = None
 
 
-class _Candidate(msgspec.Struct, frozen=True, kw_only=True):
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that accepts and may have been meant; ``hook`` is where it stands, empty where that is not known."""
+
     backend: Backend
     table: str
     chain: str
@@ -74,13 +76,14 @@ def near_misses(trace: Trace, flow: Flow, rule_sets: Sequence[RuleSet]) -> tuple
     for each in _accepting(rule_sets, flow.family):
         if (each.backend, each.table, each.chain, each.number, each.text) in met or not _names(each.asks, ports):
             continue
-        one = _judged(each, trace, flow, decided)
+        one = judged(each, trace, flow, decided)
         if one is not None:
             found.append(one)
     return tuple(found)
 
 
-def _judged(each: _Candidate, trace: Trace, flow: Flow, decided: FirewallRule) -> NearMiss | None:
+def judged(each: Candidate, trace: Trace, flow: Flow, decided: FirewallRule) -> NearMiss | None:
+    """Why a rule that names the flow's port does not accept it; None where that cannot be told."""
     lacking = _lacking(each.asks, trace, flow)
     if lacking is None:
         return None
@@ -163,7 +166,7 @@ def _listed(value: str) -> list[str]:
     return [part for part in value.strip("{} ").replace(",", " ").split() if part]
 
 
-def _accepting(rule_sets: Sequence[RuleSet], family: int) -> Iterator[_Candidate]:
+def _accepting(rule_sets: Sequence[RuleSet], family: int) -> Iterator[Candidate]:
     managed: set[tuple[str, str]] = set()
     for rules in rule_sets:
         if rules.backend not in (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY):
@@ -175,7 +178,7 @@ def _accepting(rule_sets: Sequence[RuleSet], family: int) -> Iterator[_Candidate
             for table, chains in tables.items():
                 for chain in chains.values():
                     for rule in chain.rules:
-                        yield from _candidate(rules.backend, table, chain.name, rule.number, rule.text, "")
+                        yield from candidate(rules.backend, table, chain.name, rule.number, rule.text, "")
     for rules in rule_sets:
         if rules.backend is Backend.NFT_NATIVE:
             for native in native_tables(rules.text, managed):
@@ -183,7 +186,7 @@ def _accepting(rule_sets: Sequence[RuleSet], family: int) -> Iterator[_Candidate
                     yield from _native(native.name, native.text)
 
 
-def _native(table: str, text: str) -> Iterator[_Candidate]:
+def _native(table: str, text: str) -> Iterator[Candidate]:
     chain, hook, number = "", "", 0
     for line in text.splitlines():
         if (named := _CHAIN.match(line)) is not None:
@@ -193,10 +196,20 @@ def _native(table: str, text: str) -> Iterator[_Candidate]:
         elif chain and line.strip() not in ("", "}"):
             number += 1
             rule = _COUNTER.sub("counter ", _HANDLE.sub("", line)).strip()
-            yield from _candidate(Backend.NFT_NATIVE, table, chain, number, rule, hook)
+            yield from candidate(Backend.NFT_NATIVE, table, chain, number, rule, hook)
 
 
-def _candidate(backend: Backend, table: str, chain: str, number: int, text: str, hook: str) -> Iterator[_Candidate]:
+def candidate(backend: Backend, table: str, chain: str, number: int, text: str, hook: str) -> Iterator[Candidate]:
+    """The rule, if it accepts and is no program's.
+
+    Args:
+        backend: Its own.
+        table: Its table.
+        chain: Its chain.
+        number: Its place there, from 1.
+        text: As it is listed.
+        hook: As nft names it, of a chain that is known to be entered there; else empty.
+    """
     if table in ("nat", "raw", "mangle") and backend is not Backend.NFT_NATIVE:
         return
     asks = clues(text)
@@ -205,4 +218,4 @@ def _candidate(backend: Backend, table: str, chain: str, number: int, text: str,
     )
     if asks.target == "ACCEPT" and operators:
         at = hook or (_HOOKS.get(chain, "") if chain in (*BUILT_IN, "DOCKER-USER") else "")
-        yield _Candidate(backend=backend, table=table, chain=chain, number=number, text=text, hook=at, asks=asks)
+        yield Candidate(backend=backend, table=table, chain=chain, number=number, text=text, hook=at, asks=asks)

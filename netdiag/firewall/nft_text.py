@@ -12,6 +12,10 @@ _HOOK = re.compile(r"type \S+ hook (\S+)")
 # A jump or a verdict map loses nothing by itself: the verdict stands in the same table.
 _STOPS = re.compile(r"\b(drop|reject|queue|synproxy)\b")
 
+_ALTERS = re.compile(
+    r"\b(?:(?:dnat|redirect|notrack|tproxy|fwd)\b|(?:mark|dscp|ttl|hoplimit|saddr|daddr|sport|dport) set )"
+)
+
 
 class NftTable(msgspec.Struct, frozen=True):
     """One native table: family, name, the hooks that its base chains stand at, and the text of its body."""
@@ -24,6 +28,10 @@ class NftTable(msgspec.Struct, frozen=True):
     def stops(self) -> bool:
         """Whether anything in it can drop or reject (a table that only accepts or marks never loses a packet)."""
         return bool(_STOPS.search(self.text))
+
+    def alters(self) -> bool:
+        """Whether anything in it makes of a packet another one, which rules behind it see."""
+        return bool(_ALTERS.search(self.text))
 
 
 def native_tables(text: str, iptables_nft_tables: Iterable[tuple[str, str]]) -> Iterator[NftTable]:

@@ -10,16 +10,21 @@ from netdiag.facts.firewall import gather_firewall
 from netdiag.facts.trace_wanted import Wanted
 from netdiag.firewall.allow import plan
 from netdiag.firewall.around import Around
+from netdiag.firewall.flow import flow_of_trace
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
+from netdiag.host.prove import Trial, prove_here
 from netdiag.host.trace import trace
 from netdiag.model.facts import HOST, Backend, Namespace
-from netdiag.model.fix import Allow
+from netdiag.model.firewall import FirewallRule
+from netdiag.model.fix import Allow, Fix
 from netdiag.model.trace import Trace, TracePath, TraceVerdict
 from netdiag.model.wire import Request
 
 
-def propose(carrier: Carrier, wanted: Wanted, *, now_s: float, options: Options, rule_id: str) -> Allow:
+def propose(
+    carrier: Carrier, wanted: Wanted, *, now_s: float, options: Options, rule_id: str, prove: bool = False
+) -> Allow:
     """Trace a packet and plan the least rule that lets it through; nothing is changed.
 
     Args:
@@ -28,6 +33,7 @@ def propose(carrier: Carrier, wanted: Wanted, *, now_s: float, options: Options,
         now_s: Unix time.
         options: What the operator chose.
         rule_id: Letters and digits that no other rule's comment has.
+        prove: Try the rule out in a copy of the host's rules (`netdiag.host.prove`).
 
     Raises UsageError when this host cannot trace, or the packet says too little to make a rule of.
     """
@@ -43,8 +49,27 @@ def propose(carrier: Carrier, wanted: Wanted, *, now_s: float, options: Options,
             f"the rule stands in {decided.namespace}, behind this host's own: ask there (--netns {decided.namespace})"
         )
         return Allow(packet=before.packet, before=before, fix=None, reason=reason)
-    found = plan(before, surroundings(carrier, before, now_s=now_s, options=options, rule_id=rule_id))
-    return Allow(packet=before.packet, before=before, fix=found.fix, reason=found.reason)
+    around = surroundings(carrier, before, now_s=now_s, options=options, rule_id=rule_id)
+    found = plan(before, around)
+    proof = None
+    if prove and found.fix is not None and decided is not None:
+        trial = trial_of(before, decided, found.fix, around)
+        proof = prove_here(carrier, trial, now_s=now_s, options=options)
+    return Allow(packet=before.packet, before=before, fix=found.fix, reason=found.reason, proof=proof)
+
+
+def trial_of(before: Trace, decided: FirewallRule, fix: Fix, around: Around) -> Trial:
+    """What is to be tried out. A rule without the change's sign (firewalld's, ufw's) is known by what it does only."""
+    signed = any(around.mark in command.text and command.argv[0] != "ufw" for command in fix.commands)
+    return Trial(
+        packet=before.packet,
+        fix=fix,
+        rule_sets=around.rule_sets,
+        decided=decided,
+        flow=flow_of_trace(before),
+        sign=around.mark if signed else "",
+        plain=around.plain,
+    )
 
 
 def again(carrier: Carrier, wanted: Wanted, before: Trace, *, now_s: float, options: Options) -> Trace:
@@ -75,14 +100,13 @@ def surroundings(carrier: Carrier, before: Trace, *, now_s: float, options: Opti
         here = found
     context = Context(options=options, namespaces={place: here}, kernel=facts.kernel.value)
     rules = drive(gather_firewall(context), carrier)
-    (version,) = carrier.ask([Request("command", {"argv": ["iptables", "--version"]}, 2.0)])
     identity = facts.identity.value
     return Around(
         host=identity.hostname if identity is not None else "",
         rule_sets=(rules.value or {}).get(place, ()),
         identity=identity,
         saved=facts.firewall_saved.value,
-        plain=_variant(version.data["stdout"] if version.data is not None else ""),
+        plain=plain_variant(carrier),
         namespace=place,
         netns=here.path,
         rule_id=rule_id,
@@ -90,8 +114,10 @@ def surroundings(carrier: Carrier, before: Trace, *, now_s: float, options: Opti
     )
 
 
-def _variant(version: str) -> Backend | None:
-    """What ``iptables --version`` says it is; the variants were told apart since 1.8.0."""
+def plain_variant(carrier: Carrier) -> Backend | None:
+    """Which variant ``iptables`` is, as it says itself since 1.8.0; None where it does not."""
+    (answer,) = carrier.ask([Request("command", {"argv": ["iptables", "--version"]}, 2.0)])
+    version = answer.data["stdout"] if answer.data is not None else ""
     if "nf_tables" in version:
         return Backend.IPTABLES_NFT
     return Backend.IPTABLES_LEGACY if version.startswith("iptables v") else None

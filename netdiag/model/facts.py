@@ -296,6 +296,8 @@ class RuleSet(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """4 or 6; 0 where one text holds both (nft, ipset)."""
     text: str
     sha256: str
+    json: str = ""
+    """The same rules of nft's as ``nft -j list ruleset`` tells them; empty where it did not."""
 
 
 class SavedRules(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

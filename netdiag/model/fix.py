@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from netdiag.model.proof import Proof
 from netdiag.model.report import Risk
 from netdiag.model.trace import Trace, TracedPacket
 
@@ -70,6 +71,7 @@ class Allow(msgspec.Struct, frozen=True, kw_only=True):
         applied: Whether the rule was put in, if only for a while.
         after: What became of the packet with the rule in place; None where it was not applied.
         kept: Whether the rule is in place now.
+        proof: What the rule does, tried out before it is made; None where that was not asked for, or no rule is proposed.
     """
 
     schema: str = SCHEMA
@@ -80,3 +82,4 @@ class Allow(msgspec.Struct, frozen=True, kw_only=True):
     applied: bool = False
     after: Trace | None = None
     kept: bool = False
+    proof: Proof | None = None

@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from netdiag.participant import life, nf_log, nftables, packets, sweep, trace_chains
 from netdiag.participant.arrive import Arrival
@@ -59,9 +59,36 @@ def firewall_trace(params: Dict[str, Any], deadline: Deadline) -> Dict[str, Any]
     return in_netns(namespace_of(params), lambda: _Trace(params, deadline).run(), deadline)
 
 
+def trace_several(
+    several: Sequence[Dict[str, Any]], each_s: float, deadline: Deadline
+) -> List[Union[Dict[str, Any], VerbError]]:
+    """`firewall_trace` for one packet after another, in the calling thread's namespace.
+
+    They share the ways by which they arrive, which take longer to make than all else. Only for a namespace that nobody
+    else uses: such a way stays for as long as the others take. Each has ``deadline_s`` for itself.
+    """
+    arrivals: Dict[str, Arrival] = {}
+    found: List[Union[Dict[str, Any], VerbError]] = []
+    try:
+        for params in several:
+            if found and not deadline.left():
+                break
+            try:
+                found.append(_Trace(params, Deadline(each_s), arrivals).run())
+            except VerbError as error:
+                found.append(error)
+    finally:
+        for arrival in arrivals.values():
+            arrival.close()
+    return found
+
+
 class _Trace:
-    def __init__(self, params: Dict[str, Any], deadline: Deadline) -> None:
+    def __init__(
+        self, params: Dict[str, Any], deadline: Deadline, arrivals: Optional[Dict[str, Arrival]] = None
+    ) -> None:
         self._params = params
+        self._arrivals = arrivals
         self._deadline = deadline
         self._way = trace_chains.Way(
             path=str(params["path"]),
@@ -90,8 +117,7 @@ class _Trace:
                 send = sender.send
             else:
                 self._check_free()
-                arrival = Arrival(self._way.in_device)
-                stack.callback(arrival.close)
+                arrival = self._arrival(stack)
                 send = self._prepare_arrival(arrival)
                 if self._params.get("forget_mac"):
                     stack.callback(Learnt(self._way.in_device, self._flow.mac, self._deadline).restore)
@@ -129,6 +155,17 @@ class _Trace:
             "legacy_lost": legacy is not None and legacy.lost,
             "legacy_error": self._legacy_error,
         }
+
+    def _arrival(self, stack: contextlib.ExitStack) -> Arrival:
+        device = self._way.in_device
+        if self._arrivals is not None and device in self._arrivals:
+            return self._arrivals[device]
+        arrival = Arrival(device)
+        if self._arrivals is None:
+            stack.callback(arrival.close)
+        else:
+            self._arrivals[device] = arrival
+        return arrival
 
     def _end(self) -> Optional[End]:
         """What ends the listening, where it is not the first event that takes the packet away."""

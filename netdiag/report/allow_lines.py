@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from netdiag.model.fix import Allow, Fix
 from netdiag.model.trace import Trace, TraceVerdict
+from netdiag.report.proof_lines import proof_lines
 from netdiag.report.trace_lines import doubt, verdict_lines, wrapped
 from netdiag.report.wording import to_paste, visible_line
 
@@ -23,6 +24,8 @@ def proposal_lines(answer: Allow, width: int) -> list[str]:
     said = verdict_lines(answer.before, width)
     if answer.fix is not None:
         said += _fix_lines(answer.fix, width)
+        if answer.proof is not None:
+            said += proof_lines(answer.proof, width)
     elif answer.before.verdict is TraceVerdict.ACCEPT:
         said += ["", "It is let through already: nothing is to be done."]
     elif answer.reason != answer.before.reason:

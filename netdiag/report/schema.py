@@ -8,7 +8,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from netdiag.model import clean, facts, firewall_diff, fix, plan, report, trace, wire
+from netdiag.model import (
+    clean,
+    explain,
+    facts,
+    firewall_diff,
+    firewall_lint,
+    firewall_show,
+    fix,
+    plan,
+    report,
+    trace,
+    wire,
+)
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -26,9 +38,18 @@ DOCUMENTS: Mapping[str, Document] = MappingProxyType(
         "facts": Document(facts.Facts, facts.SCHEMA, "netdiag facts: one host's state at one moment"),
         "report": Document(report.Report, report.SCHEMA, "netdiag report: the answer of one command"),
         "trace": Document(trace.Trace, trace.SCHEMA, "netdiag trace: one packet's way through the filters"),
+        "explain": Document(
+            explain.Explanation, explain.SCHEMA, "netdiag explain: what a rule set does with a packet, computed"
+        ),
         "allow": Document(fix.Allow, fix.SCHEMA, "netdiag allow: the least rule that lets one packet through"),
         "firewall-diff": Document(
             firewall_diff.FirewallDiff, firewall_diff.SCHEMA, "netdiag firewall diff: what a reload or a boot changes"
+        ),
+        "firewall-show": Document(
+            firewall_show.FirewallShow, firewall_show.SCHEMA, "netdiag firewall show: a rule set laid out for reading"
+        ),
+        "firewall-lint": Document(
+            firewall_lint.FirewallLint, firewall_lint.SCHEMA, "netdiag firewall lint: what is wrong with a rule set"
         ),
         "clean": Document(clean.Clean, clean.SCHEMA, "netdiag clean: what a killed netdiag had left"),
         "plan": Document(plan.Plan, plan.SCHEMA, "netdiag plan: what a command would do, and does not"),

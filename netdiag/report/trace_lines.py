@@ -23,7 +23,7 @@ def lines(found: Trace, width: int) -> list[str]:
         said += ["", "Its addresses were changed:"]
         said += [line for each in found.nat for line in _rewrite(each, width)]
     if found.path:
-        said += ["", "The way it took:", *_steps(found.path, width)]
+        said += ["", "The way it took:", *step_lines(found.path, width)]
     if found.elapsed_ms is not None:
         said += ["", f"{found.elapsed_ms} ms from the packet to the rule ({found.level.value})"]
     elif not found.level.traces:
@@ -110,7 +110,8 @@ def _rewrite(rewrite: Rewrite, width: int) -> list[str]:
     return said if rewrite.rule is None else [*said, f"      {rewrite.rule.text}"]
 
 
-def _steps(path: tuple[TraceStep, ...], width: int) -> list[str]:
+def step_lines(path: tuple[TraceStep, ...], width: int) -> list[str]:
+    """The rules and policies that had a say, in columns."""
     rows = [(step.hook or "-", step.rule.family, step.rule.place(), step.verdict, step.rule.text) for step in path]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     said: list[str] = []

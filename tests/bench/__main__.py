@@ -13,7 +13,7 @@ from pathlib import Path
 
 from netdiag.errors import NetdiagError
 from netdiag.lab import Lab, load_topology
-from tests.bench import facts
+from tests.bench import facts, model
 
 RUNS = 5
 BIN = Path(sys.executable).with_name("netdiag")
@@ -118,13 +118,20 @@ def measure_facts():
     yield row("facts of a hundred namespaces", [facts.run(facts.NAMESPACES)["took_s"]], 3.0)
 
 
+def measure_model():
+    found = [model.run() for _ in range(RUNS)]
+    yield row("a save of 50,000 rules, read and indexed", [each["loaded_s"] for each in found], 1.5)
+    yield row("  one verdict in it", [each for one in found for each in one["verdicts_ms"]], 2.0, "ms")
+    yield row("  peak memory", [each["peak_mib"] for each in found], 200, "MiB")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the figures are written")
     options = parser.parse_args()
     rows = []
     try:
-        for one in itertools.chain(measure(), measure_facts()):
+        for one in itertools.chain(measure(), measure_facts(), measure_model()):
             rows.append(one)
             budget = "" if one["budget"] is None else f"  budget {one['budget']:g} {one['unit']}"
             within = "" if one["budget"] is None else ("  ok" if one["median"] <= one["budget"] else "  OVER")

@@ -464,6 +464,32 @@ def test_firewalld(pair_lab, firewalld, service):
     add(firewalld, f"firewall-cmd --permanent --zone=public --remove-rich-rule='{rich}'")
 
 
+def proven(host, *words):
+    """What the rule does in a copy of the rules: it lets the packet through, and of the others only those it is for."""
+    found = propose(host, *words, "--prove")["proof"]
+    assert (found["level"], found["reason"], found["no_ops"], found["not_copied"]) == ("kernel", "", [], [])
+    assert found["before"]["verdict"] in ("drop", "reject")
+    assert found["after"]["verdict"] == "accept"
+    assert [flow["packet"] for flow in found["changed"] if not flow["meant"]] == []
+    return found
+
+
+def test_what_firewalld_will_make_of_it(pair_lab, firewalld):
+    """Neither runs in a copy: what it would write is written there."""
+    add(firewalld, "firewall-cmd --zone=public --add-rich-rule='rule family=ipv4 source address=10.71.0.0/24 drop'")
+    found = proven(firewalld, *PACKET)
+    assert found["before"]["rule"]["chain"] == "filter_IN_public_deny"
+    assert found["after"]["rule"]["chain"] == "filter_IN_public_pre"
+
+
+def test_what_fail2ban_will_make_of_it(pair_lab, host):
+    pair_lab.break_("fail2ban", host="one", address=PEER, jail="lab", port="22,2377")
+    found = proven(host, *PACKET)
+    # All that the jail stops of this peer is let through.
+    changed = {(flow["packet"]["source"], flow["packet"]["destination_port"]) for flow in found["changed"]}
+    assert changed == {(PEER, 22)}
+
+
 def test_firewalld_denies_first(pair_lab, firewalld, service):
     add(firewalld, "firewall-cmd --zone=public --add-rich-rule='rule family=ipv4 source address=10.71.0.0/24 drop'")
     found = propose(firewalld, *PACKET)
@@ -527,6 +553,12 @@ def test_ufw(pair_lab, ufw, service):
     undo(ufw, found)
     assert changed(before, saved(ufw)) == ""
     assert user_rules(ufw) == files
+
+
+def test_what_ufw_will_make_of_it(ufw):
+    add(ufw, "ufw deny 2377/tcp")
+    found = proven(ufw, *PACKET)
+    assert (found["after"]["rule"]["chain"], found["after"]["rule"]["number"]) == ("ufw-user-input", 1)
 
 
 def test_ufw_denies_first(pair_lab, ufw, service):

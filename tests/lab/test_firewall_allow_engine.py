@@ -201,3 +201,24 @@ def test_in_an_overlays_bridge(swarm3_lab, worker):
         assert rules(worker, enter) == before
     finally:
         worker.exec([*enter, "nft", "delete", "table", "bridge", "guard"])
+
+
+def test_tried_out_beside_the_engines_rules(swarm3_lab, worker):
+    """In a copy of all that the engine and the swarm wrote, the rule lets its packet through and nobody else."""
+    manager, target = swarm3_lab.host("manager"), address(worker, "plain")
+    block = ["INPUT", "-p", "tcp", "--dport", "7946", "-j", "DROP"]
+    worker.exec(["iptables", "-I", *block])
+    try:
+        before = rules(worker)
+        through = ("--path", "forward", "--src", manager.address, "--dst", target, "--dport", "80")
+        for words in (("--src", manager.address, "--dport", "7946"), through):
+            argv = ["netdiag", "firewall", "allow", "--prove", *words, "-o", "json"]
+            found = json.loads(worker.exec(argv, check=False).stdout)["proof"]
+            assert (found["reason"], found["not_copied"], found["no_ops"]) == ("", [], [])
+            assert (found["before"]["verdict"], found["after"]["verdict"]) == ("drop", "accept")
+            assert [flow["packet"] for flow in found["changed"] if not flow["meant"]] == []
+            assert found["asked"] > 100
+            assert found["unknown"] < found["asked"] / 4
+        assert rules(worker) == before
+    finally:
+        worker.exec(["iptables", "-D", *block])

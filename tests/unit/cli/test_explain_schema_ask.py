@@ -51,7 +51,10 @@ def test_explain_all():
         (["explain", "firewall.rul"], "did you mean firewall.rule"),
         (["explain", "--markdown"], "--markdown goes with --all"),
         (["explain", "--all", "x"], "not both"),
-        (["schema", "cause"], "there are facts, report, trace, allow, firewall-diff, clean, plan"),
+        (
+            ["schema", "cause"],
+            "there are facts, report, trace, explain, allow, firewall-diff, firewall-show, firewall-lint, clean, plan",
+        ),
         (["ask", "/nowhere/report.json"], "cannot read /nowhere/report.json: No such file"),
         (["ask", "-"], "not a report"),
     ],

@@ -119,3 +119,21 @@ def test_a_comment_with_line_feeds_is_part_of_its_rule(comment, counters):
 def test_a_quote_that_is_never_closed_swallows_nothing():
     text = '*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m comment --comment "a -j DROP\n-A INPUT -j ACCEPT\nCOMMIT\n'
     assert len(read_save(text).tables["filter"]["INPUT"].rules) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '-A INPUT -m comment --comment "some words" -j DROP',
+        '-A INPUT -m comment --comment ""',
+        '-A INPUT -m comment --comment "a" "b c" -j DROP',
+        '-A INPUT -m comment --comment pre"some words" -j DROP',
+        '-A INPUT -m comment --comment "some words"post -j DROP',
+        '-A INPUT -m comment --comment "one""two" -j DROP',
+        '"-A" INPUT',
+        '-A\tINPUT\t"a\tb"\t-j DROP',
+    ],
+)
+def test_the_quick_way_to_split_a_line_splits_as_the_other(line):
+    # A backslash elsewhere makes it go the long way.
+    assert (*split_words(line), "x") == split_words(line + ' "\\x"')
