@@ -33,7 +33,7 @@ def test_random_rules_do_what_the_model_says(pair_lab, tool, family):
 
 @pytest.mark.parametrize(("beside", "family"), [("", 4), ("nft", 4), ("legacy", 6)])
 def test_random_rules_of_nft_s_own_do_what_the_model_says(pair_lab, beside, family):
-    words = ["--family", str(family), "--seconds", "6", "--seed", "7", *(["--beside", beside] if beside else [])]
+    words = ["--family", str(family), "--seconds", "4", "--seed", "7", *(["--beside", beside] if beside else [])]
     result = pair_lab.host("one").exec(
         [sys.executable, "-W", "ignore", "-m", "tests.lab.nft_differential", *words],
         env={"PYTHONPATH": str(ROOT)},

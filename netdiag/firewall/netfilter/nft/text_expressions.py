@@ -203,7 +203,7 @@ def read_value(cursor: Cursor) -> object:
             cursor.take()
             return {"range": [word, cursor.word()]}
         return word
-    if word.startswith("$"):
+    if "$" in word:
         raise Strange(f"the variable {word[:40]} is not understood", token.line_number)
     return constant(word)
 
