@@ -107,6 +107,12 @@ def test_what_a_file_defines_stands_where_it_is_named():
     assert told(ask(text, in_device="eth1")[1]) == ("accept", "t c rule 1")
 
 
+def test_words_that_only_files_have():
+    text = chain("mark set mark or 0x4 xor 0x1", "mark and 0xf == 0x5 drop")
+    assert told(ask(text)[1]) == ("drop", "t c rule 2")
+    assert told(ask(text, mark="2")[1]) == ("accept", "t c policy")
+
+
 def test_tables_that_are_made_anew_are_not_there_twice():
     first = chain("drop")
     again = "table inet t\ndelete table inet t\n" + chain("accept")
