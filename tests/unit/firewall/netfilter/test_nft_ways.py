@@ -130,6 +130,18 @@ def test_a_table_that_iptables_nft_wrote_is_read_from_its_save():
     assert Explainer(read_rule_file(native)).explain(PacketLine(**PACKET)).verdict.value == "unknown"
 
 
+def test_a_listing_that_could_not_be_read_hides_what_another_file_does_not_tell():
+    save = "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n"
+    for one, other in ((save, "{"), ("{", save)):
+        read = merged([read_rule_file(one), read_rule_file(other)])
+        assert Explainer(read).explain(PacketLine(**PACKET)).verdict.value == "unknown"
+    sets = "create friends hash:ip\n"
+    assert told(Explainer(merged([read_rule_file(save), read_rule_file(sets)])).explain(PacketLine(**PACKET))) == (
+        "accept",
+        "filter INPUT policy",
+    )
+
+
 def test_conntrack_stands_at_minus_200():
     new = match(ct("state"), "new", "in")
     for priority, found in ((-201, "accept"), (-199, "drop")):
