@@ -263,6 +263,9 @@ def test_ways_that_come_to_the_same_name_what_they_share():
     found = explain(rows)
     assert told(found) == ("accept", "t last rule 1")
     assert places(found) == ["t last rule 1"]
+    # What may be met and changes nothing is no part of the path, nor is it missed.
+    rows = [base("c"), rule("c", limited, {"counter": {"packets": 0, "bytes": 0}}), rule("c", DROP)]
+    assert places(explain(rows)) == ["t c rule 2"]
 
 
 def test_a_way_without_end_is_given_up():
