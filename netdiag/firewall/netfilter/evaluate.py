@@ -61,11 +61,16 @@ A tuple, which Python takes apart without recursion however long it is.
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
-    """A packet on its way: as it is now, what it met, and on what it depends that it came here."""
+    """A packet on its way: as it is now, what it met, and on what it depends that it came here.
+
+    Attributes:
+        parted: Whether these are several ways that came to the same: its trail is what they share, and not all.
+    """
 
     skb: Skb
     trail: Trail | None = None
     doubts: tuple[Doubt, ...] = ()
+    parted: bool = False
 
     def steps(self) -> tuple[Step, ...]:
         """All that it met, in its order."""
@@ -106,7 +111,9 @@ def one_of(one: Way, other: Way) -> Way:
     """Two ways that leave the packet alike as one: the surer, with what it met on both."""
     if len(other.doubts) < len(one.doubts):
         one, other = other, one
-    return one if one.trail is other.trail else _replace(one, trail=_met_on_both(one.trail, other.trail))
+    if one.trail is other.trail:
+        return _replace(one, parted=True) if other.parted and not one.parted else one
+    return _replace(one, trail=_met_on_both(one.trail, other.trail), parted=True)
 
 
 def _met_on_both(one: Trail | None, other: Trail | None) -> Trail | None:
