@@ -212,6 +212,14 @@ def test_a_chain_that_ends_every_packet_is_a_verdict():
     assert codes(of(drop)) == ["lint.redundant"]
 
 
+def test_a_chain_that_is_kept_at_hand_is_no_finding():
+    spare = rules("-A LOGDROP -j LOG", "-A LOGDROP -j DROP", chains=("LOGDROP",))
+    assert codes(of(spare)) == []
+    assert codes(of(spare.replace("-A LOGDROP -j DROP", "-A LOGDROP -s 192.0.2.7 -j DROP"))) == [
+        "lint.unreachable-chain"
+    ]
+
+
 def test_what_programs_repeat_among_themselves_is_not_told():
     text = STOCK["swarm-ingress"].replace(
         "-A DOCKER-USER -j RETURN", "-A DOCKER-USER -j RETURN\n-A DOCKER-USER -j RETURN"
