@@ -79,6 +79,8 @@ class Asking:
             outcomes = self._explainer.traversal(asked.skb.family, None).outcomes(asked)
             if any(each.verdict not in (Verdict.DROP, Verdict.REJECT) or each.step is None for each in outcomes):
                 return None
+            # The one that depends on least comes first: it is the one to name.
+            outcomes.sort(key=lambda each: len(each.way.doubts))
             steps = tuple(each.step for each in outcomes if each.step is not None)
             first = first or Stopped(need=need, steps=steps, verdict=outcomes[0].verdict, device=device)
         return first

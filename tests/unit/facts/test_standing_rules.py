@@ -100,6 +100,13 @@ def test_the_rule_that_was_meant_is_named():
     assert [(place.chain, place.number) for place in one.places] == [("INPUT", 2), ("INPUT", 1)]
 
 
+def test_of_several_rules_the_one_that_surely_decides_is_named():
+    encrypted = "-A INPUT -p udp -m policy --dir in --pol none -m udp --dport 4789 -m u32 --u32 0x0=0x1 -j DROP"
+    one = found(facts(save(encrypted, "-A INPUT -p udp --dport 4789 -j REJECT"))).findings[0]
+    assert "rule 2 of filter INPUT (iptables-nft) rejects it, if not another rule before" in one.summary
+    assert one.places[0].number == 2
+
+
 def test_the_zone_of_another_device():
     lines = [
         "-A INPUT -j INPUT_ZONES",
