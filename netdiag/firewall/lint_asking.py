@@ -86,6 +86,11 @@ class Asking:
         return first
 
 
+def is_uplink(device: str, view: EngineView) -> bool:
+    """Whether other hosts may be behind a device: by its name it is none of containers, of virtual machines or lo."""
+    return not device.startswith(_NOT_AN_UPLINK) and not view.is_bridge(device)
+
+
 def _devices(standing: Standing) -> tuple[str, ...]:
     """The devices that packets of other hosts may come by, as far as the rules tell them apart."""
     view = EngineView(standing.facts.engine.value if standing.facts is not None else None)
@@ -97,7 +102,7 @@ def _devices(standing: Standing) -> tuple[str, ...]:
                 for match in rule.matches:
                     if isinstance(match, header.Device) and match.side == "in" and match.name != "+":
                         named[match.name[:-1] + "0" if match.name.endswith("+") else match.name] = None
-    found = [name for name in named if not name.startswith(_NOT_AN_UPLINK) and not view.is_bridge(name)]
+    found = [name for name in named if is_uplink(name, view)]
     return (ANOTHER, *found[:_MOST_DEVICES])
 
 
