@@ -285,6 +285,14 @@ def test_a_finding_names_its_line():
     )
 
 
+@pytest.mark.parametrize("end", ["-A U{} -p tcp -j DROP", "-A U{} -p tcp -j U0"], ids=["deep", "in a circle"])
+def test_chains_that_call_each_other_come_to_an_end(end):
+    count = 1500
+    lines = [f"-A U{at} -p tcp -j U{at + 1}" for at in range(count) for _ in range(2)]
+    found = of(rules("-A INPUT -j U0", *lines, end.format(count), chains=[f"U{at}" for at in range(count + 1)]))
+    assert set(codes(found)) <= {"lint.duplicate", "lint.not-understood"}
+
+
 def test_many_rules_are_not_compared_each_with_each():
     count = 6000
     lines = [f"-A INPUT -s 10.{at >> 8}.{at & 255}.0/24 -p tcp --dport {at + 1} -j ACCEPT" for at in range(count)]
