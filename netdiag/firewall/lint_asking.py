@@ -79,9 +79,16 @@ class Asking:
             outcomes = self._explainer.traversal(asked.skb.family, None).outcomes(asked)
             if any(each.verdict not in (Verdict.DROP, Verdict.REJECT) or each.step is None for each in outcomes):
                 return None
+            # The one that depends on least comes first: it is the one to name.
+            outcomes.sort(key=lambda each: len(each.way.doubts))
             steps = tuple(each.step for each in outcomes if each.step is not None)
             first = first or Stopped(need=need, steps=steps, verdict=outcomes[0].verdict, device=device)
         return first
+
+
+def is_uplink(device: str, view: EngineView) -> bool:
+    """Whether other hosts may be behind a device: by its name it is none of containers, of virtual machines or lo."""
+    return not device.startswith(_NOT_AN_UPLINK) and not view.is_bridge(device)
 
 
 def _devices(standing: Standing) -> tuple[str, ...]:
@@ -95,7 +102,7 @@ def _devices(standing: Standing) -> tuple[str, ...]:
                 for match in rule.matches:
                     if isinstance(match, header.Device) and match.side == "in" and match.name != "+":
                         named[match.name[:-1] + "0" if match.name.endswith("+") else match.name] = None
-    found = [name for name in named if not name.startswith(_NOT_AN_UPLINK) and not view.is_bridge(name)]
+    found = [name for name in named if is_uplink(name, view)]
     return (ANOTHER, *found[:_MOST_DEVICES])
 
 
