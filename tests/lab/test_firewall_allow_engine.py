@@ -222,3 +222,19 @@ def test_tried_out_beside_the_engines_rules(swarm3_lab, worker):
         assert rules(worker) == before
     finally:
         worker.exec(["iptables", "-D", *block])
+
+
+def test_tried_out_inside_a_container(worker):
+    source, enter = address(worker, "other", "apart"), inside(worker, "web")
+    worker.exec([*enter, "nft", "table inet x { chain i { type filter hook input priority 0; tcp dport 80 drop; }; }"])
+    try:
+        before = rules(worker, enter)
+        argv = ["netdiag", "firewall", "allow", "--prove", "--container", "web", "--src", source, "--dport", "80"]
+        answer = json.loads(worker.exec([*argv, "-o", "json"], check=False).stdout)
+        found = answer["proof"]
+        assert (found["reason"], found["not_copied"]) == ("", [])
+        assert (found["before"]["verdict"], found["after"]["verdict"]) == ("drop", "accept")
+        assert found["after"]["rule"]["namespace"] == answer["packet"]["namespace"] != "host"
+        assert rules(worker, enter) == before
+    finally:
+        worker.exec([*enter, "nft", "delete", "table", "inet", "x"])
