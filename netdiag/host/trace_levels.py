@@ -57,7 +57,7 @@ def by_reading(carrier: Carrier, packet: TracedPacket, facts: Facts, options: Op
         found = explainer.explain(line_of(packet))
     except ValueError as error:
         return _unknown(str(error))
-    if found.verdict is TraceVerdict.UNKNOWN:
+    if len(found.possible) > 1:
         at = next((each.rule for each in found.depends if each.rule is not None), None)
         where = f" at {at.place()}: {at.text}" if at is not None else ""
         return _unknown(f"{found.reason}{where}")
@@ -67,13 +67,14 @@ def by_reading(carrier: Carrier, packet: TracedPacket, facts: Facts, options: Op
     )
     rule = found.rule or found.policy
     decided = next((step for step in reversed(path) if rule is not None and _same(step.rule, rule)), None)
+    said = "rules were only read, and no packet was sent"
     return Resolved(
-        verdict=found.verdict,
+        verdict=found.possible[0],  # also where several rules may decide, and all decide alike
         decided=decided,
         path=path,
         callers=((),) * len(path),
         confidence=Confidence.LIKELY,
-        reason="rules were only read, and no packet was sent",
+        reason=f"{found.reason}; {said}" if found.reason else said,
     )
 
 

@@ -376,6 +376,11 @@ def test_rules_that_are_only_read_for_what_goes_on(host):
         add(host, "iptables -I FORWARD -m statistic --mode random --probability 0.5 -j ACCEPT")
         reason = trace(host, *forward, "--dport", "80", expect="unknown", level="facts")["reason"]
         assert "FORWARD rule 1" in reason
+        # By which of two rules is not known, but both do the same.
+        add(host, "iptables -I FORWARD -m statistic --mode random --probability 0.5 -j DROP", "iptables -D FORWARD 2")
+        found = trace(host, *forward, "--dport", "80", expect="drop", level="facts")
+        assert (found["rule"], found["confidence"]) == (None, "likely")
+        assert "by which rule is not known" in found["reason"]
     finally:
         add(host, "ip route del 198.51.100.0/24 dev eth0")
 
