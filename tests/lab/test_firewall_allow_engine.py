@@ -206,12 +206,12 @@ def test_in_an_overlays_bridge(swarm3_lab, worker):
 def test_tried_out_beside_the_engines_rules(swarm3_lab, worker):
     """In a copy of all that the engine and the swarm wrote, the rule lets its packet through and nobody else."""
     manager, target = swarm3_lab.host("manager"), address(worker, "plain")
-    block = ["INPUT", "-p", "tcp", "--dport", "7946", "-j", "DROP"]
+    block = ["DOCKER-USER", "-p", "tcp", "-m", "conntrack", "--ctorigdstport", "8080", "-j", "DROP"]
     worker.exec(["iptables", "-I", *block])
     try:
         before = rules(worker)
         through = ("--path", "forward", "--src", manager.address, "--dst", target, "--dport", "80")
-        for words in (("--src", manager.address, "--dport", "7946"), through):
+        for words in (("--src", manager.address, "--dport", "8080"), through):
             argv = ["netdiag", "firewall", "allow", "--prove", *words, "-o", "json"]
             found = json.loads(worker.exec(argv, check=False).stdout)["proof"]
             assert (found["reason"], found["not_copied"], found["no_ops"]) == ("", [], [])
