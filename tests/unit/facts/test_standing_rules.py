@@ -193,15 +193,19 @@ def test_a_table_of_nft_s_beside_iptables_is_a_remark():
     assert "lint.blocked-port" in codes(blocked)
 
 
-def test_a_table_that_is_not_modelled_leaves_a_swarm_s_ports_unknown():
-    firewalld = NATIVE.replace("inet own", "inet firewalld")
-    told = found(facts(save(), nft=firewalld))
-    assert told.verdict is LintVerdict.UNKNOWN
-    assert "inet firewalld" in told.unknown[0]
-    docker = NATIVE.replace("inet own", "ip docker-bridges")
-    assert found(facts(save(), nft=docker)).verdict is LintVerdict.CLEAN
-    inactive = engine(swarm=SwarmMembership(state=SwarmState.INACTIVE))
-    assert found(facts(save(), nft=firewalld, of=inactive)).verdict is LintVerdict.CLEAN
+def test_tables_of_nft_s_own_are_asked_about_a_swarm_s_ports():
+    def own(rule):
+        return facts(save(), nft=NATIVE.replace("inet own", "inet firewalld").replace("udp dport 9 drop", rule))
+
+    assert found(own("udp dport 9 drop")).verdict is LintVerdict.CLEAN
+    told = found(own("udp dport 4789 drop"))
+    (one,) = told.findings
+    assert (told.verdict, one.code) == (LintVerdict.FINDINGS, "lint.blocked-port")
+    assert "rule 1 of firewalld in" in one.summary
+    assert "nft-native" in one.summary
+    # Another device's packets, or whoever is in a set that is not known, are not everybody's.
+    assert found(own('iifname "eth1" udp dport 4789 drop')).verdict is LintVerdict.CLEAN
+    assert found(own("ip saddr @some udp dport 4789 drop")).findings == ()
 
 
 def test_peers_of_overlay_networks_are_members():
