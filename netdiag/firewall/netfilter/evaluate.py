@@ -28,7 +28,7 @@ from netdiag.firewall.netfilter.skb import Host, Skb, Truth, Unknown
 if TYPE_CHECKING:
     from netdiag.firewall.netfilter.nft.model import NftRule
 
-_MOST_STEPS = 250_000
+_MOST_STEPS = 100_000
 _DEEPEST = 100
 
 
@@ -98,8 +98,10 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 _replace = msgspec.structs.replace
 
 
-def unique(ways: Iterable[Way]) -> list[Way]:
+def unique(ways: list[Way]) -> list[Way]:
     """One of all ways that leave the packet alike: what came before and may have been does not matter any more."""
+    if len(ways) < 2:
+        return ways
     found: dict[Skb, Way] = {}
     for way in ways:
         known = found.get(way.skb)
@@ -162,7 +164,8 @@ class Walk:
         if table.missing:
             return [self._unknown(table, hook, way, table.missing), self._accepted(table, hook, way)]
         if chain is None:
-            return [self._accepted(table, hook, way)]
+            lost = [self._unknown(table, hook, way, table.cut_off)] if table.cut_off else []
+            return [*lost, self._accepted(table, hook, way)]
         call = _Call(self, table, hook)
         ends, fallen = call.chain(chain, way, 0)
         for left in fallen:
