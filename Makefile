@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
-.PHONY: help venv lab-tools image demo test test-unit lint format bench clean clean-host
+.PHONY: help venv lab-tools image demo test test-unit lint format bench fuzz clean clean-host
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,8 +45,17 @@ test-unit: venv ## the tests that need neither root nor engines
 bench: lab-tools ## measured figures beside their budgets
 	$(BIN)/python -m tests.bench
 
+SECONDS ?= 300
+fuzz: venv ## readers of rule sets fuzzed with atheris, which gets a virtual environment of its own (SECONDS=300 for each)
+	@test -d .fuzz/venv || $(PYTHON) -m venv .fuzz/venv
+	@.fuzz/venv/bin/python -c 'import atheris' 2>/dev/null || .fuzz/venv/bin/pip install -q atheris -e .
+	@for target in iptables ipset; do mkdir -p .fuzz/$$target && \
+	cp -n tests/unit/firewall/netfilter/wild/*.save .fuzz/$$target && .fuzz/venv/bin/python -m tests.fuzz $$target \
+	-max_total_time=$(SECONDS) -max_len=3000 -timeout=20 -artifact_prefix=.fuzz/$$target-failed- \
+	-dict=tests/fuzz/words.dict .fuzz/$$target || exit 1; done
+
 clean: ## the virtual environment, the lab's tools, the image and caches of this checkout
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(VENV) .lab dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(VENV) .lab .fuzz dist
 
 clean-host: venv ## whatever a lab may have left on this machine
 	@$(BIN)/netdiag lab down --all

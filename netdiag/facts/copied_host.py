@@ -40,6 +40,8 @@ _NAMED = re.compile(
     r"|\b(?:iifname|oifname|ibrname|obrname|iif|oif|sdifname|devices? =?) ?(?:!= )?(\{[^}]*\}|\"[^\"]+\"|[\w.@-]+)"
 )
 _NAME = re.compile(r"[\w.:@+~^-]{1,15}\Z", re.ASCII)
+_LINE = re.compile(r"(?:link|addr|route|rule|neigh|fdb) [\w ./:@+~^-]+\Z", re.ASCII)
+_VALUE = re.compile(r"-?\d{1,10}\Z", re.ASCII)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _LOCAL_TABLE, _MAIN_TABLE = 255, 254
 _KEPT_TYPES = ("unicast", "blackhole", "unreachable", "prohibit", "throw")
@@ -103,7 +105,7 @@ def copy_of(
     wanted.update(dict.fromkeys(hop.device for route in routes for hop in route.next_hops))
     chosen, left_out = _chosen(here.links, wanted)
     names = {link.name for link in chosen}
-    made = [name for name in named if name not in names and name != "lo" and not here.link(name)]
+    made = [name for name in named if name not in names and name != "lo" and not here.link(name)][:MOST_DEVICES]
     bridges = {link.index: link.name for link in chosen if link.kind == "bridge"}
     lines = ["link set lo up"]
     for link in chosen:
@@ -118,9 +120,13 @@ def copy_of(
     up = [f"link set {link.name} up" for link in chosen if link.up]
     rules = (facts.rules.value or {}).get(namespace, ())
     every = {"all", "default", "lo", *names}
-    return HostCopy(
+    plan = HostCopy(
         links=tuple(lines),
-        sysctls=tuple((path, sysctls[path]) for path in sorted(sysctls, key=_order) if _device_of(path) in every),
+        sysctls=tuple(
+            (path, value)
+            for path, value in sorted(sysctls.items(), key=lambda each: _order(each[0]))
+            if _device_of(path) in every and _VALUE.match(value)
+        ),
         addresses=(
             *up,
             *(line for row in here.addresses if (line := _address(row, names))),
@@ -132,6 +138,22 @@ def copy_of(
         stations=tuple(_stations(here, packet, names)),
         left_out=(*left_out, *_unread(facts, namespace)),
     )
+    return _plain(plan)
+
+
+def _plain(plan: HostCopy) -> HostCopy:
+    """Only lines of which every word is what it is said to be: a bundle's facts are somebody else's, and root runs them."""
+    odd = [
+        line
+        for part in (plan.links, plan.addresses, plan.policies_v6, plan.stations)
+        for line in part
+        if not _LINE.match(line)
+    ]
+    kept = {
+        name: tuple(line for line in getattr(plan, name) if _LINE.match(line))
+        for name in ("links", "addresses", "policies_v6", "stations")
+    }
+    return msgspec.structs.replace(plan, **kept, left_out=(*plan.left_out, *odd))
 
 
 def _unread(facts: Facts, namespace: str) -> Iterator[str]:
@@ -179,9 +201,13 @@ def hash_of(name: str) -> int:
 
 
 def _device_of(path: str) -> str:
-    """Whose setting it is; "all" where it is no device's."""
+    """Whose setting it is; "all" where it is no device's, empty where it is none at all."""
     parts = path.split("/")
-    return parts[3] if len(parts) == 5 and parts[2] == "conf" else "all"
+    if {"", ".", ".."} & set(parts):
+        return ""
+    if parts[2:3] == ["conf"]:
+        return parts[3] if len(parts) == 5 else ""
+    return "all" if len(parts) <= 4 else ""
 
 
 def _order(path: str) -> tuple[int, str]:

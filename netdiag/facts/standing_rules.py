@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netdiag.facts.explain_host import host_of
+from netdiag.firewall.engine_view import EngineView
+from netdiag.firewall.lint_asking import is_uplink
 from netdiag.firewall.lint_context import Need
 from netdiag.firewall.standing import Standing, of_listed
 from netdiag.model.engine import Engine, SwarmMembership, SwarmState
 from netdiag.model.facts import HOST, Facts
-from netdiag.swarm.ports import Listener, Protocol, ports_of_swarm
+from netdiag.swarm.ports import Listener, Plane, Protocol, ports_of_swarm
 
 SECTIONS = ("identity", "kernel", "namespaces", "links", "addresses", "firewall", "engine", "sockets", "calico", "bird")
 """The facts that are needed."""
@@ -50,21 +52,26 @@ def _by_ports() -> Iterator[Need]:
 
 def _of_swarm(facts: Facts, engine: Engine) -> Iterator[Need]:
     swarm = engine.swarm
+    if ":" in swarm.node_address:
+        return  # only the rules for IPv4 are asked
     device = _device_of(facts, swarm.node_address)
     peers = _peers(engine, swarm)
+    # Another address may have been given for the data path (--data-path-addr), which nothing here tells.
+    alone = bool(device) and _uplinks(facts) == {device}
     encrypted = any(network.encrypted for network in engine.networks)
     for use in ports_of_swarm(data_path_port=swarm.data_path_port or 0, encrypted=encrypted):
         if use.listener is Listener.MANAGERS and not swarm.is_manager:
             continue
+        known = use.plane is not Plane.DATA or alone
         yield Need(
             label=use.label(),
             protocol="50" if use.protocol is Protocol.ESP else use.protocol.value,
             port=use.port,
             purpose=use.purpose,
             meant=True,
-            peers=peers,
-            device=device,
-            destination=swarm.node_address if device else "",
+            peers=peers if known else (),
+            device=device if known else "",
+            destination=swarm.node_address if device and known else "",
             only_there=use.port is not None,
         )
 
@@ -80,6 +87,13 @@ def _peers(engine: Engine, swarm: SwarmMembership) -> tuple[str, ...]:
 def _device_of(facts: Facts, address: str) -> str:
     known = (facts.addresses.value or {}).get(HOST, ())
     return next((each.device for each in known if address and each.cidr.partition("/")[0] == address), "")
+
+
+def _uplinks(facts: Facts) -> set[str]:
+    """The devices with an IPv4 address by which other hosts may be reached."""
+    view = EngineView(facts.engine.value)
+    known = (facts.addresses.value or {}).get(HOST, ())
+    return {each.device for each in known if ":" not in each.cidr and is_uplink(each.device, view)}
 
 
 def _of_calico(facts: Facts) -> Iterator[Need]:

@@ -19,6 +19,10 @@ _TABLE = re.compile(r"^table (\S+) (\S+) \{")
 _CHAIN = re.compile(r"^\tchain (\S+) \{")
 _OWNED = re.compile(r"^\tflags (?:owner|persist)(?:,\s*(?:owner|persist))*;?$")
 _RULE_LINE = re.compile(r"^(\[\d+:\d+\] )?-A (\S+)")
+_SET_LINE = re.compile(r"(?:create|add) ")
+_SAVE_LINE = re.compile(r"(?:\*|:\S|(?:\[\d+:\d+\] )?-A |COMMIT\s*$)")
+_QUOTED = re.compile(r'"[^"]*"')
+_FREE_TEXT = ("--comment", "--log-prefix", "--nflog-prefix", "--string", "--hex-string")
 _HEADER = ("-s", "-d", "-i", "-o", "-p", "--sport", "--dport")
 _SAID_LINE = re.compile(r"\bline:? (\d+)", re.IGNORECASE)
 _NFT_LINE = re.compile(r"(?:^|/dev/stdin|\binput):(\d+):\d+-\d+: Error")
@@ -26,12 +30,14 @@ _NFT_FRAME = re.compile(r"^\t\t(?:type |policy |comment |elements |\}|devices? )
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """One text and the tool that reads it from its standard input."""
+    """One text and the tool that reads it from its standard input. Root may load what others wrote."""
 
     backend: Backend
     family: int
     argv: tuple[str, ...]
     text: str
+    never: tuple[int, ...] = ()
+    """Lines of rules that are not loaded, from 0: the tool could do more for them than load a rule."""
 
     def rule_lines(self) -> tuple[int, ...]:
         """The lines, from 0, that are rules of iptables."""
@@ -113,7 +119,7 @@ def loads_of(rule_sets: Sequence[RuleSet], *, plain: Backend | None) -> tuple[Lo
         plain: Which variant the name ``iptables`` is; None where that is not known.
     """
     loads = [
-        Load(backend=each.backend, family=0, argv=("ipset", "restore"), text=each.text)
+        Load(backend=each.backend, family=0, argv=("ipset", "restore"), text=_sets(each.text))
         for each in rule_sets
         if each.backend is Backend.IPSET
     ]
@@ -122,8 +128,10 @@ def loads_of(rule_sets: Sequence[RuleSet], *, plain: Backend | None) -> tuple[Lo
         if each.backend in (Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY):
             if each.backend is Backend.IPTABLES_NFT:
                 managed |= {(nft_family(each.family), table) for table in parse_save(each.text).tables}
+            text = _saved(each.text)
+            never = tuple(at for at, line in enumerate(text.split("\n")) if _does_more(line))
             loads.append(
-                Load(backend=each.backend, family=each.family, argv=(_restore(each, plain),), text=_end(each.text))
+                Load(backend=each.backend, family=each.family, argv=(_restore(each, plain),), text=text, never=never)
             )
     loads += [
         Load(backend=each.backend, family=0, argv=("nft", "-f", "-"), text=text)
@@ -139,19 +147,49 @@ def _restore(rules: RuleSet, plain: Backend | None) -> str:
     return f"{tool}{variant}-restore"
 
 
-def _end(text: str) -> str:
-    return text if text.endswith("\n") else text + "\n"
+def _sets(text: str) -> str:
+    """The sets and their members. Other commands, and options, can have ipset read and write files (-file)."""
+    lines = [
+        line for line in text.split("\n") if _SET_LINE.match(line) and not re.search(r"\s-", _QUOTED.sub("", line))
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _saved(text: str) -> str:
+    """Tables, chains and rules, each on the line on which it was."""
+    return "\n".join([*(line if _SAVE_LINE.match(line) else "" for line in text.rstrip("\n").split("\n")), ""])
+
+
+def _does_more(line: str) -> bool:
+    """Whether a rule names a program to run (``-M``, ``--modprobe``, as getopt takes it), or an extension by a path."""
+    found = _RULE_LINE.match(line)
+    if found is None:
+        return False
+    words = split_words(line.removeprefix(found[1] or ""))
+    for at, word in enumerate(words):
+        before = words[at - 1] if at else ""
+        if before in _FREE_TEXT:
+            continue
+        name = word.partition("=")[0]
+        if len(name) > 2 and "--modprobe".startswith(name):
+            return True
+        if re.match(r"-[^-\s]*M", word) or (before in ("-m", "-j", "-g", "--match", "--jump") and "/" in word):
+            return True
+    return False
 
 
 def _native(text: str, managed: set[tuple[str, str]]) -> str:
-    """The tables that iptables does not write. A table's owner would take it away when the tool that loads it ends."""
+    """The tables that iptables does not write.
+
+    A table's owner would take it away when the tool that loads it ends. No listing includes a file.
+    """
     kept: list[str] = []
     keeps = False
     for line in text.split("\n"):
         found = _TABLE.match(line)
         if found:
             keeps = (found[1], found[2]) not in managed
-        if keeps and not _OWNED.match(line):
+        if keeps and not _OWNED.match(line) and not line.lstrip().startswith("include"):
             kept.append(line)
         if line.startswith("}"):
             keeps = False

@@ -28,6 +28,7 @@ from netdiag.model.firewall import FirewallRule
 from netdiag.model.trace import Endpoints, TraceStep, TraceVerdict
 
 _MOST_REASONS = 12
+_NO_TABLE = "the text holds no table of rules"
 
 
 class RuleSets(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,9 +57,13 @@ def merged(several: Sequence[RuleSets]) -> RuleSets:
         tables=tables,
         native=_not_written(tables, [table for listed in native for table in listed]) if native else None,
         sets={name: found for each in sets for name, found in each.items()} if sets else None,
-        foreign={place: reason for each in several for place, reason in each.foreign.items()}
-        if not any(each.tables or each.native is not None for each in several)
-        else {},
+        # A file of sets alone tells of no rules, which another does; one that could not be read hides some.
+        foreign={
+            place: reason
+            for each in several
+            for place, reason in each.foreign.items()
+            if not (reason == _NO_TABLE and (tables or native))
+        },
         problems=tuple(problem for each in several for problem in each.problems),
     )
 
@@ -86,8 +91,10 @@ def read_rule_sets(rule_sets: Iterable[RuleSet], hidden: str = "") -> RuleSets:
     native: tuple[NftTable, ...] | None = None
     for rules in rule_sets:
         if rules.backend is Backend.NFT_NATIVE:
-            # Where JSON does not tell (an nft without it, a script's bundle) the text does.
-            found = read_nft(rules.json, read_listing(rules.text)) if rules.json else read_nft_text(rules.text)
+            # Where JSON does not tell (an nft without it, a script's bundle, an answer cut off) the text does.
+            found = read_nft(rules.json, read_listing(rules.text))
+            if not found.tables:
+                found = read_nft_text(rules.text)
             native = _not_written(tables, found.tables)
             problems += [f"nft, {problem}" for problem in found.problems]
             if not found.tables and found.problems:
@@ -126,11 +133,7 @@ def read_rule_file(text: str) -> RuleSets:
             "line 1: no table begins (*filter …, table …) and no set: not what iptables-save, nft or ipset prints"
         )
     # Of a host whose rules were not given nothing is known; one that has none is another matter.
-    foreign = (
-        {}
-        if read.tables
-        else {(family, hook): "the text holds no table of rules" for family in (4, 6) for hook in HOOKS}
-    )
+    foreign = {} if read.tables else {(family, hook): _NO_TABLE for family in (4, 6) for hook in HOOKS}
     return RuleSets(tables=read.tables, sets=found, foreign=foreign, problems=tuple(problems))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import msgspec
 
 from netdiag.firewall.engine_view import EngineView
-from netdiag.firewall.explain import Explainer
+from netdiag.firewall.explain import Explainer, RuleSets
 from netdiag.firewall.lint_context import Need
 from netdiag.firewall.netfilter import header
 from netdiag.firewall.netfilter.evaluate import Step
@@ -20,6 +21,7 @@ from netdiag.model.trace import TracePath
 _NOT_AN_UPLINK = ("lo", "veth", "cali", "virbr", "vnet", "cni", "tunl", "lxc", "lxd", "podman", "flannel")
 ANOTHER = "another-device"
 """Stands for every device that no rule names."""
+_QUOTED = re.compile(r'"([^"*]+)(\*?)"')
 _MOST_DEVICES = 12
 _MOST_PEERS = 64
 
@@ -40,9 +42,9 @@ class Asking:
     def __init__(self, standing: Standing) -> None:
         self._standing = standing
         sets = standing.asked()
-        self._any = any(each.family == 4 for each in sets.tables)
+        self._any = any(each.family == 4 for each in sets.tables) or bool(sets.native)
         self._explainer = Explainer(sets, standing.host)
-        self._devices = _devices(standing)
+        self._devices = _devices(standing, sets)
         self._stopped: dict[Need, Stopped | None] = {}
         self.accepts = tuple(_accepting(standing))
 
@@ -65,6 +67,7 @@ class Asking:
         return None
 
     def _by_all(self, need: Need, source: str) -> Stopped | None:
+        """Who drops it, whichever device it comes by."""
         first: Stopped | None = None
         for device in (need.device,) if need.device else self._devices:
             packet = PacketLine(
@@ -79,13 +82,23 @@ class Asking:
             outcomes = self._explainer.traversal(asked.skb.family, None).outcomes(asked)
             if any(each.verdict not in (Verdict.DROP, Verdict.REJECT) or each.step is None for each in outcomes):
                 return None
+            # The one that depends on least comes first: it is the one to name.
+            outcomes.sort(key=lambda each: len(each.way.doubts))
             steps = tuple(each.step for each in outcomes if each.step is not None)
             first = first or Stopped(need=need, steps=steps, verdict=outcomes[0].verdict, device=device)
         return first
 
 
-def _devices(standing: Standing) -> tuple[str, ...]:
-    """The devices that packets of other hosts may come by, as far as the rules tell them apart."""
+def is_uplink(device: str, view: EngineView) -> bool:
+    """Whether other hosts may be behind a device: by its name it is none of containers, of virtual machines or lo."""
+    return not device.startswith(_NOT_AN_UPLINK) and not view.is_bridge(device)
+
+
+def _devices(standing: Standing, sets: RuleSets) -> tuple[str, ...]:
+    """The devices that packets of other hosts may come by, as far as the rules tell them apart.
+
+    Empty where they cannot be told: a rule of nft's asks a set for them.
+    """
     view = EngineView(standing.facts.engine.value if standing.facts is not None else None)
     named: dict[str, None] = {}
     for table in standing.tables:
@@ -95,7 +108,14 @@ def _devices(standing: Standing) -> tuple[str, ...]:
                 for match in rule.matches:
                     if isinstance(match, header.Device) and match.side == "in" and match.name != "+":
                         named[match.name[:-1] + "0" if match.name.endswith("+") else match.name] = None
-    found = [name for name in named if not name.startswith(_NOT_AN_UPLINK) and not view.is_bridge(name)]
+    native = (rule.text for table in sets.native or () for chain in table.chains.values() for rule in chain.rules)
+    for text in native:
+        if "iif" in text:
+            if "@" in text:
+                return ()
+            for name, star in _QUOTED.findall(text):
+                named[name + ("0" if star else "")] = None
+    found = [name for name in named if is_uplink(name, view)]
     return (ANOTHER, *found[:_MOST_DEVICES])
 
 

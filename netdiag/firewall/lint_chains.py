@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from netdiag.firewall.lint_context import Check, Context, Found
+from netdiag.firewall.lint_covers import demands
 from netdiag.firewall.netfilter.rules import HOOKS_OF, Chain, Decide, Pass, Return, Verdict
 from netdiag.firewall.standing import StandingTable
 from netdiag.model.engine import Engine
@@ -12,8 +13,9 @@ from netdiag.model.facts import HOST
 from netdiag.model.firewall import Owner
 from netdiag.model.firewall_lint import Severity
 
-_GENERATORS = ("shorewall", "LOCALINPUT", "fw_input", "input_rule")
-"""Chains by which programs are known that write a whole rule set under neutral names: shorewall, csf, OpenWrt's fw3."""
+_GENERATORS = ("shorewall", "smurfs", "LOCALINPUT", "fw_input", "input_rule")
+"""Chains by which programs are known that write a whole rule set under neutral names: shorewall (two),
+csf, OpenWrt's fw3."""
 _FRAME = (
     # table, chain, the base chain that has to lead to it; moby daemon/libnetwork/iptables, service_linux.go.
     ("filter", "DOCKER-USER", "FORWARD"),
@@ -35,7 +37,7 @@ def _unreachable(context: Context) -> Iterator[Found]:
         for name, chain in table.chains.items():
             if name in HOOKS_OF.get(table.name, ()) or name in table.reached:
                 continue
-            if _does_something(chain) and table.owner(name) is Owner.OPERATOR and not table.calls.get(name):
+            if _chooses(chain) and table.owner(name) is Owner.OPERATOR and not table.calls.get(name):
                 count = len(chain.rules)
                 yield Found(
                     summary=f"{table.name} {name}: no rule jumps to this chain, and its {_rules(count)} never asked",
@@ -45,6 +47,11 @@ def _unreachable(context: Context) -> Iterator[Found]:
 
 def _rules(count: int) -> str:
     return "rule is" if count == 1 else f"{count} rules are"
+
+
+def _chooses(chain: Chain) -> bool:
+    """Whether it decides by what a packet is: a chain that logs and drops whatever comes is kept at hand for others."""
+    return any(demands(rule) and not isinstance(rule.target, Pass | Return) for rule in chain.rules)
 
 
 def _does_something(chain: Chain) -> bool:

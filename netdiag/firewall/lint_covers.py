@@ -13,7 +13,7 @@ from typing import Any
 from netdiag.firewall.netfilter import header, kernel
 from netdiag.firewall.netfilter.rules import Match, Rule
 from netdiag.firewall.netfilter.sets import SetMatch
-from netdiag.firewall.netfilter.skb import ICMP, ICMPV6, STATES
+from netdiag.firewall.netfilter.skb import STATES
 
 _MUTABLE = (
     kernel.Mark,
@@ -100,8 +100,6 @@ def implies(narrow: Match, wide: Match, family: int) -> bool:
     if theirs is not None:
         mine = _ranges(narrow, family)
         return mine is not None and mine[0] == theirs[0] and _within(mine[1], theirs[1])
-    if isinstance(narrow, header.Protocol) and isinstance(wide, header.Icmp):
-        return _is_any_icmp(wide) and not narrow.negated and narrow.number == (ICMPV6 if wide.six else ICMP)
     decide = _IMPLIES.get(type(wide))
     return decide is not None and type(narrow) is type(wide) and decide(narrow, wide, family)
 

@@ -42,8 +42,6 @@ def wider_keys(match: Match) -> Iterator[object]:
         for first, last in match.ranges:
             if first == last:
                 yield "port", match.sides[0], first
-    if isinstance(match, header.Protocol):
-        yield "kind", "Icmp"
 
 
 def field_of(match: Match) -> str:

@@ -37,6 +37,8 @@ MOST_COMPARED = 200_000
 _THEN = 2
 _MOST_CALLERS = 8
 _DEEPEST = 4
+_NESTED = 100
+"""Calls within each other that are followed; of a chain below nothing is said."""
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +60,7 @@ class Order:
         self._family = table.family
         self._ends: dict[str, bool] = {}
         self._changes: dict[str, tuple[bool, bool]] = {}
+        self._outcomes: dict[str, frozenset[object]] = {}
         self.compared = 0
         self._chains = {name: _Indexed(self, chain) for name, chain in table.chains.items()}
 
@@ -87,6 +90,10 @@ class Order:
         calls = self._table.calls.get(name, ())
         if not calls or len(calls) > _MOST_CALLERS or depth >= _DEEPEST or name in self._table.bases:
             return None
+        if self.compared >= MOST_COMPARED:
+            self._chains[name].bounded = True
+            return None
+        self.compared += 1
         steady = self._chains[name].steady_from(0, at)
         first: tuple[str, Rule | None] | None = None
         for call in calls:
@@ -128,19 +135,23 @@ class Order:
         """What becomes of a packet at a rule, as far as rules differ by it: a verdict, or the target itself."""
         target = rule.target
         if isinstance(target, Jump) and not target.goto and self.ends(target.chain):
-            verdicts = self._verdicts(target.chain, frozenset())
-            return verdicts.pop() if len(verdicts) == 1 else target
+            verdicts = self._verdicts(target.chain)
+            return next(iter(verdicts)) if len(verdicts) == 1 else target
         return target.verdict if isinstance(target, Decide) else target
 
-    def _verdicts(self, name: str, above: frozenset[str]) -> set[object]:
-        found: set[object] = set()
-        for rule in self._table.chains[name].rules:
-            if isinstance(rule.target, Jump) and rule.target.chain in self._table.chains:
-                inner = rule.target.chain
-                found |= {inner} if inner in above else self._verdicts(inner, above | {name})
-            elif not isinstance(rule.target, Pass | Return):
-                found.add(rule.target.verdict if isinstance(rule.target, Decide) else rule.target)
-        return found
+    def _verdicts(self, name: str, depth: int = 0) -> frozenset[object]:
+        """The verdicts that a chain may end with; a name stands for what is not followed."""
+        known = self._outcomes.get(name)
+        if known is None:
+            self._outcomes[name] = frozenset({name})  # a loop
+            found: set[object] = {name} if depth >= _NESTED else set()
+            for rule in self._table.chains[name].rules if depth < _NESTED else ():
+                if isinstance(rule.target, Jump) and rule.target.chain in self._table.chains:
+                    found |= self._verdicts(rule.target.chain, depth + 1)
+                elif not isinstance(rule.target, Pass | Return):
+                    found.add(rule.target.verdict if isinstance(rule.target, Decide) else rule.target)
+            known = self._outcomes[name] = frozenset(found)
+        return known
 
     def is_last_word(self, rule: Rule) -> bool:
         """Whether a packet that meets the rule comes to no later one of its chain."""
@@ -151,28 +162,30 @@ class Order:
             return target.chain in self._table.chains and (target.goto or self.ends(target.chain))
         return isinstance(target, Return | Translating)
 
-    def ends(self, name: str) -> bool:
+    def ends(self, name: str, depth: int = 0) -> bool:
         """Whether no packet comes back from a chain."""
         known = self._ends.get(name)
         if known is None:
             self._ends[name] = False  # what a loop comes to is not said
             chain = self._table.chains.get(name)
-            known = self._ends[name] = chain is not None and self._ends_all(chain)
+            known = self._ends[name] = chain is not None and depth < _NESTED and self._ends_all(chain, depth + 1)
         return known
 
-    def _ends_all(self, chain: Chain) -> bool:
+    def _ends_all(self, chain: Chain, depth: int) -> bool:
         for rule in chain.rules:
             target = rule.target
-            if isinstance(target, Return) or (isinstance(target, Jump) and target.goto and not self.ends(target.chain)):
+            if isinstance(target, Return) or (
+                isinstance(target, Jump) and target.goto and not self.ends(target.chain, depth)
+            ):
                 return False
             decides = isinstance(target, Translating) or (
                 isinstance(target, Decide) and target.verdict is not Verdict.UNKNOWN
             )
-            if not demands(rule) and (decides or (isinstance(target, Jump) and self.ends(target.chain))):
+            if not demands(rule) and (decides or (isinstance(target, Jump) and self.ends(target.chain, depth))):
                 return True
         return False
 
-    def changes(self, rule: Rule) -> tuple[bool, bool]:
+    def changes(self, rule: Rule, depth: int = 0) -> tuple[bool, bool]:
         """Whether a packet that goes on behind a rule may have another mark or state; or may be another altogether."""
         target = rule.target
         if isinstance(target, Changing):
@@ -181,14 +194,16 @@ class Order:
             return target.name == "SET", False
         if isinstance(target, Decide) and target.verdict is Verdict.UNKNOWN:
             return True, NO_TARGET in target.reason or NOT_READ in target.reason
-        return self._inside(target.chain) if isinstance(target, Jump) else (False, False)
+        return self._inside(target.chain, depth) if isinstance(target, Jump) else (False, False)
 
-    def _inside(self, name: str) -> tuple[bool, bool]:
+    def _inside(self, name: str, depth: int) -> tuple[bool, bool]:
         known = self._changes.get(name)
         if known is None:
             self._changes[name] = True, True  # a loop
             chain = self._table.chains.get(name)
-            each = [self.changes(rule) for rule in chain.rules] if chain is not None else [(True, True)]
+            each = [(True, True)]
+            if chain is not None and depth < _NESTED:
+                each = [self.changes(rule, depth + 1) for rule in chain.rules]
             known = self._changes[name] = any(one for one, _ in each), any(one for _, one in each)
         return known
 

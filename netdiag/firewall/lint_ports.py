@@ -74,7 +74,9 @@ def _said(stopped: Stopped) -> str:
     what = {Verdict.DROP: "drops", Verdict.REJECT: "rejects"}[stopped.verdict]
     by = f"rule {step.rule.number}" if step.rule is not None else "the policy"
     others = len({(each.backend, each.table, each.chain, each.rule and each.rule.number) for each in stopped.steps}) - 1
-    return f"{by} of {step.table} {step.chain} ({step.backend}) {what} it" + (f", or {others} more" if others else "")
+    return f"{by} of {step.table} {step.chain} ({step.backend}) {what} it" + (
+        f", if not {'another rule' if others == 1 else f'{others} other rules'} before" if others else ""
+    )
 
 
 def _deciding(context: Context, stopped: Stopped) -> tuple[RulePlace, ...]:

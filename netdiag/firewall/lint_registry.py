@@ -69,11 +69,11 @@ def _missing(standing: Standing) -> tuple[str, ...]:
 
 
 def _not_asked(standing: Standing, needs: Sequence[Need]) -> tuple[str, ...]:
-    """The tables of nft's own that may drop what has to come in, and that no packet is asked of."""
-    if not any(need.meant for need in needs):
+    """The tables of nft's own that may drop what has to come in, and that no packet is asked of, as they were not read."""
+    if standing.asks_native or not any(need.meant for need in needs):
         return ()
     return tuple(
-        f"whether nft's own table {native.family} {native.name} lets in what this host is there for: it is not modelled"
+        f"whether nft's own table {native.family} {native.name} lets in what this host is there for: it could not be read"
         " (netdiag firewall trace asks the kernel)"
         for native in standing.natives
         if native.hooks & _INWARD

@@ -29,8 +29,11 @@ def of_trace(found: Trace, no_ops: Sequence[FirewallRule], sign: str) -> Asked:
 
 
 def of_explanation(found: Explanation, sign: str) -> Asked:
-    """What the model says."""
-    return _asked(found, None, sign)
+    """What the model says; where several rules may decide and all decide alike, the verdict is known."""
+    asked = _asked(found, None, sign)
+    if len(found.possible) > 1:
+        return asked
+    return msgspec.structs.replace(asked, fate=msgspec.structs.replace(asked.fate, verdict=found.possible[0]))
 
 
 def _asked(found: Trace | Explanation, no_op: TraceStep | None, sign: str) -> Asked:

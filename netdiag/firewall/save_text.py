@@ -155,17 +155,18 @@ def read_save(text: str) -> SavedTables:
     return parse_save(text)
 
 
-def parse_save(text: str, table: str = "") -> SavedTables:
+def parse_save(text: str, table: str = "", first_line: int = 1) -> SavedTables:
     """As `read_save`, for a text that is read once: nothing of it is kept.
 
     Args:
         text: As there.
         table: The table that it begins in, for the output of ``iptables -S``, which names none.
+        first_line: The number of its first line.
     """
     reading = _Reading(table)
     # Only a line feed ends a line: a comment may hold what Unicode calls a line break.
     for line_number, raw in _lines(text):
-        reading.line(line_number, raw.strip(" \t\r"))
+        reading.line(line_number + first_line - 1, raw.strip(" \t\r"))
     return reading.tables()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from netdiag.firewall.explain import RuleSets, read_rule_file, read_rule_sets
+from netdiag.firewall.explain import RuleSets, merged, read_rule_file, read_rule_sets
 from netdiag.firewall.netfilter.rules import HOOKS_OF, Chain, Jump, Rule, Table, TableSet
 from netdiag.firewall.netfilter.skb import Host
 from netdiag.firewall.nft_text import NftTable, native_tables
@@ -22,6 +22,10 @@ from netdiag.model.firewall import FirewallRule, Owner
 from netdiag.model.firewall_lint import RulePlace
 
 _DEEPEST_OWNER = 8
+_OF_NATIVE = (
+    "of rules of nft's own only what has to come in is asked, and JSON is not laid out (netdiag firewall explain asks them"
+    " about one packet)"
+)
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
@@ -224,11 +228,20 @@ class Standing:
         """How many rules of iptables' there are."""
         return sum(len(chain.rules) for table in self.tables for chain in table.chains.values())
 
-    def asked(self) -> RuleSets:
-        """The rules to ask a packet of.
+    @property
+    def asks_native(self) -> bool:
+        """Whether packets can be asked of nft's own tables as well: none is there, or they were read."""
+        return not self.natives or any(text.rule_sets.native is not None for text in self.texts)
 
-        A table of nft's own that only stops packets is left out: what a rule of iptables' drops it cannot bring back.
+    def asked(self) -> RuleSets:
+        """The rules to ask a packet of, nft's own among them.
+
+        Where those could not be read, a table that only stops packets is left out: what a rule of iptables' drops it
+        cannot bring back.
         """
+        whole = merged([text.rule_sets for text in self.texts])
+        if self.asks_native:
+            return whole
         foreign = {}
         hooks = {"prerouting": "PREROUTING", "input": "INPUT", "ingress": "PREROUTING", "output": "OUTPUT"}
         for native in self.natives:
@@ -236,8 +249,7 @@ class Standing:
                 for family in {"ip": (4,), "ip6": (6,)}.get(native.family, (4, 6)):
                     if hook in hooks:
                         foreign[family, hooks[hook]] = f"nft's own table {native.family} {native.name} alters packets"
-        read = tuple(tables for text in self.texts for tables in text.rule_sets.tables)
-        return RuleSets(tables=read, sets=self.sets, foreign=foreign)
+        return RuleSets(tables=whole.tables, sets=self.sets, foreign=foreign)
 
 
 def of_files(files: Sequence[tuple[str, str]]) -> Standing:
@@ -246,14 +258,18 @@ def of_files(files: Sequence[tuple[str, str]]) -> Standing:
     Args:
         files: Names and texts.
     """
-    texts = []
-    unknown = []
+    texts: list[Text] = []
+    unknown: list[str] = []
+    natives: list[NftTable] = []
     for name, text in files:
         read = read_rule_file(text)
-        if not read.tables and read.sets is None:
+        if read.native is not None:
+            natives += native_tables(text, ())
+            unknown.append(f"{name}: {_OF_NATIVE}")
+        elif not read.tables and read.sets is None:
             unknown.append(f"{name}: {read.problems[0] if read.problems else 'no rules'}")
         texts.append(Text(name=name, rule_sets=read, sure_backend=_says_variant(text)))
-    return Standing(texts, unknown=unknown)
+    return Standing(texts, natives=natives, unknown=unknown)
 
 
 def _says_variant(text: str) -> bool:

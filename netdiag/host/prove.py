@@ -89,7 +89,8 @@ def prove_here(carrier: Carrier, trial: Trial, *, now_s: float, options: Options
     """Try a fix for this machine's own rules out. What stands against it is the proof's ``reason``."""
     namespace = trial.packet.namespace
     facts = gathered(carrier, namespace, now_s=now_s, options=options)
-    return tried(carrier, trial, facts, facts, settings(carrier, namespace_of(facts, namespace)), options)
+    sysctls = settings(carrier, namespace_of(facts, namespace))
+    return tried(carrier, trial, facts, facts, sysctls, options, run_here=True)
 
 
 def tried(
@@ -99,6 +100,8 @@ def tried(
     network: Facts,
     sysctls: Mapping[str, str],
     options: Options,
+    *,
+    run_here: bool = False,
 ) -> Proof:
     """Trace the packet and a sample of flows in two copies, one without the fix and one with it.
 
@@ -109,6 +112,7 @@ def tried(
         network: Devices, addresses, routes, policy rules and neighbours of the namespace that is copied.
         sysctls: Its settings, by their paths below /proc/sys.
         options: What the operator chose.
+        run_here: The rules run on this machine, so that what they need is loaded.
     """
     changed = change(trial.rule_sets, trial.fix, trial.flow, trial.decided)
     if changed.reason:
@@ -122,7 +126,8 @@ def tried(
         devices=[link.name for link in here.links if link.up and not link.loopback],
     )
     try:
-        level = _level(carrier, host, changed.rule_sets, packet, trial.plain, options)
+        there = trial.rule_sets if run_here else ()
+        level = _level(carrier, host, changed.rule_sets, there, packet, options)
         kind = next((each for each in _KINDS if Context(kernel=host.kernel.value).present(each)), "")
         if not kind and not options.load_modules:
             raise CannotCopy("making devices would load dummy into the kernel: --load-modules allows it")
@@ -170,11 +175,22 @@ def _level(
     carrier: Carrier,
     host: Facts,
     rule_sets: Sequence[RuleSet],
+    there: Sequence[RuleSet],
     packet: TracedPacket,
-    plain: Backend | None,
     options: Options,
 ) -> Level:
-    """How packets are traced in the copies. Raises CannotCopy where they cannot be, or a module would have to be loaded."""
+    """How packets are traced in the copies.
+
+    Args:
+        carrier: This machine.
+        host: Its identity and kernel.
+        rule_sets: What is to be loaded.
+        there: Rules that this kernel has loaded.
+        packet: What is traced.
+        options: What the operator chose.
+
+    Raises CannotCopy where none can be traced, or a module would have to be loaded.
+    """
     identity, kernel = host.identity.value, Context(kernel=host.kernel.value)
     if identity is None or not identity.is_root:
         raise CannotCopy("a copy of the rules needs root: sudo netdiag firewall allow --prove makes it")
@@ -182,11 +198,12 @@ def _level(
     if not report.level.traces:
         raise CannotCopy(f"this kernel traces no packets ({report.why}), so nothing can be proven in a copy")
     needed = features_needed(host, report.level, arrives=packet.path is not TracePath.OUT)
+    (answer,) = carrier.ask([modules_request(identity.kernel_release)])
+    modules = modules_of(answer)
+    loaded = {name for load in loads_of(there, plain=None) for name in _would_load(load, kernel, modules)}
     missing = [name for name in needed if not kernel.present(name)]
-    (there,) = carrier.ask([modules_request(identity.kernel_release)])
-    modules = modules_of(there)
-    for load in loads_of(rule_sets, plain=plain):
-        missing += _would_load(load, kernel, modules)
+    for load in loads_of(rule_sets, plain=None):
+        missing += [name for name in _would_load(load, kernel, modules) if name not in loaded]
     if missing and not options.load_modules:
         words = ", ".join(dict.fromkeys(missing))
         raise CannotCopy(f"the copy would load {words} into the kernel: --load-modules allows it")

@@ -101,7 +101,7 @@ class RulesCopy:
 
     def _loaded(self, load: Load) -> tuple[FirewallRule, ...]:
         """Load it; the rules that the kernel or the tool does not take only count there."""
-        left_out: set[int] = set()
+        left_out = set(load.never)
         bare: set[int] = set()
         deadline = Deadline(_LOAD_S)
         while said := self._host.load(load.argv, load.without(left_out, bare).text, deadline):

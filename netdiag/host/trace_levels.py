@@ -5,28 +5,23 @@ from __future__ import annotations
 import msgspec
 
 from netdiag.facts.context import Context, Options
+from netdiag.facts.explain_host import explainer_of
 from netdiag.facts.firewall import gather_firewall
 from netdiag.facts.trace_here import comes_back, namespace_of
 from netdiag.facts.trace_request import request_of
 from netdiag.firewall.counted import Bursts, count, way_of
-from netdiag.firewall.plain import Outcome, read_plainly
+from netdiag.firewall.proof import line_of
 from netdiag.firewall.trace import Resolved
 from netdiag.host.drive import Carrier, drive
-from netdiag.model.facts import Facts, RuleSet
-from netdiag.model.firewall import Direction, Packet
+from netdiag.model.facts import Facts, RuleSet, Section
+from netdiag.model.firewall import FirewallRule
 from netdiag.model.report import Confidence
-from netdiag.model.trace import TracedPacket, TracePath, TraceStep, TraceVerdict
+from netdiag.model.trace import TracedPacket, TraceVerdict
 from netdiag.model.wire import Answer, Request
 
 BURSTS = Bursts(7, 11)
 """Two different numbers, each larger than what comes by chance between two readings of a quiet counter."""
 _BURST_S = 5.0
-_VERDICTS = {
-    Outcome.ACCEPT: TraceVerdict.ACCEPT,
-    Outcome.DROP: TraceVerdict.DROP,
-    Outcome.REJECT: TraceVerdict.REJECT,
-    Outcome.UNKNOWN: TraceVerdict.UNKNOWN,
-}
 
 
 def by_counters(carrier: Carrier, packet: TracedPacket, facts: Facts, options: Options) -> Resolved:
@@ -49,53 +44,42 @@ def by_counters(carrier: Carrier, packet: TracedPacket, facts: Facts, options: O
 
 
 def by_reading(carrier: Carrier, packet: TracedPacket, facts: Facts, options: Options) -> Resolved:
-    """Send nothing: say what the rules say, which is likely at most."""
+    """Send nothing: say what the model makes of the rules, which is likely at most."""
     identity = facts.identity.value
     if identity is None or not identity.is_root:
         return _unknown("the rules of this host cannot be read without root; sudo netdiag firewall trace can")
-    if packet.path is TracePath.FORWARD:
-        return _unknown("rules are only read for packets that end or begin here; a trace follows one that is forwarded")
     rules, reason = _rules(carrier, packet, facts, options, "")
     if reason:
         return _unknown(reason)
-    directions = [Direction.IN if packet.path is TracePath.IN else Direction.OUT]
-    if comes_back(packet, facts):
-        directions.append(Direction.IN)
-    for direction in directions:
-        reading = read_plainly(rules, _asked(packet, direction))
-        if reading.outcome is not Outcome.ACCEPT:
-            break
-    verdict = _VERDICTS[reading.outcome]
-    if verdict is TraceVerdict.UNKNOWN:
-        where = f" at {reading.rule.place()}: {reading.rule.text}" if reading.rule is not None else ""
-        return _unknown(f"{reading.reason or 'reading cannot decide'}{where}")
-    decided = None
-    if reading.rule is not None:
-        hook = "input" if direction is Direction.IN else "output"
-        rule = msgspec.structs.replace(reading.rule, namespace=packet.namespace)
-        said = "accept" if verdict is TraceVerdict.ACCEPT else "drop"
-        decided = TraceStep(hook=hook, rule=rule, verdict=said)
+    known = msgspec.structs.replace(facts, firewall=Section(value={packet.namespace: rules}))
+    explainer, _ = explainer_of(known, packet.namespace)
+    try:
+        found = explainer.explain(line_of(packet))
+    except ValueError as error:
+        return _unknown(str(error))
+    if len(found.possible) > 1:
+        at = next((each.rule for each in found.depends if each.rule is not None), None)
+        where = f" at {at.place()}: {at.text}" if at is not None else ""
+        return _unknown(f"{found.reason}{where}")
+    path = tuple(
+        msgspec.structs.replace(step, rule=msgspec.structs.replace(step.rule, namespace=packet.namespace))
+        for step in found.path
+    )
+    rule = found.rule or found.policy
+    decided = next((step for step in reversed(path) if rule is not None and _same(step.rule, rule)), None)
+    said = "rules were only read, and no packet was sent"
     return Resolved(
-        verdict=verdict,
+        verdict=found.possible[0],  # also where several rules may decide, and all decide alike
         decided=decided,
-        path=(decided,) if decided is not None else (),
-        callers=((),) if decided is not None else (),
+        path=path,
+        callers=((),) * len(path),
         confidence=Confidence.LIKELY,
-        reason="rules were only read, and no packet was sent",
+        reason=f"{found.reason}; {said}" if found.reason else said,
     )
 
 
-def _asked(packet: TracedPacket, direction: Direction) -> Packet:
-    return Packet(
-        direction=direction,
-        protocol=packet.protocol,
-        family=6 if ":" in packet.destination else 4,
-        source=packet.source,
-        destination=packet.destination,
-        source_port=packet.source_port,
-        destination_port=packet.destination_port,
-        device=packet.in_device or packet.out_device,
-    )
+def _same(one: FirewallRule, other: FirewallRule) -> bool:
+    return (one.backend, one.place(), one.policy) == (other.backend, other.place(), other.policy)
 
 
 def _burst(carrier: Carrier, packet: TracedPacket, facts: Facts, packets: int) -> Answer:

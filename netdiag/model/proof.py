@@ -44,7 +44,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         unknown: Those of them of which it is not known what becomes of them, with the change or without.
         changed: Those whose verdict is another one with the change.
         no_ops: Rules that this kernel does not load; in the copy they only count.
-        not_copied: What else of the host the copy lacks, a line each.
+        not_copied: What else of the host the copy lacks, a line each; of a computed proof why there is no copy.
         reason: Why the proof could not be made; empty otherwise.
     """
 

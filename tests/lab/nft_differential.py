@@ -164,7 +164,8 @@ class Differ(kernel.Differ):
             if (nft_family(self.family), place[1]) == place[:2] and not re.fullmatch(r"t\d", place[1])
         }
         met = met - theirs
-        whole = len(outcomes) == 1 and outcomes[0].way.skb.destination == asked.skb.destination
+        one = outcomes[0].way
+        whole = len(outcomes) == 1 and not one.parted and one.skb.destination == asked.skb.destination
         unknown = found.verdict.value == "unknown"
         if unknown and "the kernel forwards it not" in found.reason:
             self.counts["dropped by no rule"] += 1  # a frame for all that NAT sends on

@@ -474,6 +474,13 @@ def proven(host, *words):
     return found
 
 
+def test_a_rule_that_is_proven_is_put_in(pair_lab, host, service):
+    add(host, DROP)
+    found = heal(host, *PACKET, "--prove")
+    assert found["proof"]["after"]["rule"]["text"] == found["after"]["rule"]["text"]
+    assert connects(pair_lab)
+
+
 def test_what_firewalld_will_make_of_it(pair_lab, firewalld):
     """Neither runs in a copy: what it would write is written there."""
     add(firewalld, "firewall-cmd --zone=public --add-rich-rule='rule family=ipv4 source address=10.71.0.0/24 drop'")

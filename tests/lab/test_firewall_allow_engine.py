@@ -206,12 +206,12 @@ def test_in_an_overlays_bridge(swarm3_lab, worker):
 def test_tried_out_beside_the_engines_rules(swarm3_lab, worker):
     """In a copy of all that the engine and the swarm wrote, the rule lets its packet through and nobody else."""
     manager, target = swarm3_lab.host("manager"), address(worker, "plain")
-    block = ["INPUT", "-p", "tcp", "--dport", "7946", "-j", "DROP"]
+    block = ["DOCKER-USER", "-p", "tcp", "-m", "conntrack", "--ctorigdstport", "8080", "-j", "DROP"]
     worker.exec(["iptables", "-I", *block])
     try:
         before = rules(worker)
         through = ("--path", "forward", "--src", manager.address, "--dst", target, "--dport", "80")
-        for words in (("--src", manager.address, "--dport", "7946"), through):
+        for words in (("--src", manager.address, "--dport", "8080"), through):
             argv = ["netdiag", "firewall", "allow", "--prove", *words, "-o", "json"]
             found = json.loads(worker.exec(argv, check=False).stdout)["proof"]
             assert (found["reason"], found["not_copied"], found["no_ops"]) == ("", [], [])
@@ -222,3 +222,19 @@ def test_tried_out_beside_the_engines_rules(swarm3_lab, worker):
         assert rules(worker) == before
     finally:
         worker.exec(["iptables", "-D", *block])
+
+
+def test_tried_out_inside_a_container(worker):
+    source, enter = address(worker, "other", "apart"), inside(worker, "web")
+    worker.exec([*enter, "nft", "table inet x { chain i { type filter hook input priority 0; tcp dport 80 drop; }; }"])
+    try:
+        before = rules(worker, enter)
+        argv = ["netdiag", "firewall", "allow", "--prove", "--container", "web", "--src", source, "--dport", "80"]
+        answer = json.loads(worker.exec([*argv, "-o", "json"], check=False).stdout)
+        found = answer["proof"]
+        assert (found["reason"], found["not_copied"]) == ("", [])
+        assert (found["before"]["verdict"], found["after"]["verdict"]) == ("drop", "accept")
+        assert found["after"]["rule"]["namespace"] == answer["packet"]["namespace"] != "host"
+        assert rules(worker, enter) == before
+    finally:
+        worker.exec([*enter, "nft", "delete", "table", "inet", "x"])

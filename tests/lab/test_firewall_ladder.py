@@ -358,6 +358,33 @@ def test_facts_are_likely_at_most(host):
     assert [line for line in after.splitlines() if not line.startswith("#")] == counters
 
 
+def test_rules_that_are_only_read_for_what_goes_on(host):
+    """The model follows a packet where the plain reading did not: through address translation, and onward."""
+    forward = ("--path", "forward", "--src", "10.71.0.2", "--dst", "198.51.100.7")
+    add(
+        host,
+        "ip route add 198.51.100.0/24 dev eth0",
+        "iptables -t nat -A PREROUTING -p tcp --dport 8080 -j DNAT --to-destination 198.51.100.7:80",
+        "iptables -A FORWARD -d 198.51.100.7 -p tcp --dport 80 -j DROP",
+    )
+    try:
+        for port, expect in (("8080", "drop"), ("80", "drop"), ("81", "accept")):
+            found = trace(host, *forward, "--dport", port, expect=expect, level="facts")
+            assert found["confidence"] == "likely"
+            if expect == "drop":
+                assert (found["rule"]["chain"], found["rule"]["number"]) == ("FORWARD", 1)
+        add(host, "iptables -I FORWARD -m statistic --mode random --probability 0.5 -j ACCEPT")
+        reason = trace(host, *forward, "--dport", "80", expect="unknown", level="facts")["reason"]
+        assert "FORWARD rule 1" in reason
+        # By which of two rules is not known, but both do the same.
+        add(host, "iptables -I FORWARD -m statistic --mode random --probability 0.5 -j DROP", "iptables -D FORWARD 2")
+        found = trace(host, *forward, "--dport", "80", expect="drop", level="facts")
+        assert (found["rule"], found["confidence"]) == (None, "likely")
+        assert "by which rule is not known" in found["reason"]
+    finally:
+        add(host, "ip route del 198.51.100.0/24 dev eth0")
+
+
 LEVELS = ("owned-trace", "swept-trace", "counters", "facts")
 
 

@@ -272,6 +272,37 @@ def test_a_bundle_without_its_host(pair_lab, host):
     assert found["not_copied"] == []
 
 
+def test_ipv6(host):
+    add(
+        host,
+        "ip -6 addr add 2001:db8:71::1/64 dev eth0 nodad",
+        "ip6tables -A INPUT -s 2001:db8:71::/64 -p tcp --dport 2377 -j DROP",
+        "ip6tables -A INPUT -p icmpv6 -j DROP",
+    )
+    try:
+        found, _ = proof(host, "--src", "2001:db8:71::2", "--dport", "2377")
+    finally:
+        add(host, "ip -6 addr del 2001:db8:71::1/64 dev eth0")
+    assert verdicts(found) == ("drop", "accept")
+    assert (found["not_copied"], flows(found, meant=False)) == ([], set())
+    assert found["unknown"] < found["asked"] / 4
+
+
+def test_without_root_it_is_computed(host):
+    add(host, *HAND_WRITTEN, "iptables-save > /tmp/rules; chmod 644 /tmp/rules")
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "netdiag", "firewall", "allow", "--prove"]
+    saved = ("--rules", "/tmp/rules", "--in", "eth0")
+    done = host.exec([*nobody, *saved, *PACKET, "-o", "json"], check=False)
+    answer = json.loads(done.stdout)
+    found = answer["proof"]
+    assert (done.returncode, found["level"], verdicts(found)) == (1, "computed", ("reject", "accept"))
+    assert (answer["before"]["confidence"], flows(found, meant=False)) == ("likely", set())
+    # Root's kernel says the same of the same rules, flow by flow.
+    by_kernel, _ = proof(host, *saved, *PACKET)
+    assert (by_kernel["level"], verdicts(by_kernel)) == ("kernel", ("reject", "accept"))
+    assert flows(by_kernel, meant=True) == flows(found, meant=True)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -3,9 +3,14 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netdiag.facts.standing_rules import needs_of
 from netdiag.firewall.explain import Explainer, read_rule_file
+from netdiag.firewall.laid_out import laid_out
+from netdiag.firewall.lint_registry import lint
+from netdiag.firewall.standing import of_files
 from netdiag.model.explain import PacketLine
 from netdiag.model.trace import TraceVerdict
+from netdiag.report import lint_lines, show_lines
 
 PACKET = PacketLine(source="192.0.2.21", destination="192.0.2.10", in_device="eth0", proto="tcp", sport=4000, dport=22)
 WORDS = [
@@ -111,6 +116,15 @@ def test_any_text_is_answered(text):
     found = Explainer(read).explain(PACKET)
     assert found.possible
     assert (found.verdict is TraceVerdict.UNKNOWN) or found.possible == (found.verdict,)
+
+
+@settings(derandomize=True)
+@given(TEXTS)
+def test_any_text_is_shown_and_checked(text):
+    standing = of_files([("text", text)])
+    found = lint(standing, needs_of(None), subject="text")
+    assert lint_lines.lines(found, 80, verbose=True)
+    assert show_lines.lines(laid_out(standing, subject="text"), 80)
 
 
 @settings(derandomize=True)

@@ -84,7 +84,7 @@ def test_whatever_is_said_to_be_taken_is_met_by_no_packet(family):
     seen.clear()
 
     @seed(7)
-    @settings(derandomize=True, max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(derandomize=True, max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(save(family, (), 8), members() if family == 4 else st.just([]), st.integers(0, 1 << 30))
     def wide(text, more, number):
         holds(
@@ -92,7 +92,7 @@ def test_whatever_is_said_to_be_taken_is_met_by_no_packet(family):
         )
 
     @seed(7)
-    @settings(derandomize=True, max_examples=90, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(derandomize=True, max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(narrowing(family), st.integers(0, 1 << 30))
     def narrow(text, number):
         holds(text, number, family)
@@ -100,5 +100,5 @@ def test_whatever_is_said_to_be_taken_is_met_by_no_packet(family):
     wide()
     narrow()
     # It has to be about something: rules of which it is said, and rules that packets met.
-    assert seen["said"] > 100
-    assert seen["met"] > 1000
+    assert seen["said"] > 50
+    assert seen["met"] > 300

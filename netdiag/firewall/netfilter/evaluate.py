@@ -28,7 +28,7 @@ from netdiag.firewall.netfilter.skb import Host, Skb, Truth, Unknown
 if TYPE_CHECKING:
     from netdiag.firewall.netfilter.nft.model import NftRule
 
-_MOST_STEPS = 250_000
+_MOST_STEPS = 100_000
 _DEEPEST = 100
 
 
@@ -61,11 +61,16 @@ A tuple, which Python takes apart without recursion however long it is.
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
-    """A packet on its way: as it is now, what it met, and on what it depends that it came here."""
+    """A packet on its way: as it is now, what it met, and on what it depends that it came here.
+
+    Attributes:
+        parted: Whether these are several ways that came to the same: its trail is what they share, and not all.
+    """
 
     skb: Skb
     trail: Trail | None = None
     doubts: tuple[Doubt, ...] = ()
+    parted: bool = False
 
     def steps(self) -> tuple[Step, ...]:
         """All that it met, in its order."""
@@ -93,8 +98,10 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 _replace = msgspec.structs.replace
 
 
-def unique(ways: Iterable[Way]) -> list[Way]:
+def unique(ways: list[Way]) -> list[Way]:
     """One of all ways that leave the packet alike: what came before and may have been does not matter any more."""
+    if len(ways) < 2:
+        return ways
     found: dict[Skb, Way] = {}
     for way in ways:
         known = found.get(way.skb)
@@ -106,7 +113,9 @@ def one_of(one: Way, other: Way) -> Way:
     """Two ways that leave the packet alike as one: the surer, with what it met on both."""
     if len(other.doubts) < len(one.doubts):
         one, other = other, one
-    return one if one.trail is other.trail else _replace(one, trail=_met_on_both(one.trail, other.trail))
+    if one.trail is other.trail:
+        return _replace(one, parted=True) if other.parted and not one.parted else one
+    return _replace(one, trail=_met_on_both(one.trail, other.trail), parted=True)
 
 
 def _met_on_both(one: Trail | None, other: Trail | None) -> Trail | None:
@@ -155,7 +164,8 @@ class Walk:
         if table.missing:
             return [self._unknown(table, hook, way, table.missing), self._accepted(table, hook, way)]
         if chain is None:
-            return [self._accepted(table, hook, way)]
+            lost = [self._unknown(table, hook, way, table.cut_off)] if table.cut_off else []
+            return [*lost, self._accepted(table, hook, way)]
         call = _Call(self, table, hook)
         ends, fallen = call.chain(chain, way, 0)
         for left in fallen:

@@ -70,15 +70,19 @@ def read_file_parts(text: str) -> FileRead:
     found: dict[tuple[int, Backend], TableSet] = {}
     saves: list[Save] = []
     parts = list(_parts(lines, problems))
+    families = {part.family for part in parts}
+    ambiguous = None in families and len(families) > 1
     for part in parts:
-        read = read_iptables("\n" * part.begin + part.text, part.family or 4, part.backend.value, table=part.table)
+        read = read_iptables(
+            part.text, part.family or 4, part.backend.value, table=part.table, first_line=part.begin + 1
+        )
         problems += read.problems
         if not read.tables:
             continue
         saves.append(Save(part.backend, read.family, "\n" * part.begin + _restorable(part)))
         key = read.family, part.backend
         before = found.get(key)
-        found[key] = read if before is None else _both(before, read, part, parts, problems)
+        found[key] = read if before is None else _both(before, read, part, problems, ambiguous=ambiguous)
     if not any(backend is Backend.IPTABLES_LEGACY for _, backend in found):
         problems += _not_shown(lines)
     problems.sort(key=lambda each: each.line_number)
@@ -137,18 +141,18 @@ def _restorable(part: _Part) -> str:
     return f"*{part.table}\n{text}\nCOMMIT\n"
 
 
-def _both(before: TableSet, read: TableSet, part: _Part, parts: Sequence[_Part], problems: list[Problem]) -> TableSet:
+def _both(before: TableSet, read: TableSet, part: _Part, problems: list[Problem], *, ambiguous: bool) -> TableSet:
     """The tables of two saves of one family and variant; the later one's instead of the earlier's."""
     tables = {**before.tables, **read.tables}
     for name in before.tables.keys() & read.tables.keys():
         line = part.begin + 1
-        if any(each.family is None for each in parts) and len({each.family for each in parts}) > 1:
+        if ambiguous:
             reason = f"table {name} comes twice, and for which family is not said"
             tables[name] = Table(name=name, chains={}, missing=reason)
         else:
             reason = "a table that was there before: this one replaces it, as iptables-restore does"
         problems.append(Problem(line, f"*{name}", reason))
-    return msgspec.structs.replace(read, tables=tables, problems=(*before.problems, *read.problems))
+    return msgspec.structs.replace(read, tables=tables, problems=())
 
 
 def _not_shown(lines: Sequence[str]) -> Iterator[Problem]:

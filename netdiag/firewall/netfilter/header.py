@@ -257,16 +257,17 @@ class PacketType(msgspec.Struct, frozen=True, gc=False):
     negated: bool = False
 
     def holds(self, skb: Skb, host: Host) -> Truth:
-        """Whether its frame was for this host, for a group, or for all."""
+        """Whether its frame was for this host, for a group, or for all; a rule that rewrote the address changed no frame."""
         if skb.from_here:
             return Unknown("how a packet that this host sends is addressed in its frame is not modelled")
-        if skb.destination is None:
+        to = skb.original.destination if skb.original is not None else skb.destination
+        if to is None:
             return _NO_ADDRESS["destination"]
-        group = skb.destination >> 28 == 14 if skb.family == 4 else skb.destination >> 120 == 255
+        group = to >> 28 == 14 if skb.family == 4 else to >> 120 == 255
         if group:
             return (self.kind == "multicast") != self.negated
-        if skb.family == 4 and (skb.destination in host.broadcasts or skb.destination == 0xFFFFFFFF):
+        if skb.family == 4 and (to in host.broadcasts or to == 0xFFFFFFFF):
             return (self.kind == "broadcast") != self.negated
-        if host.addresses is None and may_be_broadcast(skb.destination, skb.family):
+        if host.addresses is None and may_be_broadcast(to, skb.family):
             return Unknown("whether its destination is a network's broadcast address is not known")
         return (self.kind == "unicast") != self.negated

@@ -39,7 +39,9 @@ def family_of(text: str) -> int:
     return told_family(text) or 4
 
 
-def read_iptables(text: str, family: int | None = None, backend: str = "iptables", *, table: str = "") -> TableSet:
+def read_iptables(
+    text: str, family: int | None = None, backend: str = "iptables", *, table: str = "", first_line: int = 1
+) -> TableSet:
     """Read a whole save; never raises.
 
     Args:
@@ -47,9 +49,10 @@ def read_iptables(text: str, family: int | None = None, backend: str = "iptables
         family: 4 or 6; None takes it from the text.
         backend: Which variant wrote it, in a word.
         table: The table that the text begins in.
+        first_line: The number of its first line.
     """
     family = family_of(text) if family is None else family
-    saved = parse_save(text, table)
+    saved = parse_save(text, table, first_line)
     reader = Reader(family)
     reader.problems += [Problem(each.line_number, each.text, each.reason) for each in saved.problems]
     tables = {name: _table(name, chains, saved, reader) for name, chains in saved.tables.items()}

@@ -157,9 +157,11 @@ def test_settings_of_devices_that_are_there_and_the_ones_that_set_others_first()
 def test_bounded_and_what_is_left_out_is_said():
     many = (*LINKS, *(Link(index=n, name=f"veth{n}", up=True) for n in range(10, 400)))
     plan = copied(facts(links=many), named=("veth399", 'a"b'))
-    assert len([line for line in plan.links if line.startswith("link add")]) == MOST_DEVICES + 1
+    assert len([line for line in plan.links if line.startswith("link add")]) == MOST_DEVICES
     assert any("veth399" in line for line in plan.links)
     assert "more" in plan.left_out[0]
+    wide = copied(named=[f"br{number}" for number in range(9000)])
+    assert len([line for line in wide.links if line.startswith("link add br")]) == MOST_DEVICES
     odd = copied(facts(links=(*LINKS, Link(index=9, name='x"#y', up=True))))
     assert odd.left_out == ('devices: x"#y',)
     assert not any('"' in line for line in (*odd.links, *odd.addresses))
@@ -234,3 +236,19 @@ def test_a_bundle_tells_the_device_and_the_address():
         ).in_device
         == ""
     )
+
+
+def test_facts_of_somebody_elses_run_nothing():
+    """A bundle is made by others, and root builds the copy."""
+    rule = PolicyRule(priority=9, family=4, in_device="x\nnetns exec y sh", table=9)
+    route = Route(destination="10.0.0.0/8", source="1 ; netns exec", next_hops=(NextHop(device="eth0"),))
+    plan = copied(facts(rules=(rule, *OWN_RULES), routes=(route,)))
+    assert not any("exec" in line for line in (*plan.links, *plan.addresses, *plan.policies_v6, *plan.stations))
+    assert len(plan.left_out) == 2
+    sysctls = {
+        "net/ipv4/conf/../../kernel/x/rp_filter": "1",
+        "net/ipv4/conf/eth0/rp_filter": "1; x",
+        "net/bridge/bridge-nf-call-../../../kernel/panic": "1",
+        "net/ipv4/conf/all/rp_filter": "2",
+    }
+    assert copied(sysctls=sysctls).sysctls == (("net/ipv4/conf/all/rp_filter", "2"),)

@@ -100,6 +100,27 @@ def test_the_rule_that_was_meant_is_named():
     assert [(place.chain, place.number) for place in one.places] == [("INPUT", 2), ("INPUT", 1)]
 
 
+def test_the_data_path_may_have_another_address():
+    lines = ["-A INPUT -i eth0 -p udp --dport 4789 -j DROP", "-A INPUT -i eth0 -p udp --dport 7946 -j DROP"]
+    one = facts(save(*lines))
+    two = {"host": (*one.addresses.value["host"], Address(device="eth1", cidr="198.51.100.10/24"))}
+    both = msgspec.structs.replace(one, addresses=Section(value=two))
+    assert [each.summary.split()[0] for each in found(one).findings] == ["udp/7946", "udp/4789"]
+    assert [each.summary.split()[0] for each in found(both).findings] == ["udp/7946"]
+
+
+def test_a_swarm_of_ipv6_is_not_asked_about():
+    six = msgspec.structs.replace(SWARM, node_address="2001:db8::10")
+    assert codes(facts(save("-A INPUT -i lo -j ACCEPT", policy="DROP"), of=engine(swarm=six))) == set()
+
+
+def test_of_several_rules_the_one_that_surely_decides_is_named():
+    encrypted = "-A INPUT -p udp -m policy --dir in --pol none -m udp --dport 4789 -m u32 --u32 0x0=0x1 -j DROP"
+    one = found(facts(save(encrypted, "-A INPUT -p udp --dport 4789 -j REJECT"))).findings[0]
+    assert "rule 2 of filter INPUT (iptables-nft) rejects it, if not another rule before" in one.summary
+    assert one.places[0].number == 2
+
+
 def test_the_zone_of_another_device():
     lines = [
         "-A INPUT -j INPUT_ZONES",
@@ -172,15 +193,19 @@ def test_a_table_of_nft_s_beside_iptables_is_a_remark():
     assert "lint.blocked-port" in codes(blocked)
 
 
-def test_a_table_that_is_not_modelled_leaves_a_swarm_s_ports_unknown():
-    firewalld = NATIVE.replace("inet own", "inet firewalld")
-    told = found(facts(save(), nft=firewalld))
-    assert told.verdict is LintVerdict.UNKNOWN
-    assert "inet firewalld" in told.unknown[0]
-    docker = NATIVE.replace("inet own", "ip docker-bridges")
-    assert found(facts(save(), nft=docker)).verdict is LintVerdict.CLEAN
-    inactive = engine(swarm=SwarmMembership(state=SwarmState.INACTIVE))
-    assert found(facts(save(), nft=firewalld, of=inactive)).verdict is LintVerdict.CLEAN
+def test_tables_of_nft_s_own_are_asked_about_a_swarm_s_ports():
+    def own(rule):
+        return facts(save(), nft=NATIVE.replace("inet own", "inet firewalld").replace("udp dport 9 drop", rule))
+
+    assert found(own("udp dport 9 drop")).verdict is LintVerdict.CLEAN
+    told = found(own("udp dport 4789 drop"))
+    (one,) = told.findings
+    assert (told.verdict, one.code) == (LintVerdict.FINDINGS, "lint.blocked-port")
+    assert "rule 1 of firewalld in" in one.summary
+    assert "nft-native" in one.summary
+    # Another device's packets, or whoever is in a set that is not known, are not everybody's.
+    assert found(own('iifname "eth1" udp dport 4789 drop')).verdict is LintVerdict.CLEAN
+    assert found(own("ip saddr @some udp dport 4789 drop")).findings == ()
 
 
 def test_peers_of_overlay_networks_are_members():

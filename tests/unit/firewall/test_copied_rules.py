@@ -111,3 +111,34 @@ def test_the_lines_that_nft_names():
     assert load.without([at]).text.split("\n")[at] == "\t\tcounter"
     # A line that is no rule cannot be left out, and then nothing is.
     assert load.refused(said + "/dev/stdin:1:1-5: Error: no such table") == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "more"),
+    [
+        ("-A INPUT -M /tmp/x -m foo -j DROP", True),
+        ("-A INPUT --modprobe=/tmp/x -m foo -j DROP", True),
+        ("-A INPUT --mod /tmp/x -j DROP", True),
+        ("-A INPUT -nM/tmp/x -j DROP", True),
+        ("[1:2] -A INPUT -m ../../tmp/x -j DROP", True),
+        ('-A INPUT -m comment --comment "-M x" -j DROP', False),
+        ("-A INPUT -m statistic --mode random --probability 0.5 -j MARK --set-xmark 0x1/0xffffffff", False),
+    ],
+)
+def test_a_rule_that_names_a_program_is_not_loaded(rule, more):
+    """Root loads a file that somebody else wrote."""
+    (load,) = loads_of([rule_set(f"*filter\n:INPUT DROP [0:0]\n{rule}\nCOMMIT\n")], plain=NFT)
+    assert load.never == ((2,) if more else ())
+    assert "/tmp/x" not in load.without(load.never).text
+
+
+def test_only_what_a_listing_holds_is_loaded():
+    (load,) = loads_of(
+        [rule_set("-P INPUT DROP\n*filter\n:INPUT DROP [0:0]\n-I INPUT -j DROP\nCOMMIT\n!x\n")], plain=NFT
+    )
+    assert load.text.split() == ["*filter", ":INPUT", "DROP", "[0:0]", "COMMIT"]
+    sets = 'create a hash:ip\nsave -file /etc/x\nadd a 192.0.2.1 -file /etc/x\nadd a 192.0.2.2 comment "a -b"\n'
+    (load,) = loads_of([rule_set(sets, IPSET, 0)], plain=NFT)
+    assert load.text == 'create a hash:ip\nadd a 192.0.2.2 comment "a -b"\n'
+    (load,) = loads_of([rule_set('table inet g {\n\tinclude "/etc/shadow"\n}\n', NATIVE, 0)], plain=NFT)
+    assert load.text == "table inet g {\n}\n"

@@ -212,6 +212,14 @@ def test_a_chain_that_ends_every_packet_is_a_verdict():
     assert codes(of(drop)) == ["lint.redundant"]
 
 
+def test_a_chain_that_is_kept_at_hand_is_no_finding():
+    spare = rules("-A LOGDROP -j LOG", "-A LOGDROP -j DROP", chains=("LOGDROP",))
+    assert codes(of(spare)) == []
+    assert codes(of(spare.replace("-A LOGDROP -j DROP", "-A LOGDROP -s 192.0.2.7 -j DROP"))) == [
+        "lint.unreachable-chain"
+    ]
+
+
 def test_what_programs_repeat_among_themselves_is_not_told():
     text = STOCK["swarm-ingress"].replace(
         "-A DOCKER-USER -j RETURN", "-A DOCKER-USER -j RETURN\n-A DOCKER-USER -j RETURN"
@@ -275,6 +283,14 @@ def test_a_finding_names_its_line():
         2,
         "-A INPUT -p tcp --dport 22 -j ACCEPT",
     )
+
+
+@pytest.mark.parametrize("end", ["-A U{} -p tcp -j DROP", "-A U{} -p tcp -j U0"], ids=["deep", "in a circle"])
+def test_chains_that_call_each_other_come_to_an_end(end):
+    count = 1500
+    lines = [f"-A U{at} -p tcp -j U{at + 1}" for at in range(count) for _ in range(2)]
+    found = of(rules("-A INPUT -j U0", *lines, end.format(count), chains=[f"U{at}" for at in range(count + 1)]))
+    assert set(codes(found)) <= {"lint.duplicate", "lint.not-understood"}
 
 
 def test_many_rules_are_not_compared_each_with_each():

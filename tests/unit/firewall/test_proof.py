@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from netdiag.firewall.flow import Flow
-from netdiag.firewall.proof import Asked, is_meant, of_trace, prove
+from netdiag.firewall.proof import Asked, is_meant, of_explanation, of_trace, prove
+from netdiag.model.explain import Explanation
 from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.level import Level
@@ -107,3 +108,9 @@ def test_a_rule_that_only_counts_leaves_nothing_known():
     other = msgspec.structs.replace(RULE, number=4)
     assert of_trace(trace, [other], "").fate.verdict is ACCEPT
     assert not of_trace(trace, [], "netdiag-1").signed
+
+
+@pytest.mark.parametrize(("possible", "verdict"), [((DROP,), DROP), ((ACCEPT, DROP), UNKNOWN)])
+def test_a_model_that_knows_the_verdict_and_not_the_rule(possible, verdict):
+    found = Explanation(verdict=UNKNOWN, rule=None, possible=possible)
+    assert of_explanation(found, "").fate.verdict is verdict

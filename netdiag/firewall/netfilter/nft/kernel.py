@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-import msgspec
-
 from netdiag.firewall.netfilter.header import PacketType
 from netdiag.firewall.netfilter.kernel import kind_of
 from netdiag.firewall.netfilter.nft.types import ADDRESS_TYPES, CT_STATES, CT_STATUS, TYPES, Type, encode_name
@@ -48,9 +46,7 @@ def _device_type(side: Literal["in", "out"]) -> _Load:
 
 
 def _packet_type(skb: Skb, scene: Scene) -> Values:
-    """As its frame was addressed, whatever a rule made of its destination since."""
-    if skb.original is not None and not skb.from_here:
-        skb = msgspec.structs.replace(skb, destination=skb.original.destination)
+    """As its frame was addressed."""
     found: list[Atom] = []
     for number, asked in enumerate((PacketType("unicast"), PacketType("broadcast"), PacketType("multicast"))):
         truth = asked.holds(skb, scene.host)

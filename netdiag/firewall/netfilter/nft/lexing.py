@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -74,6 +74,55 @@ def tokens(text: str) -> Iterator[Token]:
             yield Token(found[0], line_number, position)
         line_number += found[0].count("\n")
         position = found.end()
+
+
+def with_variables(row: list[Token]) -> list[Token]:
+    """The tokens with what ``define NAME = …`` names in the place of ``$NAME``; a name that is not defined stays.
+
+    A set that is named within another is a part of it.
+    """
+    known: dict[str, list[Token]] = {}
+    found: list[Token] = []
+    at = 0
+    while at < len(row):
+        token = row[at]
+        begins = not found or found[-1].ends
+        is_definition = [each.text for each in row[at : at + 3 : 2]] == ["define", "="]
+        if begins and is_definition and not token.quoted:
+            end = _end_of_line(row, at + 3)
+            known[f"${row[at + 1].text}"] = with_named(row[at + 3 : end], known)
+            at = end
+            continue
+        found.append(token)
+        at += 1
+    return with_named(found, known)
+
+
+def _end_of_line(row: list[Token], at: int) -> int:
+    depth = 0
+    while at < len(row) and (depth > 0 or not row[at].ends):
+        if not row[at].quoted:
+            depth += (row[at].text == "{") - (row[at].text == "}")
+        at += 1
+    return at
+
+
+def with_named(row: list[Token], known: Mapping[str, list[Token]]) -> list[Token]:
+    """The tokens with known names replaced."""
+    found: list[Token] = []
+    for at, token in enumerate(row):
+        value = known.get(token.text) if not token.quoted else None
+        if value is None:
+            found.append(token)
+            continue
+        before = next((each.text for each in reversed(found) if not each.ends), "")
+        after = next((each.text for each in row[at + 1 :] if not each.ends), "")
+        within = before in ("{", ",") and after in (",", "}") and value[:1] and value[0].text == "{"
+        inner = [each for each in value[1:-1] if not each.ends] if within else value
+        while within and inner and inner[-1].text == ",":
+            inner = inner[:-1]
+        found += [msgspec.structs.replace(each, line_number=token.line_number, start=token.start) for each in inner]
+    return found
 
 
 class Cursor:

@@ -12,7 +12,10 @@ from netdiag.firewall.netfilter.nft.lexing import Cursor, Strange
 _HEADERS = frozenset(
     "ip ip6 tcp udp udplite sctp dccp icmp icmpv6 igmp th ether vlan arp esp ah comp gre".split()  # noqa: SIM905 - one name a word
 )
-_BARE_META = frozenset({"iif", "oif", "iifname", "oifname", "iifgroup", "oifgroup"})
+_BARE_META = frozenset(
+    "iif oif iifname oifname iiftype oiftype iifgroup oifgroup mark skuid skgid pkttype".split()  # noqa: SIM905 - one name a word
+)
+"""Keys that nft takes without ``meta`` before them."""
 _EXTENSIONS = frozenset({"frag", "hbh", "dst", "mh", "rt"})
 _DIRECTIONS = ("original", "reply")
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
@@ -44,7 +47,13 @@ def read_left(cursor: Cursor) -> object:
     return _by_precedence(cursor, 0, read_atom)
 
 
-_OPERATORS = (("|",), ("^",), ("&",), ("<<", ">>"))
+_OPERATORS: tuple[Mapping[str, str], ...] = (
+    {"|": "|", "or": "|"},
+    {"^": "^", "xor": "^"},
+    {"&": "&", "and": "&"},
+    {"<<": "<<", "lshift": "<<", ">>": ">>", "rshift": ">>"},
+)
+_OPERATES = frozenset(word for level in _OPERATORS for word in level)
 
 
 def _by_precedence(cursor: Cursor, level: int, atom: Callable[[Cursor], object]) -> object:
@@ -52,7 +61,7 @@ def _by_precedence(cursor: Cursor, level: int, atom: Callable[[Cursor], object])
         return atom(cursor)
     found = _by_precedence(cursor, level + 1, atom)
     while cursor.is_(*_OPERATORS[level]):
-        operator = cursor.take().text
+        operator = _OPERATORS[level][cursor.take().text]
         found = {operator: [found, _by_precedence(cursor, level + 1, atom)]}
     return found
 
@@ -203,7 +212,7 @@ def read_value(cursor: Cursor) -> object:
             cursor.take()
             return {"range": [word, cursor.word()]}
         return word
-    if word.startswith("$"):
+    if "$" in word:
         raise Strange(f"the variable {word[:40]} is not understood", token.line_number)
     return constant(word)
 
@@ -247,7 +256,7 @@ def read_constants(cursor: Cursor) -> object:
         # Most constants are one word, and sets are long.
         mark = cursor.mark()
         found = read_value(cursor)
-        if not cursor.is_("|", "&", "^", "<<", ">>"):
+        if not cursor.is_(*_OPERATES):
             return found
         cursor.back(mark)
     return _flat(_by_precedence(cursor, 0, atom))

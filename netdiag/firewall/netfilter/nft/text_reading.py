@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from netdiag.firewall.listing import BLOCK, without_counts
-from netdiag.firewall.netfilter.nft.lexing import Cursor, Strange, Token, tokens
+from netdiag.firewall.netfilter.nft.lexing import Cursor, Strange, Token, tokens, with_variables
 from netdiag.firewall.netfilter.nft.text_expressions import Json, read_elements, read_key
 from netdiag.firewall.netfilter.nft.text_statements import rate, read_statement
 
@@ -45,7 +45,7 @@ def read_text(text: str) -> TextRows:
     """Read a whole text; never raises."""
     found = TextRows()
     try:
-        row = list(tokens(text))
+        row = with_variables(list(tokens(text)))
     except Strange as error:
         found.problem(error.line_number, str(error))
         found.rows.append({"not understood": {}})

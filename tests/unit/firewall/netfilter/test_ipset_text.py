@@ -1,5 +1,6 @@
 """What ``ipset save`` and ``ipset list`` print, and what it says of a packet."""
 
+import msgspec
 import pytest
 
 from netdiag.firewall.netfilter.ipset_text import read_sets
@@ -94,3 +95,23 @@ def test_a_bad_member_is_named_and_its_set_is_unknown():
     sets, problems = read_sets("create s hash:ip\r\nadd s 192.0.2.21\r\nadd s nonsense\r\nadd t 1.2.3.4\r\n")
     assert [problem.line_number for problem in problems] == [3, 4]
     assert isinstance(SetMatch("s", ("src",)).holds(SKB, Host(sets=sets)), Unknown)
+
+
+def test_what_ipset_restore_does_besides_adding():
+    text = "create s hash:ip\nadd s 192.0.2.21\ncreate t hash:ip\n"
+    assert inside(text + "swap s t\n", "src") is False
+    assert inside(text + "swap s t\n", "src", name="t") is True
+    assert inside(text + "del s 192.0.2.21\n", "src") is False
+    assert inside(text + "flush s\n", "src") is False
+    assert inside(text + 'add -exist s 10.1.2.3 comment "a nomatch b"\n', "dst") is True
+    assert isinstance(inside(text + "destroy s\n", "src"), Unknown)
+
+
+def test_a_device_and_a_mac_address_in_a_set():
+    arrived = msgspec.structs.replace(SKB, in_device="eth0", mac="02:00:00:00:00:21")
+    text = "create s hash:net,iface\nadd s 192.0.2.0/24,eth0\n"
+    assert inside(text, "src,src", arrived) is True
+    assert inside(text.replace("eth0", "eth1"), "src,src", arrived) is False
+    text = "create s hash:ip,mac\nadd s 192.0.2.21,02:00:00:00:00:21\n"
+    assert inside(text, "src,src", arrived) is True
+    assert isinstance(inside(text, "src,dst", arrived), Unknown)

@@ -98,6 +98,21 @@ def test_a_block_is_a_chain_of_its_rule():
     assert told(ask(text)[1]) == ("drop", "t c policy")
 
 
+def test_what_a_file_defines_stands_where_it_is_named():
+    head = 'define wan = "eth0"\ndefine web = { 80,\n  443 }\ndefine all = { $web, 22 }\n'
+    text = head + chain("iifname != $wan accept", "tcp dport $all drop")
+    assert told(ask(text)[1]) == ("drop", "t c rule 2")
+    assert told(ask(text, dport=22)[1]) == ("drop", "t c rule 2")
+    assert told(ask(text, dport=23)[1]) == ("accept", "t c policy")
+    assert told(ask(text, in_device="eth1")[1]) == ("accept", "t c rule 1")
+
+
+def test_words_that_only_files_have():
+    text = chain("mark set mark or 0x4 xor 0x1", "mark and 0xf == 0x5 drop")
+    assert told(ask(text)[1]) == ("drop", "t c rule 2")
+    assert told(ask(text, mark="2")[1]) == ("accept", "t c policy")
+
+
 def test_tables_that_are_made_anew_are_not_there_twice():
     first = chain("drop")
     again = "table inet t\ndelete table inet t\n" + chain("accept")
@@ -108,7 +123,8 @@ def test_tables_that_are_made_anew_are_not_there_twice():
 @pytest.mark.parametrize(
     "text",
     [
-        "define port = 80\n" + chain("tcp dport 80 drop"),
+        "redefine port = 80\n" + chain("tcp dport 80 drop"),
+        "define port = $other\n" + chain("tcp dport $port drop"),
         chain("tcp dport $port drop"),
         'include "/etc/other.nft"\n' + chain("accept"),
         "add table inet t\nadd rule inet t c drop\n",

@@ -130,6 +130,18 @@ def test_a_table_that_iptables_nft_wrote_is_read_from_its_save():
     assert Explainer(read_rule_file(native)).explain(PacketLine(**PACKET)).verdict.value == "unknown"
 
 
+def test_a_listing_that_could_not_be_read_hides_what_another_file_does_not_tell():
+    save = "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n"
+    for one, other in ((save, "{"), ("{", save)):
+        read = merged([read_rule_file(one), read_rule_file(other)])
+        assert Explainer(read).explain(PacketLine(**PACKET)).verdict.value == "unknown"
+    sets = "create friends hash:ip\n"
+    assert told(Explainer(merged([read_rule_file(save), read_rule_file(sets)])).explain(PacketLine(**PACKET))) == (
+        "accept",
+        "filter INPUT policy",
+    )
+
+
 def test_conntrack_stands_at_minus_200():
     new = match(ct("state"), "new", "in")
     for priority, found in ((-201, "accept"), (-199, "drop")):
@@ -251,6 +263,9 @@ def test_ways_that_come_to_the_same_name_what_they_share():
     found = explain(rows)
     assert told(found) == ("accept", "t last rule 1")
     assert places(found) == ["t last rule 1"]
+    # What may be met and changes nothing is no part of the path, nor is it missed.
+    rows = [base("c"), rule("c", limited, {"counter": {"packets": 0, "bytes": 0}}), rule("c", DROP)]
+    assert places(explain(rows)) == ["t c rule 2"]
 
 
 def test_a_way_without_end_is_given_up():

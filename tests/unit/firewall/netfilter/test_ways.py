@@ -226,3 +226,12 @@ def test_what_was_for_a_group_is_not_forwarded():
     assert said(explain(text, host)) == ("accept", "filter FORWARD rule 1")
     for destination in ("224.0.0.1", "192.0.2.255"):
         assert "forwards it not" in explain(text, host, destination=destination).reason
+
+
+def test_a_frame_stays_as_it_was_addressed_when_its_destination_is_rewritten():
+    host = Host(addresses=frozenset({(0xC000020A, 4)}), broadcasts=frozenset({0xC00002FF}))
+    text = table("nat", "-A PREROUTING -d 192.0.2.255/32 -p udp -j DNAT --to-destination 192.0.2.10")
+    text += table("filter", "-A INPUT -m pkttype --pkt-type broadcast -j DROP")
+    packet = {"proto": "udp", "path": TracePath.IN}
+    assert said(explain(text, host, destination="192.0.2.255", **packet)) == ("drop", "filter INPUT rule 1")
+    assert said(explain(text, host, **packet)) == ("accept", "filter INPUT policy")
