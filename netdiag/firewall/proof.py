@@ -87,6 +87,23 @@ def prove(
     )
 
 
+def held_to(proof: Proof, decided: FirewallRule) -> Proof:
+    """The proof, or why it is none: without the change the packet must end where it ends on the host itself.
+
+    Args:
+        proof: What was found in copies.
+        decided: The rule or policy that stops the packet, as the host's own trace or the model says.
+    """
+    found = proof.before
+    if proof.reason or found.verdict is TraceVerdict.UNKNOWN:
+        return proof
+    if found.rule is not None and _place(found.rule) == _place(decided):
+        return proof
+    where = f"{found.rule.place()} decides" if found.rule is not None else f"no rule decides ({found.verdict.value})"
+    reason = f"in the copy {where}, and not {decided.place()}: it is not like the host"
+    return msgspec.structs.replace(proof, reason=reason)
+
+
 def is_meant(flow: Flow, packet: TracedPacket) -> bool:
     """Whether a packet is of those that a rule is made for, as it is met or as the connection was opened."""
     if flow.protocol not in ("", packet.protocol):
