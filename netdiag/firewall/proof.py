@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from netdiag.firewall.around import is_block
 from netdiag.firewall.flow import Flow
+from netdiag.firewall.listing import BLOCK
 from netdiag.model.explain import Explanation, PacketLine
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.proof import ChangedFlow, Fate, Proof, ProofLevel
@@ -144,4 +146,6 @@ def line_of(packet: TracedPacket) -> PacketLine:
 
 
 def _place(rule: FirewallRule) -> tuple[object, ...]:
-    return rule.backend, rule.family, rule.table, rule.chain, rule.number, rule.policy
+    # The kernel numbers blocks anew in every copy.
+    chain = (BLOCK, rule.text) if is_block(rule.chain) else rule.chain
+    return rule.backend, rule.family, rule.table, chain, rule.number, rule.policy

@@ -130,3 +130,11 @@ def test_a_copy_in_which_another_rule_decides_proves_nothing():
     accepted = held_to(proven(before=ACCEPT), RULE)
     assert "no rule decides (accept)" in accepted.reason
     assert held_to(proven(before=UNKNOWN), RULE).reason == ""
+
+
+def test_blocks_have_other_numbers_in_a_copy():
+    here = msgspec.structs.replace(RULE, backend=Backend.NFT_NATIVE, chain="__chain25", text="ip saddr 192.0.2.21 drop")
+    there = msgspec.structs.replace(here, chain="__chain27")
+    found = prove(ProofLevel.KERNEL, (Asked(fate=Fate(verdict=DROP, rule=there)), asked(ACCEPT)), (), FLOW)
+    assert held_to(found, here).reason == ""
+    assert held_to(found, msgspec.structs.replace(here, text="drop")).reason
