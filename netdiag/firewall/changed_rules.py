@@ -149,14 +149,18 @@ def _with_nft_rule(text: str, place: tuple[str, str, str], rule: str, *, handle:
         elif in_table and in_chain:
             ends = line.startswith("\t}")
             head = line.startswith(("\t\ttype ", "\t\tpolicy ", "\t\tcomment "))
-            if (
-                (handle and line.endswith(f" # handle {handle}"))
-                or (first and not head)
-                or (ends and not handle and not first)
-            ):
+            if handle and line.endswith(f" # handle {handle}"):
+                begins = _begin_of_block(lines, at) if line.startswith("\t\t}") else at
+                return "\n".join([*lines[:begins], f"\t\t{rule}", *lines[begins:]])
+            if (first and not head) or (ends and not handle and not first):
                 return "\n".join([*lines[:at], f"\t\t{rule}", *lines[at:]])
             in_chain = not ends
     raise Unwritable(f"{' '.join(place)} is not as it was listed")
+
+
+def _begin_of_block(lines: Sequence[str], end: int) -> int:
+    """The line on which a rule with a block begins; its handle stands behind the block."""
+    return next(at for at in range(end - 1, -1, -1) if re.match(r"\t\t[^\t}]", lines[at]))
 
 
 def _by_ufw(

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from netdiag.firewall.around import is_block
 from netdiag.firewall.flow import Flow
+from netdiag.firewall.listing import BLOCK
 from netdiag.model.explain import Explanation, PacketLine
 from netdiag.model.firewall import FirewallRule
 from netdiag.model.proof import ChangedFlow, Fate, Proof, ProofLevel
@@ -87,6 +89,23 @@ def prove(
     )
 
 
+def held_to(proof: Proof, decided: FirewallRule) -> Proof:
+    """The proof, or why it is none: without the change the packet must end where it ends on the host itself.
+
+    Args:
+        proof: What was found in copies.
+        decided: The rule or policy that stops the packet, as the host's own trace or the model says.
+    """
+    found = proof.before
+    if proof.reason or found.verdict is TraceVerdict.UNKNOWN:
+        return proof
+    if found.rule is not None and _place(found.rule) == _place(decided):
+        return proof
+    where = f"{found.rule.place()} decides" if found.rule is not None else f"no rule decides ({found.verdict.value})"
+    reason = f"in the copy {where}, and not {decided.place()}: it is not like the host"
+    return msgspec.structs.replace(proof, reason=reason)
+
+
 def is_meant(flow: Flow, packet: TracedPacket) -> bool:
     """Whether a packet is of those that a rule is made for, as it is met or as the connection was opened."""
     if flow.protocol not in ("", packet.protocol):
@@ -127,4 +146,6 @@ def line_of(packet: TracedPacket) -> PacketLine:
 
 
 def _place(rule: FirewallRule) -> tuple[object, ...]:
-    return rule.backend, rule.family, rule.table, rule.chain, rule.number, rule.policy
+    # The kernel numbers blocks anew in every copy.
+    chain = (BLOCK, rule.text) if is_block(rule.chain) else rule.chain
+    return rule.backend, rule.family, rule.table, chain, rule.number, rule.policy

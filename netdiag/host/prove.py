@@ -19,7 +19,7 @@ from netdiag.firewall.changed_rules import change
 from netdiag.firewall.copied_rules import Load, loads_of
 from netdiag.firewall.flow import Flow
 from netdiag.firewall.flow_sample import sample
-from netdiag.firewall.proof import Asked, of_trace, prove
+from netdiag.firewall.proof import Asked, held_to, of_trace, prove
 from netdiag.host.collect import collect
 from netdiag.host.drive import Carrier, drive
 from netdiag.host.rules_copy import CannotCopy, RulesCopy
@@ -155,7 +155,7 @@ def tried(
         return _failed(str(error))
     after, before = told
     without = dict(before[1:])
-    return prove(
+    found = prove(
         ProofLevel.KERNEL,
         (before[0][1], after[0][1]),
         [(flow, without.get(flow, asked), asked) for flow, asked in after[1:] if flow in without or not asked.signed],
@@ -163,6 +163,7 @@ def tried(
         no_ops=tuple(no_ops),
         not_copied=tuple(not_copied),
     )
+    return held_to(found, trial.decided)
 
 
 def _told(copy: RulesCopy, met: tuple[TracedPacket, ...], sign: str) -> list[tuple[TracedPacket, Asked]]:

@@ -60,7 +60,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
     def known(self) -> bool:
         """Whether both verdicts are."""
-        return TraceVerdict.UNKNOWN not in (self.before.verdict, self.after.verdict)
+        return not self.reason and TraceVerdict.UNKNOWN not in (self.before.verdict, self.after.verdict)
 
     def objection(self) -> str:
         """Why the change should not be made; empty where it does what was meant, and nothing else of the sample."""

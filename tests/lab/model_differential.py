@@ -203,7 +203,7 @@ class Differ:
         if not found.policy and not found.rule:
             self.counts["neither"] += 1
         # A rule that may match and changes nothing is not on the model's path; it may have counted all the same.
-        whole = whole and not any(_UNKNOWABLE.search(rule.text) for rule in met.values())
+        whole = whole and (packet.bucket is not None or not any(_UNKNOWABLE.search(rule.text) for rule in met.values()))
         if mine != set(met) if whole else not mine <= set(met):
             self.counts["wrong"] += 1
             failure = (

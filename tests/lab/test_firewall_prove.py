@@ -272,6 +272,13 @@ def test_a_bundle_without_its_host(pair_lab, host):
     assert found["not_copied"] == []
 
 
+def test_a_block_of_nfts(host):
+    block = "tcp dport 2377 jump { ip saddr 10.71.0.0/24 drop; }"
+    add(host, f"nft 'table inet g {{ chain i {{ type filter hook input priority 0; {block}; }}; }}'")
+    found, _ = proof(host, *PACKET)
+    assert (verdicts(found), found["reason"]) == (("drop", "accept"), "")
+
+
 def test_ipv6(host):
     add(
         host,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from netdiag.firewall.netfilter import header
+from netdiag.firewall.netfilter.kernel import State
 from netdiag.firewall.netfilter.rules import Rule
 from netdiag.firewall.netfilter.skb import Skb
 
@@ -85,6 +86,7 @@ class Index:
                 "destination_port",
                 "in_device",
                 "out_device",
+                "state",
             )
         }
         for at, rule in enumerate(rules):
@@ -96,6 +98,12 @@ class Index:
                     field.network(at, match.network, match.mask)
                 elif isinstance(match, header.Ports):
                     field.between(at, match.first, match.last)
+                elif isinstance(match, header.Multiport):
+                    for first, last in match.ranges:
+                        field.between(at, first, last)
+                elif isinstance(match, State):
+                    for state in match.wanted:
+                        field.exact(at, state)
                 else:
                     field.exact(at, match.name)
         self._fields = {name: field for name, field in self._fields.items() if field.used}
@@ -114,7 +122,9 @@ class Index:
             at = ones.find("1", at + 1)
 
 
-_Indexed = header.Protocol | header.Network | header.Ports | header.Device
+_Indexed = header.Protocol | header.Network | header.Ports | header.Multiport | header.Device | State
+_TRANSLATED = frozenset({"DNAT", "SNAT"})
+"""What a packet can be beside its state."""
 
 
 def _first_of_each(rule: Rule) -> Iterator[tuple[str, _Indexed]]:
@@ -129,6 +139,10 @@ def _first_of_each(rule: Rule) -> Iterator[tuple[str, _Indexed]]:
             name = match.side if match.mask else ""
         elif isinstance(match, header.Ports):
             name = f"{match.side}_port"
+        elif isinstance(match, header.Multiport):
+            name = f"{match.sides[0]}_port" if len(match.sides) == 1 else ""
+        elif isinstance(match, State):
+            name = "" if match.wanted & _TRANSLATED else "state"
         else:
             name = "" if match.name.endswith("+") else f"{match.side}_device"
         if name and name not in seen:

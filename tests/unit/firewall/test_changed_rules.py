@@ -134,3 +134,11 @@ def test_fail2ban_takes_its_own_away():
     # The jail stops all of the peer's.
     assert (found.meant.protocol, found.meant.source, found.meant.destination_port) == ("", "192.0.2.21", None)
     assert "is not known" in change([rule_set(SAVE.format(others))], fix(unban), FLOW, BESIDE).reason
+
+
+def test_before_a_rule_with_a_block():
+    """nft writes its handle behind the block."""
+    block = "\t\ttcp dport 9 jump {\n\t\t\tip saddr 192.0.2.0/24 drop # handle 8\n\t\t} # handle 5\n"
+    listing = f"table inet g {{ # handle 1\n\tchain i {{ # handle 2\n{block}\t}}\n}}\n"
+    (text,) = changed([rule_set(listing, NATIVE, 0)], "nft insert rule inet g i handle 5 accept")
+    assert text == listing.replace(block, f"\t\taccept\n{block}")

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from netdiag.firewall.flow import Flow
-from netdiag.firewall.proof import Asked, is_meant, of_explanation, of_trace, prove
+from netdiag.firewall.proof import Asked, held_to, is_meant, of_explanation, of_trace, prove
 from netdiag.model.explain import Explanation
 from netdiag.model.facts import Backend
 from netdiag.model.firewall import FirewallRule
@@ -114,3 +114,27 @@ def test_a_rule_that_only_counts_leaves_nothing_known():
 def test_a_model_that_knows_the_verdict_and_not_the_rule(possible, verdict):
     found = Explanation(verdict=UNKNOWN, rule=None, possible=possible)
     assert of_explanation(found, "").fate.verdict is verdict
+
+
+def test_a_copy_in_which_another_rule_decides_proves_nothing():
+    before = Asked(fate=Fate(verdict=DROP, rule=RULE))
+    found = prove(ProofLevel.KERNEL, (before, asked(ACCEPT)), (), FLOW)
+    assert held_to(found, RULE) == found
+    assert found.known()
+    other = held_to(found, msgspec.structs.replace(RULE, number=4))
+    assert (
+        other.objection()
+        == "in the copy filter INPUT rule 3 decides, and not filter INPUT rule 4: it is not like the host"
+    )
+    assert not other.known()
+    accepted = held_to(proven(before=ACCEPT), RULE)
+    assert "no rule decides (accept)" in accepted.reason
+    assert held_to(proven(before=UNKNOWN), RULE).reason == ""
+
+
+def test_blocks_have_other_numbers_in_a_copy():
+    here = msgspec.structs.replace(RULE, backend=Backend.NFT_NATIVE, chain="__chain25", text="ip saddr 192.0.2.21 drop")
+    there = msgspec.structs.replace(here, chain="__chain27")
+    found = prove(ProofLevel.KERNEL, (Asked(fate=Fate(verdict=DROP, rule=there)), asked(ACCEPT)), (), FLOW)
+    assert held_to(found, here).reason == ""
+    assert held_to(found, msgspec.structs.replace(here, text="drop")).reason
