@@ -12,7 +12,7 @@ from netdiag.firewall.netfilter.evaluate import Step
 from netdiag.firewall.netfilter.file_parts import read_file_parts
 from netdiag.firewall.netfilter.ipset_text import read_sets
 from netdiag.firewall.netfilter.iptables import read_iptables
-from netdiag.firewall.netfilter.nft.model import NftRule, NftTable, of_family
+from netdiag.firewall.netfilter.nft.model import NftChain, NftRule, NftTable, of_family
 from netdiag.firewall.netfilter.nft.reading import NftRead, read_nft, read_nft_text
 from netdiag.firewall.netfilter.nft.text_reading import BEGINS
 from netdiag.firewall.netfilter.packet import asked_of
@@ -162,7 +162,10 @@ class Explainer:
 
     def explain(self, packet: PacketLine) -> Explanation:
         """What becomes of a packet. Raises ValueError for a packet that does not go together."""
+        packet, bridged = self._as_ip_sees(packet)
         asked = asked_of(packet)
+        if bridged:
+            return _unknown(bridged)
         if (
             self._rule_sets.native is None
             and self._rule_sets.tables
@@ -171,6 +174,26 @@ class Explainer:
             reason = f"these rules are not for IPv{asked.skb.family}"
             return _unknown(reason)
         return self._told(self.traversal(asked.skb.family, packet.bucket).outcomes(asked), asked)
+
+    def _as_ip_sees(self, packet: PacketLine) -> tuple[PacketLine, str]:
+        """The packet with the devices in whose name IP's rules are asked, and why they may not be asked at all."""
+        ports = {name for name in (packet.in_device, packet.out_device) if name and name in self._host.ports}
+        if not ports:
+            return packet, ""
+        odd = sorted(name for name in ports if not self._host.ports[name])
+        if odd:
+            return (
+                packet,
+                f"{odd[0]} belongs to a device that is neither a bridge nor a bond (a VRF), which is not modelled",
+            )
+        inward, outward = (self._host.ports.get(each or "", each) for each in (packet.in_device, packet.out_device))
+        seen = msgspec.structs.replace(packet, in_device=inward, out_device=outward)
+        if len(ports) > 1 and inward == outward:
+            both = " and ".join(sorted(ports))
+            return seen, f"{both} are ports of {inward}: what is bridged is asked of these rules where bridge-nf is on"
+        chains = [chain for table in self._rule_sets.native or () for chain in table.bases()]
+        own = [chain.name for chain in chains if chain.hook in ("INGRESS", "EGRESS") and _stands_at(chain, ports)]
+        return seen, f"the chain {own[0]} may stand at the port itself, which is not modelled" if own else ""
 
     def traversal(self, family: int, bucket: str | None) -> Traversal:
         """The rules of one family, with full or empty buckets."""
@@ -225,7 +248,8 @@ class Explainer:
                         else None
                     )
                     found[key] = Dependence(reason=doubt.reason, rule=rule)
-        return tuple(found.values())
+        # A rule says more than the order in which tables are asked does.
+        return tuple(sorted(found.values(), key=lambda each: each.rule is None))
 
     def _step(self, step: Step, asked: Asked) -> TraceStep:
         packets = step.rule.packets if step.rule is not None else None
@@ -267,6 +291,10 @@ def _native_rule(step: Step) -> FirewallRule:
     if not isinstance(rule, NftRule):
         return msgspec.structs.replace(place, policy=step.verdict)
     return msgspec.structs.replace(place, text=rule.text, number=rule.number, handle=rule.handle)
+
+
+def _stands_at(chain: NftChain, ports: set[str]) -> bool:
+    return chain.devices is None or bool(chain.devices & ports)
 
 
 def _common(outcomes: Sequence[Passed]) -> list[Step]:

@@ -57,6 +57,23 @@ except OSError as error:
     print(error.strerror or "timed out")
 """
 
+PACKET_WORDS = {
+    "path": "--path",
+    "in_device": "--in",
+    "out_device": "--out",
+    "source": "--src",
+    "destination": "--dst",
+    "protocol": "--proto",
+    "source_port": "--sport",
+    "destination_port": "--dport",
+    "icmp_type": "--icmp-type",
+    "tcp_flags": "--tcp-flags",
+    "ttl": "--ttl",
+    "length": "--length",
+    "mac": "--mac",
+}
+"""What a traced packet is called in an answer, and by the commands that take one."""
+
 MS = 5.0
 """The longest that sending to the rule's name may take; a median's bound, as other work runs on the machine."""
 
@@ -93,6 +110,7 @@ class Row(NamedTuple):
         passes: How many packets pass before the rule decides, as with a limit.
         decoy: Another packet's words, which this state lets through.
         lifted: The program whose rule it is can be told to take that one rule away, and nothing is added.
+        unexplained: Why the model, which sees the rules alone, does not know; empty where it must say the same.
     """
 
     name: str
@@ -104,6 +122,7 @@ class Row(NamedTuple):
     passes: int = 0
     decoy: str = ""
     lifted: bool = False
+    unexplained: str = ""
 
 
 def ids(rows):
@@ -216,8 +235,9 @@ class Judge:
         broken = self.break_as(row)
         found = self.trace(row.packet, row.verdict)
         self.named(row.rule, found)
+        self.explained(row.packet, found, row.unexplained)
         if row.decoy:
-            self.trace(row.decoy, "accept")
+            self.explained(row.decoy, self.trace(row.decoy, "accept"), None)
         if row.reach:
             assert self.gets_through(row, REFUSED_S) != "through"
         assert self.all_rules(row) == broken, "the trace left something"
@@ -225,6 +245,32 @@ class Judge:
         decided = found["rule"] or found["policy"]
         place = f"{decided['namespace']} {decided['backend']} {decided['family']} {decided['table']} {decided['chain']}"
         return f"{row.name}: {place} {decided['number'] or 'policy'} ({decided['owner']}), {found['elapsed_ms']} ms"
+
+    def explained(self, words, traced, unexplained):
+        """The model says of the very packet what the kernel said, by the same rule; where it does not know, it says why.
+
+        Of a packet that passes it may not know either (``unexplained`` is None), and is never wrong.
+        """
+        packet = traced["packet"]
+        if packet["protocol"] == "arp":
+            return  # the model is one of IP
+        said = [f"{PACKET_WORDS[name]}={packet[name]}" for name in PACKET_WORDS if packet.get(name) not in (None, "")]
+        named = [
+            word for pair in pairwise(shlex.split(words)) if pair[0] in {"--container", "--netns"} for word in pair
+        ]
+        found, _ = self.ask("explain", shlex.join(named), *said)
+        if unexplained or (unexplained is None and found["verdict"] == "unknown"):
+            assert found["verdict"] == "unknown", json.dumps(found, indent=1)
+            assert (unexplained or "") in found["reason"], found["reason"]
+            return
+        assert found["verdict"] == traced["verdict"], json.dumps(found, indent=1)
+        for kind in ("rule", "policy") if traced["verdict"] != "accept" else ():
+            mine, theirs = (
+                answer[kind]
+                and {name: answer[kind][name] for name in ("backend", "family", "table", "chain", "number")}
+                for answer in (found, traced)
+            )
+            assert mine == theirs, json.dumps(found, indent=1)
 
     def healing(self, row):
         """One rule of ``allow`` heals, its undo gives back the rules as they were, and Docker's chains stay."""

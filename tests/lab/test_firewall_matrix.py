@@ -122,6 +122,7 @@ INPUT = (
         UDP,
         filter_rule("INPUT", 2, "-A INPUT -p udp -m udp --dport 9000 -j DROP"),
         passes=1,
+        unexplained="whether the rate of limit is used up is not known",
     ),
     Row(
         "mark set in mangle",

@@ -175,6 +175,7 @@ INSIDE = (
         ACROSS,
         Rule("nft-native", "bridge", "site", "forward", 2, "tcp dport 80 drop", namespace="overlay:app"),
         reach=FETCH_APP,
+        unexplained="what is bridged",
     ),
     Row(
         "iptables in the overlay's namespace",
@@ -182,6 +183,7 @@ INSIDE = (
         ACROSS,
         filter_rule("FORWARD", 1, "-A FORWARD -p tcp -m tcp --dport 80 -j DROP", namespace="overlay:app"),
         reach=FETCH_APP,
+        unexplained="what is bridged",
     ),
     Row(
         "netdev ingress of the overlay's vxlan0",
@@ -189,6 +191,7 @@ INSIDE = (
         ACROSS,
         Rule("nft-native", "netdev", "site", "ingress", 1, "tcp dport 80 drop", namespace="overlay:app"),
         reach=FETCH_APP,
+        unexplained="what is bridged",
     ),
 )
 

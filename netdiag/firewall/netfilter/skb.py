@@ -111,6 +111,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         sets: Its ipsets by name; None where they are not known.
         bucket: Whether the buckets of limit and hashlimit are full or empty; None is "not known".
         bridges: Its bridges' names; None where they are not known.
+        ports: By the name of a port of a bridge or member of a bond, the device in whose name IP takes its packets; empty
+            for a device of another kind of master (of a VRF's the device changes between the hooks).
     """
 
     addresses: frozenset[tuple[int, int]] | None = None
@@ -120,6 +122,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     sets: Mapping[str, IpSet] | None = None
     bucket: Literal["full", "empty"] | None = None
     bridges: frozenset[str] | None = None
+    ports: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def first_state(skb: Skb) -> str:

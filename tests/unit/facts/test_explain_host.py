@@ -64,3 +64,42 @@ def test_a_table_of_nft_s_own_is_asked_as_well():
     assert (dropped.rule, dropped.policy.place()) == (None, "filter INPUT policy")
     friend = msgspec.structs.replace(PACKET, proto="udp", dport=9, destination="192.0.2.11")
     assert explainer.explain(friend).rule.table == "own"
+
+
+BRIDGE = (
+    Link(index=3, name="br0", kind="bridge"),
+    Link(index=4, name="veth1", kind="veth", master=3),
+    Link(index=5, name="veth2", kind="veth", master=3),
+    Link(index=6, name="vrf1", kind="vrf"),
+    Link(index=7, name="veth3", kind="veth", master=6),
+)
+
+
+def on_bridges(*rules, nft=""):
+    save = "\n".join(["*filter", ":INPUT ACCEPT [0:0]", ":FORWARD ACCEPT [0:0]", *rules, "COMMIT", ""])
+    given = facts(save, nft=nft)
+    explainer, _ = explainer_of(msgspec.structs.replace(given, links=Section(value={HOST: BRIDGE})), HOST)
+    return lambda **words: explainer.explain(
+        PacketLine(**{"source": "172.17.0.9", "proto": "tcp", "dport": 80, **words})
+    )
+
+
+def test_a_packet_of_a_bridge_s_port_is_the_bridge_s():
+    ask = on_bridges("-A INPUT -i br0 -j DROP", "-A FORWARD -i br0 -o eth0 -j DROP", "-A FORWARD -i vrf1 -j DROP")
+    assert ask(in_device="veth1", destination="192.0.2.10").rule.chain == "INPUT"
+    assert ask(in_device="veth1", out_device="eth0", path=TracePath.FORWARD).rule.chain == "FORWARD"
+    # Of a VRF's member the device changes behind IP's first hook.
+    assert ask(in_device="veth3", out_device="eth0", path=TracePath.FORWARD).verdict is TraceVerdict.UNKNOWN
+
+
+def test_what_passes_between_two_ports_of_one_bridge_is_not_known():
+    found = on_bridges("-A FORWARD -j DROP")(in_device="veth1", out_device="veth2", path=TracePath.FORWARD)
+    assert found.verdict is TraceVerdict.UNKNOWN
+    assert "bridge-nf" in found.reason
+
+
+def test_a_chain_at_the_port_itself_is_not_known():
+    chain = '\tchain at {\n\t\ttype filter hook ingress device "veth1" priority 0; policy drop;\n\t}\n'
+    ask = on_bridges("-A INPUT -j ACCEPT", nft=f"table netdev own {{\n{chain}}}\n")
+    assert ask(in_device="veth1", destination="192.0.2.10").verdict is TraceVerdict.UNKNOWN
+    assert ask(in_device="veth2", destination="192.0.2.10").verdict is TraceVerdict.ACCEPT
