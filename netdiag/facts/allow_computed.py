@@ -61,22 +61,7 @@ def packet_of(wanted: Wanted, facts: Facts | None) -> TracedPacket:
         if own is not None:
             source = source or (bare(own) if wanted.path is TracePath.OUT else "")
             destination = destination or bare(own)
-    return TracedPacket(
-        path=wanted.path,
-        namespace=wanted.namespace,
-        in_device=in_device,
-        out_device=out_device,
-        source=source,
-        destination=destination,
-        protocol=wanted.protocol,
-        source_port=wanted.source_port,
-        destination_port=wanted.destination_port,
-        icmp_type=wanted.icmp_type,
-        tcp_flags=wanted.tcp_flags or None,
-        ttl=wanted.ttl,
-        length=wanted.length,
-        mac=wanted.mac or None,
-    )
+    return wanted.packet(in_device=in_device, out_device=out_device, source=source, destination=destination)
 
 
 def _device_to(address: str, routes: tuple[Route, ...]) -> str:

@@ -177,23 +177,7 @@ def _packet(wanted: Wanted, in_device: str, out_device: str, source: str, destin
         raise UsageError(
             f"{source} is this host itself: a packet from it never arrives on an interface; try --path out"
         )
-    return TracedPacket(
-        path=wanted.path,
-        namespace=wanted.namespace,
-        in_device=in_device,
-        out_device=out_device,
-        source=source,
-        destination=destination,
-        protocol=wanted.protocol,
-        source_port=wanted.source_port,
-        destination_port=wanted.destination_port,
-        icmp_type=wanted.icmp_type,
-        tcp_flags=wanted.tcp_flags or None,
-        ttl=wanted.ttl,
-        length=wanted.length,
-        vxlan=wanted.vxlan,
-        mac=wanted.mac or None,
-    )
+    return wanted.packet(in_device=in_device, out_device=out_device, source=source, destination=destination)
 
 
 def _neighbour_of(own: Address, besides: str = "") -> str:

@@ -10,7 +10,7 @@ import msgspec
 from netdiag.errors import UsageError
 from netdiag.model.facts import HOST
 from netdiag.model.protocols import NUMBERS, name_of
-from netdiag.model.trace import TracePath
+from netdiag.model.trace import TracedPacket, TracePath
 
 PORTS = ("tcp", "udp")
 ARP = "arp"
@@ -45,6 +45,26 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     vxlan: bool = False
     later: bool = False
     sender: Mapping[str, int] = {}
+
+    def packet(self, *, in_device: str, out_device: str, source: str, destination: str) -> TracedPacket:
+        """The packet, with what was not said of its devices and ends."""
+        return TracedPacket(
+            path=self.path,
+            namespace=self.namespace,
+            in_device=in_device,
+            out_device=out_device,
+            source=source,
+            destination=destination,
+            protocol=self.protocol,
+            source_port=self.source_port,
+            destination_port=self.destination_port,
+            icmp_type=self.icmp_type,
+            tcp_flags=self.tcp_flags or None,
+            ttl=self.ttl,
+            length=self.length,
+            vxlan=self.vxlan,
+            mac=self.mac or None,
+        )
 
 
 def named(protocol: str) -> str:

@@ -214,6 +214,40 @@ class Differ:
         self.counts[found.verdict.value] += 1
 
 
+def compare_seeds(options, differ, made, compare):
+    """Compare what is made of one seed after the other, as many as are asked for, or as time allows; how many they were."""
+    begun, number = time.monotonic(), options.seed
+    if options.seeds is None:
+        differ.until_s = begun + options.seconds
+
+    def more():
+        done = number - options.seed
+        return done < options.seeds if options.seeds is not None else time.monotonic() < differ.until_s
+
+    while more() and not differ.failure:
+
+        @seed(number)
+        @settings(
+            max_examples=options.sets,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate, Phase.shrink],
+        )
+        @given(st.tuples(*made), st.integers(0, 1 << 32))
+        def check(texts, chance):
+            chosen = random.Random(chance)
+            compare(*texts, [random_packet(chosen, options.family) for _ in range(options.packets)])
+
+        with contextlib.suppress(AssertionError, KeyboardInterrupt, ExceptionGroup):
+            check()
+        number += 1
+        say(number, dict(differ.counts), round(time.monotonic() - begun), "s")
+        if differ.failure:
+            say(differ.failure)
+    return number - options.seed
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tool", choices=["nft", "legacy"], default="nft")
@@ -239,39 +273,8 @@ def main():
             del SETS[name]
     differ = Differ(options.tool, family, World(family, fds))
     missing = unavailable(family, options.tool)
-    begun, number = time.monotonic(), options.seed
-    if options.seeds is None:
-        differ.until_s = begun + options.seconds
-
-    def more():
-        done = number - options.seed
-        return done < options.seeds if options.seeds is not None else time.monotonic() < differ.until_s
-
-    while more() and not differ.failure:
-
-        @seed(number)
-        @settings(
-            max_examples=options.sets,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate, Phase.shrink],
-        )
-        @given(
-            save(family, missing, options.rules),
-            members() if family == 4 else st.just([]),
-            st.integers(0, 1 << 32),
-        )
-        def check(text, lines, chance):
-            chosen = random.Random(chance)
-            differ.compare(text, lines, [random_packet(chosen, family) for _ in range(options.packets)])
-
-        with contextlib.suppress(AssertionError, KeyboardInterrupt, ExceptionGroup):
-            check()
-        number += 1
-        say(number, dict(differ.counts), round(time.monotonic() - begun), "s")
-        if differ.failure:
-            say(differ.failure)
+    made = [save(family, missing, options.rules), members() if family == 4 else st.just([])]
+    seeds = compare_seeds(options, differ, made, differ.compare)
     clean(options.tool, family)
     sys.stdout.write(
         json.dumps(
@@ -279,7 +282,7 @@ def main():
                 "counts": differ.counts,
                 "reasons": dict(differ.reasons.most_common(12)),
                 "not loadable here": missing,
-                "seeds": number - options.seed,
+                "seeds": seeds,
                 "failure": differ.failure,
             },
             indent=2,

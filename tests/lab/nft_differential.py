@@ -6,14 +6,11 @@ model's path that count.
 """
 
 import argparse
-import contextlib
 import json
-import random
 import re
 import sys
 import time
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from netdiag.firewall.explain import Explainer, merged, read_rule_file
@@ -21,7 +18,6 @@ from netdiag.firewall.netfilter.packet import asked_of
 from netdiag.firewall.save_text import nft_family
 from tests.lab import model_differential as kernel
 from tests.lab.random_nft import ruleset
-from tests.lab.random_rules import packet as random_packet
 from tests.lab.random_rules import save
 
 GUARD = ("inet", "guard")
@@ -200,39 +196,8 @@ def main():
     fds = kernel.prepare()
     differ = Differ(options.beside, family, kernel.World(family, fds))
     missing = kernel.unavailable(family, options.beside) if options.beside else []
-    begun, number = time.monotonic(), options.seed
-    if options.seeds is None:
-        differ.until_s = begun + options.seconds
-
-    def more():
-        done = number - options.seed
-        return done < options.seeds if options.seeds is not None else time.monotonic() < differ.until_s
-
-    while more() and not differ.failure:
-
-        @seed(number)
-        @settings(
-            max_examples=options.sets,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate, Phase.shrink],
-        )
-        @given(
-            ruleset(family, options.rules),
-            save(family, [*missing, *(name for name in SETS_OF_IPTABLES)], 2) if options.beside else st.just(""),
-            st.integers(0, 1 << 32),
-        )
-        def check(text, beside, chance):
-            chosen = random.Random(chance)
-            differ.compare_native(text, beside, [random_packet(chosen, family) for _ in range(options.packets)])
-
-        with contextlib.suppress(AssertionError, KeyboardInterrupt, ExceptionGroup):
-            check()
-        number += 1
-        kernel.say(number, dict(differ.counts), round(time.monotonic() - begun), "s")
-        if differ.failure:
-            kernel.say(differ.failure)
+    beside = save(family, [*missing, *SETS_OF_IPTABLES], 2) if options.beside else st.just("")
+    seeds = kernel.compare_seeds(options, differ, [ruleset(family, options.rules), beside], differ.compare_native)
     differ.drop_native()
     kernel.clean(differ.tool, family)
     sys.stdout.write(
@@ -240,7 +205,7 @@ def main():
             {
                 "counts": differ.counts,
                 "reasons": dict(differ.reasons.most_common(30)),
-                "seeds": number - options.seed,
+                "seeds": seeds,
                 "failure": differ.failure,
             },
             indent=2,
