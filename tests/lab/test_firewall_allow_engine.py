@@ -179,6 +179,7 @@ def test_inside_a_container(worker):
     assert rules(worker) == host_rules
     undo(worker, found)
     assert rules(worker, enter) == before
+    worker.exec([*enter, "iptables", "-D", "INPUT", "1"])
 
 
 def test_in_an_overlays_bridge(swarm3_lab, worker):

@@ -57,14 +57,18 @@ def test_a_large_packet_that_comes_when_it_is_sent_again_is_no_limit_of_size(pai
     assert said.states("two-sides.sizes") == {"ok"}
 
 
-@pytest.mark.parametrize("percent", [10, 25, 50])
+# At a half, one of all the probes is lost at every of its tries once in a dozen runs: then it looks like a filter.
+@pytest.mark.parametrize("percent", [10, 20, 30])
 def test_random_loss_is_told_and_blamed_on_no_filter(look, lose, percent):
     lose(f"meta protocol ip numgen random mod 100 < {percent} drop")
     for _ in range(3):
         said = look()
         assert [one for one in said.document["causes"] if one["confidence"] in SURE] == []
         assert not any(one["object"].get("side") for one in said.document["causes"])
-        assert "fail" not in said.states(IN) | said.states(OUT) | said.states("two-sides.sizes")
+        failed = [
+            one for check in (IN, OUT, "two-sides.sizes") for one in said.findings(check) if one["state"] == "fail"
+        ]
+        assert failed == []
 
 
 def test_a_filter_on_a_path_that_loses_packets_is_possible_and_says_why(pair_lab, look, lose):
