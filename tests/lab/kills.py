@@ -3,17 +3,21 @@
 import os
 import random
 from collections import Counter
+from pathlib import Path
 
 from tests.lab.matrix import rules
 
 KILLS = int(os.environ.get("NETDIAG_KILLS", "12"))
 """How often altogether in a test module; the long run takes 50."""
+CHECKOUT = Path(__file__).parents[2]
+"""Where Python and the other tests write as well; it may be below /tmp."""
 OURS = (
     "ps -ww -e -o args= | grep -E 'netdiag[-.]|netdiag |sshd: root|^ssh |^sudo ' | grep -vF grep; ip netns list;"
     " tc qdisc show; ip -br link; ip rule;"
     " sysctl -a -r '^net[.](netfilter[.]nf_log|ipv4[.]conf[.]all|ipv4[.]ip_forward)';"
     " ss -Hlntu; ss -Hn0; ss -Hnw;"
-    " find /run /var/lib/netdiag /tmp /dev/shm /root/.ssh -not -type s -not -path '*/__pycache__/*'; ls -A /root /"
+    f" find /run /var/lib/netdiag /tmp /dev/shm /root/.ssh -path '{CHECKOUT}' -prune -o -not -type s -print;"
+    " ls -A /root /"
 )
 
 
