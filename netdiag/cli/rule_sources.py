@@ -27,7 +27,7 @@ _OPTIONS = (
         multiple=True,
         metavar="FILE",
         type=click.Path(path_type=Path, allow_dash=True),
-        help="Saved rules instead of this host's: iptables-save, ip6tables-save, ipset save; - is standard input.",
+        help="Saved rules instead of this host's: iptables-save, ip6tables-save, ipset save, nft list ruleset; - is standard input.",
     ),
     click.option("--bundle", type=click.Path(path_type=Path), metavar="FILE", help="The rules of a bundle's host."),
     click.option(
